@@ -1,0 +1,247 @@
+//! The policy: which calls run by themselves, which ask people, which are refused.
+//!
+//! Every rule that matches a call has its say and the strictest wins: deny over ask over auto. If no
+//! rule matches, a tool with side effects asks and any other runs. The verdict, with everything that it
+//! rests on, is stamped on the event that carries the call; nothing is asked of the policy again.
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::id::{Principal, PrincipalKind};
+use super::tool::{Risk, ToolFacts};
+
+/// What a policy says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    Auto,
+    Ask,
+    Deny,
+}
+
+/// Who may decide, and how many have to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approvers {
+    /// Ids of people (`slack:T1:U1`, `console:ops`). A `*` alone stands for everybody who can see the request.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// Names of groups whose members may decide; membership is looked up at the moment of the vote.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// How many different people have to approve. One denial is enough to deny.
+    #[serde(default = "one")]
+    pub quorum: u32,
+    /// Whether the person who asked may approve.
+    #[serde(default)]
+    pub requester_may: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for Approvers {
+    fn default() -> Self {
+        Self { users: Vec::new(), groups: Vec::new(), quorum: 1, requester_may: false }
+    }
+}
+
+impl Approvers {
+    /// Whether anybody at all could decide.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
+    /// Whether `by`, in `groups`, is one of the approvers. Only people ever are.
+    pub fn includes(&self, by: &Principal, groups: &[String]) -> bool {
+        by.kind == PrincipalKind::Human
+            && (self.users.iter().any(|u| u == "*" || *u == by.id) || self.groups.iter().any(|g| groups.contains(g)))
+    }
+
+    /// For the card: `@release-team, bob (2 needed)`.
+    pub fn describe(&self) -> String {
+        let mut who: Vec<String> = self.groups.iter().map(|g| format!("@{g}")).collect();
+        who.extend(self.users.iter().map(|u| match u.as_str() {
+            "*" => "anyone here".to_owned(),
+            u => u.split_once(':').map_or(u, |(_, id)| id).to_owned(),
+        }));
+        if who.is_empty() {
+            who.push("nobody".to_owned());
+        }
+        let not_requester = if self.requester_may { "" } else { ", not the requester" };
+        format!("{} ({} needed{not_requester})", who.join(", "), self.quorum)
+    }
+}
+
+/// The terms under which a call asks. Stamped on the approval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Name of the rule that made it ask.
+    pub rule: String,
+    pub risk: Risk,
+    pub approvers: Approvers,
+    /// How long people have, in milliseconds, from each revision.
+    pub expires_after_ms: u64,
+}
+
+/// What was decided about one call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "gate", rename_all = "lowercase")]
+pub enum Verdict {
+    Auto {
+        rule: String,
+    },
+    Ask {
+        terms: Terms,
+    },
+    Deny {
+        rule: String,
+        why: String,
+    },
+    /// Not even looked at: unknown tool, or arguments that fail the schema. Goes back to the model.
+    Invalid {
+        error: String,
+    },
+    /// Not run, because the model had not seen something newer (a message, a stop).
+    Held {
+        why: String,
+    },
+}
+
+/// One rule. All given conditions must hold for it to match.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Shown on cards and in the log.
+    pub name: String,
+    pub gate: Gate,
+    /// Name of a tool; `*` stands for any run of characters.
+    #[serde(default = "any")]
+    pub tool: String,
+    /// Name of an agent, likewise.
+    #[serde(default = "any")]
+    pub agent: String,
+    /// Matches calls of this risk or higher.
+    #[serde(default)]
+    pub risk: Option<Risk>,
+    /// Regular expressions by argument (a dotted path), matched against the whole value as text.
+    #[serde(default)]
+    pub args: std::collections::BTreeMap<String, Pattern>,
+    /// For `ask`: who decides. Without it, `approvals.approvers` of the configuration.
+    #[serde(default)]
+    pub approvers: Option<Approvers>,
+    /// For `ask`: how long people have, in milliseconds. Without it, `approvals.expires_after`.
+    #[serde(default, with = "crate::agent::span::option")]
+    pub expires_after: Option<u64>,
+    /// For `deny`: what people and the model are told.
+    #[serde(default)]
+    pub why: String,
+}
+
+fn any() -> String {
+    "*".to_owned()
+}
+
+/// A regular expression that has to match a whole value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String, Regex);
+
+impl Pattern {
+    pub fn matches(&self, text: &str) -> bool {
+        self.1.is_match(text)
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = regex::Error;
+    fn try_from(text: String) -> Result<Self, regex::Error> {
+        let regex = Regex::new(&format!("^(?:{text})$"))?;
+        Ok(Self(text, regex))
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(p: Pattern) -> String {
+        p.0
+    }
+}
+
+/// All rules, plus what holds where they are silent.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub rules: Vec<Rule>,
+    pub approvers: Approvers,
+    pub expires_after_ms: u64,
+}
+
+impl Policy {
+    /// The verdict on a call whose arguments are valid.
+    pub fn verdict(&self, agent: &str, tool: &ToolFacts, args: &Value) -> Verdict {
+        let matching = || self.rules.iter().filter(|r| r.matches(agent, tool, args));
+        let of = |gate| matching().find(|r| r.gate == gate);
+        if let Some(rule) = of(Gate::Deny) {
+            let why = if rule.why.is_empty() {
+                format!("the rule `{}` forbids this call", rule.name)
+            } else {
+                rule.why.clone()
+            };
+            return Verdict::Deny { rule: rule.name.clone(), why };
+        }
+        if let Some(rule) = of(Gate::Ask) {
+            let approvers = rule.approvers.clone().unwrap_or_else(|| self.approvers.clone());
+            return self.ask(&rule.name, tool, approvers, rule.expires_after);
+        }
+        if let Some(rule) = of(Gate::Auto) {
+            return Verdict::Auto { rule: rule.name.clone() };
+        }
+        if tool.side_effects {
+            self.ask("default: tools with side effects ask", tool, self.approvers.clone(), None)
+        } else {
+            Verdict::Auto { rule: "default: tools that only read run".to_owned() }
+        }
+    }
+
+    fn ask(&self, rule: &str, tool: &ToolFacts, approvers: Approvers, expires_after_ms: Option<u64>) -> Verdict {
+        Verdict::Ask {
+            terms: Terms {
+                rule: rule.to_owned(),
+                risk: tool.risk,
+                approvers,
+                expires_after_ms: expires_after_ms.unwrap_or(self.expires_after_ms),
+            },
+        }
+    }
+}
+
+impl Rule {
+    pub fn matches(&self, agent: &str, tool: &ToolFacts, args: &Value) -> bool {
+        glob(&self.tool, &tool.name)
+            && glob(&self.agent, agent)
+            && self.risk.is_none_or(|least| tool.risk >= least)
+            && self.args.iter().all(|(path, pattern)| argument(args, path).is_some_and(|text| pattern.matches(&text)))
+    }
+}
+
+/// The argument at a dotted path, as text. Absent arguments match no pattern.
+fn argument(args: &Value, path: &str) -> Option<String> {
+    let found = path.split('.').try_fold(args, |value, key| value.get(key))?;
+    Some(found.as_str().map_or_else(|| super::json::canonical(found), str::to_owned))
+}
+
+/// Whether `name` matches `pattern`, in which each `*` stands for any run of characters.
+pub fn glob(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or("");
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}

@@ -1,0 +1,5 @@
+//! Twelve: 12-factor agents that live in chat threads and ask before they act. (the map is in work)
+
+pub mod agent;
+pub mod store;
+pub mod tools;

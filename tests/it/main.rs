@@ -1,0 +1,1 @@
+//! The one integration binary: one module for each room of the program.
