@@ -105,7 +105,7 @@ pub enum Vote {
         reason: String,
     },
     /// Ask for these arguments instead. Makes a new revision, which needs votes of its own.
-    Edit { args: Value },
+    Edit { args: Value, title: String },
 }
 
 /// How an approval ended.
@@ -173,6 +173,18 @@ pub enum Posting {
     Notice {
         seq: u64,
     },
+}
+
+/// What a durable timer was set for. Expiry of an approval needs none: its resolution is the event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Timer {
+    /// A suspended call wakes up.
+    Wake { call: CallId },
+    /// The model is asked again.
+    Model,
+    /// A posting is tried again.
+    Post { posting: Posting },
 }
 
 /// Where a forked thread comes from.
@@ -292,10 +304,9 @@ pub enum Body {
         by: Principal,
         mark: Mark,
     },
-    /// A durable timer came due: `call` wakes up, or the model is asked again.
+    /// A durable timer came due.
     TimerFired {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        call: Option<CallId>,
+        timer: Timer,
     },
     Posted {
         posting: Posting,

@@ -358,6 +358,11 @@ impl Principal {
         self.id.split_once(':').map_or("", |(surface, _)| surface)
     }
 
+    /// Whether this is a person at this machine's own terminal, who could change the store as well.
+    pub fn is_local(&self) -> bool {
+        self.kind == PrincipalKind::Human && self.surface() == "console"
+    }
+
     fn key(&self) -> (PrincipalKind, &str) {
         (self.kind, &self.id)
     }

@@ -1,20 +1,45 @@
-//! The core. PURE: no clock, no randomness, no I/O, no error type that leaves it. (in work)
+//! The core: a thread is the fold of its event log, and everything that happens is decided here.
+//!
+//! PURE. No clock, no randomness, no I/O, no error type that leaves it: `clippy.toml` disallows the
+//! ways out, and a test checks that nothing here uses another room of the crate. It knows no platform,
+//! provider, store or tool by name.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `event` | the envelope, every fact that can be in a log, the hash chain |
+//! | `thread` | what a log folds to ([`reduce`]), outstanding effects, status, timers |
+//! | `step` | decisions: an input and the state become events; the gate right before a call runs |
+//! | `policy`, `approval` | verdicts; votes, quorum, digest |
+//! | `window` | what the model sees, and how it stays short |
+//! | `spec`, `prompt` | agents as data, their prompts |
+//! | `refusal` | what a person is told when an input changes nothing |
+//! | `json`, `secret`, `span`, `id` | strict and canonical JSON; secrets; lengths of time; names |
 
+mod approval;
 mod event;
 mod id;
 pub mod json;
 mod model;
 mod policy;
+mod refusal;
+mod secret;
 pub mod span;
 mod spec;
+mod step;
+mod thread;
 mod tool;
 pub mod window;
 
+pub use approval::*;
 pub use event::*;
 pub use id::*;
 pub use model::*;
 pub use policy::*;
+pub use refusal::*;
+pub use secret::*;
 pub use spec::*;
+pub use step::*;
+pub use thread::*;
 pub use tool::*;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,216 @@
+//! Approvals: what people are asked, who may decide, what their votes amount to.
+//!
+//! The digest binds an approval to exactly what was shown. It is computed when the request is written
+//! and again right before the call runs; a difference of any kind closes the gate and asks anew.
+
+use serde_json::{Value, json};
+
+use super::event::{Because, Body, Event, Vote};
+use super::id::{ApprovalId, CallId, Digest, Principal, ThreadId, Timestamp};
+use super::json::canonical;
+use super::policy::Terms;
+use super::tool::Plan;
+use super::window::Ending;
+
+/// SHA-256 over the canonical JSON of everything that an approval covers.
+pub fn approval_digest(
+    thread: &ThreadId,
+    call: CallId,
+    tool: &str,
+    schema_version: u32,
+    args: &Value,
+    plan: Option<&Plan>,
+) -> Digest {
+    let covered = json!({
+        "args": args,
+        "call": call,
+        "plan": plan,
+        "schema_version": schema_version,
+        "thread": thread,
+        "tool": tool,
+    });
+    Digest::of(canonical(&covered).as_bytes())
+}
+
+/// One person's vote on one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CastVote {
+    pub by: Principal,
+    pub groups: Vec<String>,
+    pub vote: Vote,
+    pub at: Timestamp,
+}
+
+/// Where an approval stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApprovalState {
+    Pending,
+    /// A new revision is on its way; the present one can no longer be decided.
+    Revising {
+        because: Because,
+    },
+    Approved {
+        at: Timestamp,
+    },
+    /// The call has started: this approval will never start another.
+    Used {
+        at: Timestamp,
+    },
+    Denied {
+        at: Timestamp,
+        reason: String,
+    },
+    Expired {
+        at: Timestamp,
+    },
+    Cancelled,
+}
+
+/// A request to people, as folded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approval {
+    pub id: ApprovalId,
+    pub call: CallId,
+    pub revision: u32,
+    pub because: Because,
+    pub title: String,
+    pub args: Value,
+    /// The arguments of the first revision, if an approver changed them.
+    pub original_args: Option<Value>,
+    pub plan: Option<Plan>,
+    pub digest: Digest,
+    pub terms: Terms,
+    pub requesters: Vec<Principal>,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Votes on the present revision.
+    pub votes: Vec<CastVote>,
+    pub state: ApprovalState,
+    /// How the call ended, once it has.
+    pub result: Option<(Ending, String)>,
+}
+
+impl Approval {
+    pub(super) fn from_event(event: &Event) -> Option<Self> {
+        let Body::ApprovalRequested {
+            approval,
+            call,
+            revision,
+            because,
+            title,
+            args,
+            plan,
+            digest,
+            terms,
+            requesters,
+            expires_at,
+        } = &event.body
+        else {
+            return None;
+        };
+        Some(Self {
+            id: *approval,
+            call: *call,
+            revision: *revision,
+            because: because.clone(),
+            title: title.clone(),
+            args: args.clone(),
+            original_args: None,
+            plan: plan.clone(),
+            digest: *digest,
+            terms: terms.clone(),
+            requesters: requesters.clone(),
+            requested_at: event.at,
+            expires_at: *expires_at,
+            votes: Vec::new(),
+            state: ApprovalState::Pending,
+            result: None,
+        })
+    }
+
+    /// This revision, knowing the one before: votes start anew, the first arguments are kept.
+    pub(super) fn after(mut self, before: Option<Approval>) -> Self {
+        if let Some(before) = before {
+            let first = before.original_args.unwrap_or(before.args);
+            self.original_args = (first != self.args).then_some(first);
+        }
+        self
+    }
+
+    /// Whether people can decide it now.
+    pub fn is_open(&self) -> bool {
+        self.state == ApprovalState::Pending
+    }
+
+    /// Whether anything can still come of it.
+    pub fn is_live(&self) -> bool {
+        match self.state {
+            ApprovalState::Pending | ApprovalState::Revising { .. } | ApprovalState::Approved { .. } => true,
+            ApprovalState::Used { .. } => self.result.is_none(),
+            ApprovalState::Denied { .. } | ApprovalState::Expired { .. } | ApprovalState::Cancelled => false,
+        }
+    }
+
+    /// Why the next revision is needed, if one is on its way.
+    pub(super) fn because_again(&self) -> Because {
+        match &self.state {
+            ApprovalState::Revising { because } => because.clone(),
+            ApprovalState::Pending | ApprovalState::Approved { .. } | ApprovalState::Used { .. } => {
+                self.because.clone()
+            }
+            ApprovalState::Denied { .. } | ApprovalState::Expired { .. } | ApprovalState::Cancelled => {
+                self.because.clone()
+            }
+        }
+    }
+
+    pub(super) fn vote(&mut self, by: &Principal, groups: &[String], vote: &Vote, at: Timestamp) {
+        if let Vote::Edit { .. } = vote {
+            self.state = ApprovalState::Revising { because: Because::Edited { by: by.clone() } };
+        }
+        self.votes.push(CastVote { by: by.clone(), groups: groups.to_vec(), vote: vote.clone(), at });
+    }
+
+    /// Whether this person may approve (or change) it at all.
+    pub fn may_approve(&self, by: &Principal, groups: &[String]) -> bool {
+        self.terms.approvers.includes(by, groups) && !self.is_barred_requester(by)
+    }
+
+    /// Whether the person asked for it under terms that want somebody else.
+    pub fn is_barred_requester(&self, by: &Principal) -> bool {
+        !self.terms.approvers.requester_may && self.requesters.contains(by)
+    }
+
+    /// The different people whose approvals of this revision count.
+    pub fn approved_by(&self) -> Vec<&Principal> {
+        let mut people: Vec<&Principal> = Vec::new();
+        for cast in &self.votes {
+            let counts = matches!(cast.vote, Vote::Approve { .. }) && self.may_approve(&cast.by, &cast.groups);
+            if counts && !people.contains(&&cast.by) {
+                people.push(&cast.by);
+            }
+        }
+        people
+    }
+
+    pub fn denied_by(&self) -> Option<&Principal> {
+        self.votes
+            .iter()
+            .find(|v| matches!(v.vote, Vote::Deny { .. }) && self.terms.approvers.includes(&v.by, &v.groups))
+            .map(|v| &v.by)
+    }
+
+    /// The reason that came with the denial, if there is one.
+    pub fn denial(&self) -> Option<String> {
+        self.votes.iter().find_map(|v| match &v.vote {
+            Vote::Deny { reason } if self.terms.approvers.includes(&v.by, &v.groups) => Some(reason.clone()),
+            Vote::Deny { .. } | Vote::Approve { .. } | Vote::Edit { .. } => None,
+        })
+    }
+
+    /// Whether enough allowed people approved this very revision, and nobody denied it.
+    pub fn is_carried(&self) -> bool {
+        let needed = self.terms.approvers.quorum.max(1) as usize;
+        self.approved_by().len() >= needed && self.denied_by().is_none()
+    }
+}

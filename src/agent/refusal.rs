@@ -1,0 +1,78 @@
+//! Refusals: one line each for the person who pressed or wrote: what, why, what next.
+
+use super::approval::{Approval, ApprovalState};
+use super::id::{ApprovalId, Timestamp};
+use super::window::Ending;
+
+/// Why an input changed nothing. The text is shown privately, to the one who brought it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    #[error("You can't decide this one. It waits for {waits_for}.")]
+    NotAnApprover { waits_for: String },
+    #[error("You asked for this, so someone else has to decide: {waits_for}.")]
+    Requester { waits_for: String },
+    #[error("Only a person can do this.")]
+    NotAPerson,
+    #[error("{text}")]
+    AlreadyDecided { text: String },
+    #[error("You already approved this; it waits for someone else.")]
+    AlreadyVoted,
+    #[error("The request changed since this card was posted. Look at the current one and decide that.")]
+    Changed,
+    #[error("This expired at {at} and was denied. Ask the agent again if it is still wanted.")]
+    Expired { at: Timestamp },
+    #[error("I don't know this request any more. Id {id}.")]
+    NoSuchApproval { id: ApprovalId },
+    #[error("These arguments can't be used: {why}.")]
+    InvalidEdit { why: String },
+    #[error("The arguments of this tool can't be changed. Deny it and say what you want instead.")]
+    NotEditable,
+    #[error("Nothing was changed. Approve the request as it is, or change an argument.")]
+    NothingChanged,
+    #[error("This question is not open any more.")]
+    NoSuchQuestion,
+    #[error("Answer with one of: {}.", choices.join(", "))]
+    NotAChoice { choices: Vec<String> },
+    #[error("The outcome of this call is not in question.")]
+    NothingToMark,
+    #[error("The message is empty. Write what you want the agent to do.")]
+    EmptyMessage,
+    #[error(
+        "The message has {bytes} bytes; at most {limit} are read. Put long material where the agent can look it up."
+    )]
+    TooLong { bytes: usize, limit: usize },
+    #[error("This thread was cancelled, so nothing runs here any more. Start a new one.")]
+    Cancelled,
+    #[error("This thread exists already.")]
+    ThreadExists,
+    #[error("Nothing is running here.")]
+    NothingRuns,
+    #[error("It is paused already.")]
+    AlreadyPaused,
+    #[error("It is not paused.")]
+    NotPaused,
+}
+
+impl Refusal {
+    pub(super) fn already_decided(approval: &Approval) -> Self {
+        let names =
+            |people: Vec<&super::id::Principal>| people.iter().map(|p| p.label()).collect::<Vec<_>>().join(", ");
+        let outcome = match &approval.result {
+            Some((Ending::Succeeded, _)) => " It succeeded.",
+            Some((Ending::Failed, _)) => " It failed.",
+            Some((Ending::Denied | Ending::Expired | Ending::Cancelled | Ending::NotRun, _)) | None => "",
+        };
+        let text = match &approval.state {
+            ApprovalState::Approved { at } | ApprovalState::Used { at } => {
+                format!("Already approved by {} ({at}).{outcome}", names(approval.approved_by()))
+            }
+            ApprovalState::Denied { at, .. } => {
+                format!("Already denied by {} ({at}).", approval.denied_by().map_or("a person", |p| p.label()))
+            }
+            ApprovalState::Expired { at } => format!("This expired at {at} and was denied."),
+            ApprovalState::Cancelled => "This was cancelled; nothing will run.".to_owned(),
+            ApprovalState::Pending | ApprovalState::Revising { .. } => "This is being decided.".to_owned(),
+        };
+        Self::AlreadyDecided { text }
+    }
+}

@@ -1,0 +1,950 @@
+//! Deciding: an input and the present state become events.
+//!
+//! [`step`] is where judgement lives: is this click valid, does this call need people, is the budget
+//! used up, has something expired. It is as pure as the fold: configuration ([`Rules`]), the time and
+//! one random number come in as data, and what was decided goes out as events that are already folded
+//! into the thread. The caller appends them with the version that the thread had before; if somebody
+//! else was first, it throws the thread away, loads it again and decides again.
+//!
+//! After every input, [`due`] is asked until it is silent: what the new state calls for by itself
+//! (an approval to be requested, resolved or expired, a question about a budget, a timer) becomes
+//! part of the same append.
+
+use serde_json::Value;
+
+use super::approval::{Approval, ApprovalState, approval_digest};
+use super::event::*;
+use super::id::*;
+use super::model::{Finish, ModelError, ModelErrorKind, ModelStamp, Usage};
+use super::policy::{Policy, Verdict};
+use super::refusal::Refusal;
+use super::secret::SecretFilter;
+use super::spec::AgentSpec;
+use super::thread::{Effect, Stage, Thread};
+use super::tool::{Outcome, Plan, ToolFacts};
+use super::window::WindowLimits;
+
+/// The tool that every agent has: a question to people. It is the core's, not the registry's.
+pub const ASK_HUMAN: &str = "ask_human";
+
+/// What the operator wants, as of now.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    pub spec: &'a AgentSpec,
+    pub policy: &'a Policy,
+    pub requester: RequesterRule,
+    pub secrets: &'a SecretFilter,
+    pub window: WindowLimits,
+    pub retry: Retry,
+    /// Longest accepted message, in bytes.
+    pub message_max_bytes: usize,
+}
+
+/// Whether the person who asked may approve, where a rule's approvers do not say so themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequesterRule {
+    Never,
+    /// Only a person at this machine's own terminal, who could change the store as well.
+    Local,
+    Always,
+}
+
+/// How often and when a failed attempt is made again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    pub max_attempts: u32,
+    /// Wait after the first failure, in milliseconds; doubled each time.
+    pub base_ms: u64,
+    /// Longest wait, in milliseconds; also bounds what a provider may ask for, tenfold.
+    pub cap_ms: u64,
+}
+
+impl Retry {
+    /// The wait after `attempt` failures: half fixed, half random (`dice` in 0..1), so that many
+    /// threads do not come back at the same moment. A provider's own wish is a lower bound.
+    pub fn wait_ms(&self, attempt: u32, wish_ms: Option<u64>, dice: f64) -> u64 {
+        let full = self.base_ms.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(self.cap_ms);
+        let half = full / 2;
+        let jitter = (half as f64 * dice.clamp(0.0, 1.0)) as u64;
+        (half + jitter).max(wish_ms.unwrap_or(0).min(self.cap_ms.saturating_mul(10)))
+    }
+}
+
+/// A call as a model (or a prefetch, or an edit) proposes it, after the registry has looked at it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposed {
+    pub tool: String,
+    /// What the model wrote, for a call that is not valid.
+    pub raw: String,
+    pub checked: Result<Checked, String>,
+}
+
+/// A call whose tool exists and whose arguments are valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    pub facts: ToolFacts,
+    pub args: Value,
+    pub title: String,
+}
+
+/// What comes in.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A person, or a program with a token, says something. Starts the thread if it is vacant.
+    Message {
+        from: Principal,
+        text: String,
+        source: Option<String>,
+        pushes: bool,
+        prefetch: Vec<Proposed>,
+    },
+    /// Starts a vacant thread as the fork of another.
+    Fork {
+        started: Box<Body>,
+    },
+    Replied {
+        effect: EffectId,
+        seen: u64,
+        text: String,
+        calls: Vec<Proposed>,
+        finish: Finish,
+        usage: Usage,
+        model: ModelStamp,
+    },
+    ModelFailed {
+        effect: EffectId,
+        error: ModelError,
+    },
+    Planned {
+        effect: EffectId,
+        plan: Result<Plan, String>,
+    },
+    /// May this call run now? Asked right before it would. `plan` is fresh if the tool plans and asks.
+    Start {
+        effect: EffectId,
+        facts: ToolFacts,
+        plan: Option<Result<Plan, String>>,
+    },
+    Finished {
+        effect: EffectId,
+        outcome: Outcome,
+        duration_ms: u64,
+    },
+    /// The start is in the log, and nobody is running it.
+    Lost {
+        effect: EffectId,
+    },
+    /// `digest` is what the person's card showed: at least the 12 digits of [`Digest::prefix`].
+    Vote {
+        approval: ApprovalId,
+        digest: String,
+        by: Principal,
+        groups: Vec<String>,
+        vote: Ballot,
+        source: Option<String>,
+    },
+    Answer {
+        question: QuestionId,
+        by: Principal,
+        text: String,
+        source: Option<String>,
+    },
+    Mark {
+        call: CallId,
+        by: Principal,
+        mark: Mark,
+    },
+    Posted {
+        effect: EffectId,
+        reference: String,
+    },
+    PostFailed {
+        effect: EffectId,
+        error: String,
+        transient: bool,
+        retry_after_ms: Option<u64>,
+    },
+    Pause {
+        by: Principal,
+        why: String,
+    },
+    Resume {
+        by: Principal,
+    },
+    Stop {
+        by: Principal,
+        why: String,
+    },
+    Cancel {
+        by: Principal,
+        why: String,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// A person's decision as a surface hands it over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ballot {
+    Approve { note: String },
+    Deny { reason: String },
+    Edit { args: Box<Proposed> },
+}
+
+/// What the one who brought the input is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Accepted,
+    /// It was delivered before; nothing changed.
+    Duplicate,
+    /// It came too late to matter (an answer to an effect that is no longer outstanding).
+    Stale,
+    /// The call may run, with exactly these arguments.
+    Go {
+        tool: String,
+        args: Value,
+    },
+    Refused(Refusal),
+}
+
+/// Decides. The returned bytes are the encoded events, folded into `thread` already.
+pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+    let mut log = Recorder { thread, now, events: Vec::new() };
+    // First what time alone has done: a vote after the expiry finds the request expired.
+    log.settle(rules);
+    let answer = log.decide(input, rules, dice);
+    log.settle(rules);
+    (log.events, answer)
+}
+
+/// Seals events into the chain and folds them.
+struct Recorder<'t> {
+    thread: &'t mut Thread,
+    now: Timestamp,
+    events: Vec<Vec<u8>>,
+}
+
+impl Recorder<'_> {
+    fn record(&mut self, body: Body) {
+        self.record_with(None, None, body);
+    }
+
+    fn answer(&mut self, effect: EffectId, body: Body) {
+        self.record_with(None, Some(effect), body);
+    }
+
+    fn record_with(&mut self, source: Option<String>, answers: Option<EffectId>, body: Body) {
+        let event = Event {
+            v: EVENT_VERSION,
+            seq: self.thread.version + 1,
+            // Clocks of two machines differ; a log's time never goes back.
+            at: self.now.max(self.thread.updated_at),
+            source,
+            answers,
+            prev: self.thread.head,
+            body,
+        };
+        let bytes = event.encode();
+        self.thread.apply(&event, Digest::of(&bytes));
+        self.events.push(bytes);
+    }
+
+    fn settle(&mut self, rules: &Rules) {
+        if self.thread.version == 0 {
+            return;
+        }
+        while let Some(body) = due(self.thread, rules, self.now) {
+            self.record(body);
+        }
+    }
+
+    fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
+        match input {
+            Input::Message { from, text, source, pushes, prefetch } => {
+                self.message(from, &text, source, pushes, prefetch, rules)
+            }
+            Input::Fork { started } => {
+                if self.thread.version > 0 {
+                    return Answer::Refused(Refusal::ThreadExists);
+                }
+                self.record(*started);
+                Answer::Accepted
+            }
+            Input::Replied { effect, seen, text, calls, finish, usage, model } => {
+                if self.thread.outstanding().get(&effect) != Some(&Effect::CallModel) {
+                    return Answer::Stale;
+                }
+                match next_step(self.thread, seen, &text, calls, finish, rules) {
+                    Ok(step) => {
+                        let newer = self.thread.last_human > seen;
+                        let question = match &step {
+                            NextStep::Ask { text, answer } if !newer => Some((text.clone(), answer.clone())),
+                            NextStep::Ask { .. } | NextStep::Call { .. } | NextStep::Done { .. } => None,
+                        };
+                        self.answer(effect, Body::ModelReplied { seen, step, model, usage });
+                        if let Some((text, answer)) = question {
+                            self.ask(QuestionCause::Agent, text, answer);
+                        }
+                    }
+                    Err(error) => self.model_failed(effect, &error, rules, dice),
+                }
+                Answer::Accepted
+            }
+            Input::ModelFailed { effect, error } => {
+                if self.thread.outstanding().get(&effect) != Some(&Effect::CallModel) {
+                    return Answer::Stale;
+                }
+                self.model_failed(effect, &error, rules, dice);
+                Answer::Accepted
+            }
+            Input::Planned { effect, plan } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::PlanTool { call }) => {
+                    let call = *call;
+                    let plan = plan.map_err(|e| rules.secrets.clean(&e).into_owned());
+                    self.answer(effect, Body::ToolPlanned { call, plan });
+                    Answer::Accepted
+                }
+                Some(Effect::CallModel | Effect::RunTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+            },
+            Input::Start { effect, facts, plan } => self.start(effect, &facts, plan),
+            Input::Finished { effect, outcome, duration_ms } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::RunTool { call }) => {
+                    let call = *call;
+                    self.answer(
+                        effect,
+                        Body::ToolFinished { call, outcome: clean_outcome(outcome, rules.secrets), duration_ms },
+                    );
+                    Answer::Accepted
+                }
+                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+            },
+            Input::Lost { effect } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::RunTool { call }) => {
+                    let call = *call;
+                    self.answer(effect, Body::OutcomeLost { call });
+                    Answer::Accepted
+                }
+                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+            },
+            Input::Vote { approval, digest, by, groups, vote, source } => {
+                if self.is_duplicate(source.as_deref()) {
+                    return Answer::Duplicate;
+                }
+                match ballot(self.thread, approval, &digest, &by, &groups, vote, rules) {
+                    Ok((revision, vote)) => {
+                        self.record_with(source, None, Body::VoteCast { approval, revision, by, groups, vote });
+                        Answer::Accepted
+                    }
+                    Err(refusal) => Answer::Refused(refusal),
+                }
+            }
+            Input::Answer { question, by, text, source } => {
+                if self.is_duplicate(source.as_deref()) {
+                    return Answer::Duplicate;
+                }
+                self.human_answer(question, by, &text, source, rules)
+            }
+            Input::Mark { call, by, mark } => {
+                if by.kind != PrincipalKind::Human {
+                    return Answer::Refused(Refusal::NotAPerson);
+                }
+                let Some(state) = self.thread.calls.get(&call).filter(|c| c.stage == Stage::Lost) else {
+                    return Answer::Refused(Refusal::NothingToMark);
+                };
+                // Marking decides what the agent believes of a gated call: the approvers' business.
+                if let Verdict::Ask { terms } = &state.gated.verdict
+                    && !terms.approvers.includes(&by, &[])
+                {
+                    return Answer::Refused(Refusal::NotAnApprover { waits_for: terms.approvers.describe() });
+                }
+                self.record(Body::OutcomeMarked { call, by, mark });
+                Answer::Accepted
+            }
+            Input::Posted { effect, reference } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::Post { posting }) => {
+                    let posting = posting.clone();
+                    self.answer(effect, Body::Posted { posting, reference });
+                    Answer::Accepted
+                }
+                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::RunTool { .. }) | None => Answer::Stale,
+            },
+            Input::PostFailed { effect, error, transient, retry_after_ms } => {
+                let Some(Effect::Post { posting }) = self.thread.outstanding().get(&effect).cloned() else {
+                    return Answer::Stale;
+                };
+                let attempt = self.thread.posts.get(&posting).map_or(0, |p| p.attempts) + 1;
+                let again = transient && attempt < rules.retry.max_attempts;
+                let retry_at = again.then(|| self.now.plus_ms(rules.retry.wait_ms(attempt, retry_after_ms, dice)));
+                let error = rules.secrets.clean(&error).into_owned();
+                self.answer(effect, Body::DeliveryFailed { posting, error, attempt, retry_at });
+                Answer::Accepted
+            }
+            Input::Pause { by, why } => self.control(Body::Paused { by, why }, |t| match (&t.paused, &t.run) {
+                (Some(_), _) => Some(Refusal::AlreadyPaused),
+                (None, None) => Some(Refusal::NothingRuns),
+                (None, Some(_)) => None,
+            }),
+            Input::Resume { by } => {
+                self.control(Body::Resumed { by }, |t| if t.paused.is_some() { None } else { Some(Refusal::NotPaused) })
+            }
+            Input::Stop { by, why } => {
+                self.control(
+                    Body::Stopped { by, why },
+                    |t| if t.run.is_some() { None } else { Some(Refusal::NothingRuns) },
+                )
+            }
+            Input::Cancel { by, why } => self.control(Body::Cancelled { by, why }, |_| None),
+            Input::Tick => Answer::Accepted,
+        }
+    }
+
+    fn is_duplicate(&self, source: Option<&str>) -> bool {
+        source.is_some_and(|s| self.thread.knows_source(s))
+    }
+
+    fn control(&mut self, body: Body, refuse: impl Fn(&Thread) -> Option<Refusal>) -> Answer {
+        if self.thread.version == 0 {
+            return Answer::Refused(Refusal::NothingRuns);
+        }
+        if self.thread.cancelled {
+            return Answer::Refused(Refusal::Cancelled);
+        }
+        match refuse(self.thread) {
+            Some(refusal) => Answer::Refused(refusal),
+            None => {
+                self.record(body);
+                Answer::Accepted
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        from: Principal,
+        text: &str,
+        source: Option<String>,
+        pushes: bool,
+        prefetch: Vec<Proposed>,
+        rules: &Rules,
+    ) -> Answer {
+        if self.is_duplicate(source.as_deref()) {
+            return Answer::Duplicate;
+        }
+        if self.thread.cancelled {
+            return Answer::Refused(Refusal::Cancelled);
+        }
+        if text.trim().is_empty() {
+            return Answer::Refused(Refusal::EmptyMessage);
+        }
+        if text.len() > rules.message_max_bytes {
+            return Answer::Refused(Refusal::TooLong { bytes: text.len(), limit: rules.message_max_bytes });
+        }
+        if self.thread.version == 0 {
+            let started = Body::ThreadStarted {
+                thread: self.thread.id.clone(),
+                agent: rules.spec.name.clone(),
+                by: from.clone(),
+                pushes,
+                parent: None,
+                carried: Vec::new(),
+            };
+            self.record(started);
+        }
+        let starts_run = self.thread.run.is_none();
+        let calls = if starts_run {
+            prefetch.into_iter().map(|p| gate(p, self.thread, rules, None)).collect()
+        } else {
+            Vec::new()
+        };
+        let text = rules.secrets.clean(text).into_owned();
+        self.record_with(source, None, Body::MessageReceived { from, text, prefetch: calls });
+        Answer::Accepted
+    }
+
+    fn human_answer(
+        &mut self,
+        question: QuestionId,
+        by: Principal,
+        text: &str,
+        source: Option<String>,
+        rules: &Rules,
+    ) -> Answer {
+        let Some(asked) = self.thread.questions.get(&question) else {
+            return Answer::Refused(Refusal::NoSuchQuestion);
+        };
+        if by.kind != PrincipalKind::Human {
+            return Answer::Refused(Refusal::NotAPerson);
+        }
+        if text.len() > rules.message_max_bytes {
+            return Answer::Refused(Refusal::TooLong { bytes: text.len(), limit: rules.message_max_bytes });
+        }
+        let text = match (&asked.answer, text.trim()) {
+            (_, "") => return Answer::Refused(Refusal::EmptyMessage),
+            (AnswerKind::Text, text) => rules.secrets.clean(text).into_owned(),
+            (AnswerKind::YesNo, text) => match text.to_lowercase().as_str() {
+                "y" | "yes" => "yes".to_owned(),
+                "n" | "no" => "no".to_owned(),
+                _ => return Answer::Refused(Refusal::NotAChoice { choices: vec!["yes".into(), "no".into()] }),
+            },
+            (AnswerKind::Choice { choices }, text) => {
+                let by_number = text.parse::<usize>().ok().and_then(|n| choices.get(n.checked_sub(1)?));
+                match choices.iter().find(|c| c.eq_ignore_ascii_case(text)).or(by_number) {
+                    Some(choice) => choice.clone(),
+                    None => return Answer::Refused(Refusal::NotAChoice { choices: choices.clone() }),
+                }
+            }
+        };
+        let ends = asked.cause != QuestionCause::Agent && text == STOP;
+        self.record_with(source, None, Body::QuestionAnswered { question, by: by.clone(), text });
+        if ends {
+            self.record(Body::Stopped { by, why: "instead of going on".to_owned() });
+        }
+        Answer::Accepted
+    }
+
+    fn ask(&mut self, cause: QuestionCause, text: String, answer: AnswerKind) {
+        let question = QuestionId::new(self.thread.short, self.thread.version + 1, 0);
+        self.record(Body::QuestionAsked { question, cause, text, answer });
+    }
+
+    fn model_failed(&mut self, effect: EffectId, error: &ModelError, rules: &Rules, dice: f64) {
+        let attempt = self.thread.model.attempts + 1;
+        let again = error.kind.is_transient() && attempt < rules.retry.max_attempts;
+        let retry_at = again.then(|| self.now.plus_ms(rules.retry.wait_ms(attempt, error.retry_after_ms, dice)));
+        let message = rules.secrets.clean(&error.message).into_owned();
+        self.answer(effect, Body::ModelFailed { error: error.kind, message, attempt, retry_at });
+    }
+
+    /// The gate, right before a call runs. Whatever is missing or different, it stays closed.
+    fn start(&mut self, effect: EffectId, facts: &ToolFacts, plan: Option<Result<Plan, String>>) -> Answer {
+        let Some(Effect::RunTool { call: id }) = self.thread.outstanding().get(&effect).cloned() else {
+            return Answer::Stale;
+        };
+        if !self.thread.runnable().any(|(runnable, _)| runnable == effect) {
+            return Answer::Stale;
+        }
+        let Some(call) = self.thread.calls.get(&id) else { return Answer::Stale };
+        let go = Answer::Go { tool: call.gated.tool.clone(), args: call.gated.args.clone() };
+        match (&call.stage, &call.gated.verdict) {
+            // Started before, and declared safe to run again.
+            (Stage::Started, _) if facts.idempotent => return go,
+            (Stage::Ready, Verdict::Auto { .. }) => {
+                if !facts.idempotent {
+                    self.record(Body::ToolStarted { effect, call: id, digest: None });
+                }
+                return go;
+            }
+            (Stage::Ready, Verdict::Ask { .. }) => {}
+            (Stage::Ready, Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. }) => {
+                return Answer::Stale;
+            }
+            (
+                Stage::Started
+                | Stage::Planning
+                | Stage::Planned { .. }
+                | Stage::Asking
+                | Stage::Lost
+                | Stage::Sleeping { .. },
+                _,
+            ) => {
+                return Answer::Stale;
+            }
+        }
+        let plan = match plan.transpose() {
+            Ok(plan) => plan,
+            Err(error) => {
+                // What would run can no longer be said, so nothing runs.
+                self.answer(effect, Body::ToolPlanned { call: id, plan: Err(error) });
+                return Answer::Stale;
+            }
+        };
+        let approval = call.approval.and_then(|a| self.thread.approvals.get(&a));
+        let digest = approval_digest(
+            &self.thread.id,
+            id,
+            &call.gated.tool,
+            facts.schema_version,
+            &call.gated.args,
+            plan.as_ref(),
+        );
+        match approval.map_or(Clearance::Closed, |a| clearance(a, id, digest, self.now)) {
+            Clearance::Cleared => {
+                self.record(Body::ToolStarted { effect, call: id, digest: Some(digest) });
+                go
+            }
+            Clearance::Stale(why) => {
+                let why = match (approval.and_then(|a| a.plan.as_ref()), &plan) {
+                    (Some(old), Some(new)) if old != new => {
+                        format!("it was approved as \"{}\", now it is \"{}\"", old.summary, new.summary)
+                    }
+                    _ => why,
+                };
+                let request =
+                    request_body(self.thread, id, plan, Because::Stale { why }, Some(facts.schema_version), self.now);
+                if let Some(body) = request {
+                    self.record(body);
+                }
+                Answer::Stale
+            }
+            Clearance::Closed => {
+                // A fold never leads here; a log that does gets an end, not a loop.
+                let outcome = Outcome::Failed { error: "not run: there is no valid approval for it".to_owned() };
+                self.answer(effect, Body::ToolFinished { call: id, outcome, duration_ms: 0 });
+                Answer::Stale
+            }
+        }
+    }
+}
+
+/// What an approval is worth at the moment of the start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Clearance {
+    Cleared,
+    /// It was given, but not for this: ask again.
+    Stale(String),
+    /// It was not given, or was used.
+    Closed,
+}
+
+/// Invariants 1 and 2, in one place: approved, by enough allowed people, unused, unexpired, and for
+/// exactly what would run.
+pub fn clearance(approval: &Approval, call: CallId, digest: Digest, now: Timestamp) -> Clearance {
+    if approval.call != call || !matches!(approval.state, ApprovalState::Approved { .. }) || !approval.is_carried() {
+        return Clearance::Closed;
+    }
+    if approval.digest != digest {
+        return Clearance::Stale("what would run now is not what was approved".to_owned());
+    }
+    if now >= approval.expires_at {
+        return Clearance::Stale("it was approved, but could not run before the approval expired".to_owned());
+    }
+    Clearance::Cleared
+}
+
+/// The answer that ends a run instead of continuing it.
+pub const STOP: &str = "stop";
+/// The answer that lets a run go on.
+pub const GO_ON: &str = "go on";
+
+/// What the state calls for by itself, one event at a time.
+fn due(thread: &Thread, rules: &Rules, now: Timestamp) -> Option<Body> {
+    due_approval(thread, now).or_else(|| due_question(thread, rules)).or_else(|| due_timer(thread, now)).or_else(|| {
+        let thinks = thread.outstanding().values().any(|e| *e == Effect::CallModel);
+        let (upto, summary) = thread.window.compaction(&rules.window, &thread.pending_calls()).filter(|_| thinks)?;
+        Some(Body::Compacted { upto, summary })
+    })
+}
+
+fn due_approval(thread: &Thread, now: Timestamp) -> Option<Body> {
+    for approval in thread.pending_approvals() {
+        let resolution = if let Some(reason) = approval.denial() {
+            Resolution::Denied { reason }
+        } else if approval.is_carried() {
+            Resolution::Approved
+        } else if now >= approval.expires_at {
+            Resolution::Expired
+        } else {
+            continue;
+        };
+        return Some(Body::ApprovalResolved { approval: approval.id, revision: approval.revision, resolution });
+    }
+    thread.calls.iter().find_map(|(id, call)| match &call.stage {
+        Stage::Planned { plan, because } => request_body(thread, *id, plan.clone(), because.clone(), None, now),
+        Stage::Planning | Stage::Asking | Stage::Ready | Stage::Started | Stage::Lost | Stage::Sleeping { .. } => None,
+    })
+}
+
+/// The request to people for a call: a first revision, or the next.
+fn request_body(
+    thread: &Thread,
+    id: CallId,
+    plan: Option<Plan>,
+    because: Because,
+    schema_version: Option<u32>,
+    now: Timestamp,
+) -> Option<Body> {
+    let call = thread.calls.get(&id)?;
+    let Verdict::Ask { terms } = &call.gated.verdict else { return None };
+    let before = call.approval.and_then(|a| thread.approvals.get(&a));
+    let schema_version = schema_version.or(call.gated.facts.as_ref().map(|f| f.schema_version))?;
+    // Whose words led to this call: the run's initiator and whoever spoke last before it.
+    let mut requesters: Vec<Principal> =
+        thread.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
+    if let Some(before) = before {
+        requesters.clone_from(&before.requesters);
+    }
+    requesters.sort();
+    requesters.dedup();
+    Some(Body::ApprovalRequested {
+        approval: before.map_or_else(|| ApprovalId::new(thread.short, thread.version + 1, 0), |b| b.id),
+        call: id,
+        revision: before.map_or(1, |b| b.revision + 1),
+        because,
+        title: call.gated.title.clone(),
+        digest: approval_digest(&thread.id, id, &call.gated.tool, schema_version, &call.gated.args, plan.as_ref()),
+        args: call.gated.args.clone(),
+        plan,
+        terms: terms.clone(),
+        requesters,
+        expires_at: now.plus_ms(terms.expires_after_ms),
+    })
+}
+
+/// Budgets, repeated errors and a silent model end at a person.
+fn due_question(thread: &Thread, rules: &Rules) -> Option<Body> {
+    let run = thread.run.as_ref()?;
+    if !thread.questions.is_empty() || !thread.calls.is_empty() {
+        return None;
+    }
+    let limits = &rules.spec.limits;
+    let (cause, text) = if let Some(why) = &thread.model.down {
+        (
+            QuestionCause::ModelDown,
+            format!(
+                "The model did not answer ({why}; asked {} times). Your request is kept. Try again?",
+                thread.model.attempts
+            ),
+        )
+    } else if let Some((tool, failures)) = run.errors.iter().find(|(_, n)| **n >= limits.max_errors) {
+        (
+            QuestionCause::Errors { tool: tool.clone() },
+            format!("{tool} failed {failures} times in a row. Should I go on?"),
+        )
+    } else if run.steps >= limits.max_steps {
+        (QuestionCause::StepBudget, format!("I have taken {} steps without finishing. Should I go on?", run.steps))
+    } else if run.tokens >= limits.max_tokens {
+        (QuestionCause::TokenBudget, format!("I have used {} tokens without finishing. Should I go on?", run.tokens))
+    } else {
+        return None;
+    };
+    let question = QuestionId::new(thread.short, thread.version + 1, 0);
+    let answer = AnswerKind::Choice { choices: vec![GO_ON.to_owned(), STOP.to_owned()] };
+    Some(Body::QuestionAsked { question, cause, text, answer })
+}
+
+fn due_timer(thread: &Thread, now: Timestamp) -> Option<Body> {
+    let posting = thread.posts.iter().find(|(_, p)| p.retry_at.is_some_and(|at| at <= now));
+    if let Some((posting, _)) = posting {
+        return Some(Body::TimerFired { timer: Timer::Post { posting: posting.clone() } });
+    }
+    if thread.paused.is_some() || thread.cancelled {
+        return None;
+    }
+    if thread.model.retry_at.is_some_and(|at| at <= now) {
+        return Some(Body::TimerFired { timer: Timer::Model });
+    }
+    thread.calls.iter().find_map(|(id, call)| match &call.stage {
+        Stage::Sleeping { until, .. } if *until <= now => Some(Body::TimerFired { timer: Timer::Wake { call: *id } }),
+        Stage::Sleeping { .. }
+        | Stage::Planning
+        | Stage::Planned { .. }
+        | Stage::Asking
+        | Stage::Ready
+        | Stage::Started
+        | Stage::Lost => None,
+    })
+}
+
+/// The gate's verdict on a proposed call, stamped with everything that it rests on.
+fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) -> GatedCall {
+    let Proposed { tool, raw, checked } = proposed;
+    let invalid = |error: String| GatedCall {
+        tool: tool.clone(),
+        args: Value::String(rules.secrets.clean(&raw).chars().take(2_000).collect()),
+        title: tool.clone(),
+        facts: None,
+        verdict: Verdict::Invalid { error: rules.secrets.clean(&error).into_owned() },
+    };
+    let Checked { facts, args, title } = match checked {
+        Ok(checked) if rules.spec.tools.contains(&tool) => checked,
+        Ok(_) => return invalid(format!("this agent has no tool `{tool}`; it has: {}", rules.spec.tools.join(", "))),
+        Err(error) => return invalid(error),
+    };
+    if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
+        return invalid(format!(
+            "the arguments contain what looks like a secret ({label}); secrets never pass through here"
+        ));
+    }
+    let mut verdict = rules.policy.verdict(&rules.spec.name, &facts, &args);
+    if let Verdict::Ask { terms } = &mut verdict {
+        terms.approvers.requester_may |= match rules.requester {
+            RequesterRule::Never => false,
+            RequesterRule::Always => true,
+            RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.initiator.is_local() && r.latest.is_local()),
+        };
+    }
+    if let Some(why) = held.filter(|_| facts.side_effects || !matches!(verdict, Verdict::Auto { .. })) {
+        verdict = Verdict::Held { why: why.to_owned() };
+    }
+    GatedCall { tool, args, title, facts: Some(facts), verdict }
+}
+
+/// What a reply amounts to.
+fn next_step(
+    thread: &Thread,
+    seen: u64,
+    text: &str,
+    calls: Vec<Proposed>,
+    finish: Finish,
+    rules: &Rules,
+) -> Result<NextStep, ModelError> {
+    let failed = |kind, message: &str| ModelError { kind, message: message.to_owned(), retry_after_ms: None };
+    let text = rules.secrets.clean(text.trim()).into_owned();
+    match finish {
+        Finish::CutOff => return Err(failed(ModelErrorKind::CutOff, "its reply was cut off at the output limit")),
+        Finish::Refused if text.is_empty() => {
+            return Ok(NextStep::Done { text: "The model declined to answer this.".to_owned() });
+        }
+        Finish::Refused => return Ok(NextStep::Done { text }),
+        Finish::Complete => {}
+    }
+    if let Some(ask) = calls.iter().find(|c| c.tool == ASK_HUMAN) {
+        return Ok(match parse_ask(&ask.raw) {
+            Ok((question, answer)) => NextStep::Ask { text: rules.secrets.clean(&question).into_owned(), answer },
+            Err(error) => NextStep::Call {
+                calls: vec![gate(Proposed { checked: Err(error), ..ask.clone() }, thread, rules, None)],
+                why: text,
+            },
+        });
+    }
+    if calls.is_empty() {
+        return if text.is_empty() {
+            Err(failed(ModelErrorKind::Empty, "its reply was empty"))
+        } else {
+            Ok(NextStep::Done { text })
+        };
+    }
+    if calls.len() > MAX_CALLS {
+        let many = format!("at most {MAX_CALLS} calls in one reply");
+        let first = calls
+            .into_iter()
+            .take(1)
+            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, thread, rules, None))
+            .collect();
+        return Ok(NextStep::Call { calls: first, why: text });
+    }
+    let held = if thread.run.is_none() {
+        Some("the run was stopped")
+    } else if thread.last_human > seen {
+        Some("a person wrote something new before this could run; read it and decide again")
+    } else {
+        None
+    };
+    Ok(NextStep::Call { calls: calls.into_iter().map(|c| gate(c, thread, rules, held)).collect(), why: text })
+}
+
+/// Calls that one reply may hold: as many rows as a card can show twice over.
+pub const MAX_CALLS: usize = 16;
+
+/// Arguments of [`ASK_HUMAN`], as the model is told of them.
+pub fn ask_human_schema() -> Value {
+    serde_json::json!({
+        "type": "object",
+        "properties": {
+            "question": {"type": "string", "description": "One question, in words that the person can answer."},
+            "kind": {"type": "string", "enum": ["text", "yes_no", "choice"]},
+            "choices": {"type": "array", "items": {"type": "string"}, "description": "For kind `choice`: 2 to 10 answers."},
+        },
+        "required": ["question"],
+        "additionalProperties": false,
+    })
+}
+
+fn parse_ask(raw: &str) -> Result<(String, AnswerKind), String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Ask {
+        question: String,
+        #[serde(default)]
+        kind: Option<String>,
+        #[serde(default)]
+        choices: Vec<String>,
+    }
+    let value = super::json::parse(raw).map_err(|e| e.to_string())?;
+    let ask: Ask = serde_json::from_value(value).map_err(|e| format!("{ASK_HUMAN}: {e}"))?;
+    if ask.question.trim().is_empty() {
+        return Err(format!("{ASK_HUMAN}: the question is empty"));
+    }
+    let kind = match ask.kind.as_deref() {
+        None if ask.choices.is_empty() => AnswerKind::Text,
+        Some("text") => AnswerKind::Text,
+        Some("yes_no") => AnswerKind::YesNo,
+        None | Some("choice") if (2..=10).contains(&ask.choices.len()) => AnswerKind::Choice { choices: ask.choices },
+        None | Some("choice") => return Err(format!("{ASK_HUMAN}: give 2 to 10 choices")),
+        Some(other) => return Err(format!("{ASK_HUMAN}: unknown kind `{other}`; use text, yes_no or choice")),
+    };
+    Ok((ask.question, kind))
+}
+
+/// Checks a person's decision against the request as it stands.
+fn ballot(
+    thread: &Thread,
+    id: ApprovalId,
+    shown: &str,
+    by: &Principal,
+    groups: &[String],
+    ballot: Ballot,
+    rules: &Rules,
+) -> Result<(u32, Vote), Refusal> {
+    let approval = thread.approvals.get(&id).ok_or(Refusal::NoSuchApproval { id })?;
+    match approval.state {
+        ApprovalState::Pending => {}
+        ApprovalState::Revising { .. } => return Err(Refusal::Changed),
+        ApprovalState::Expired { at } => return Err(Refusal::Expired { at }),
+        ApprovalState::Approved { .. }
+        | ApprovalState::Used { .. }
+        | ApprovalState::Denied { .. }
+        | ApprovalState::Cancelled => {
+            return Err(Refusal::already_decided(approval));
+        }
+    }
+    // At least the prefix that a button carries; less could be guessed.
+    if shown.len() < 12 || !approval.digest.to_string().starts_with(shown) {
+        return Err(Refusal::Changed);
+    }
+    if by.kind != PrincipalKind::Human {
+        return Err(Refusal::NotAPerson);
+    }
+    if !approval.terms.approvers.includes(by, groups) {
+        return Err(Refusal::NotAnApprover { waits_for: approval.terms.approvers.describe() });
+    }
+    let barred = approval.is_barred_requester(by);
+    let vote = match ballot {
+        Ballot::Deny { reason } => Vote::Deny { reason: rules.secrets.clean(&reason).into_owned() },
+        Ballot::Approve { .. } | Ballot::Edit { .. } if barred => {
+            return Err(Refusal::Requester { waits_for: approval.terms.approvers.describe() });
+        }
+        Ballot::Approve { .. } if approval.approved_by().contains(&by) => return Err(Refusal::AlreadyVoted),
+        Ballot::Approve { note } => Vote::Approve { note: rules.secrets.clean(&note).into_owned() },
+        Ballot::Edit { args } => {
+            let Proposed { checked, .. } = *args;
+            let Checked { facts, args, title } = checked.map_err(|why| Refusal::InvalidEdit { why })?;
+            if !facts.editable {
+                return Err(Refusal::NotEditable);
+            }
+            if args == approval.args {
+                return Err(Refusal::NothingChanged);
+            }
+            if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
+                return Err(Refusal::InvalidEdit { why: format!("they contain what looks like a secret ({label})") });
+            }
+            // An edit may only lead to a call that could be asked for, never around a deny.
+            if let Verdict::Deny { why, .. } = rules.policy.verdict(&thread.agent, &facts, &args) {
+                return Err(Refusal::InvalidEdit { why });
+            }
+            Vote::Edit { args, title }
+        }
+    };
+    Ok((approval.revision, vote))
+}
+
+fn clean_outcome(outcome: Outcome, secrets: &SecretFilter) -> Outcome {
+    let clean = |text: String| secrets.clean(&text).into_owned();
+    match outcome {
+        Outcome::Succeeded { text } => Outcome::Succeeded { text: clean(text) },
+        Outcome::Failed { error } => Outcome::Failed { error: clean(error) },
+        Outcome::Suspended { until, text } => Outcome::Suspended { until, text: clean(text) },
+        Outcome::Unknown { error } => Outcome::Unknown { error: clean(error) },
+    }
+}

@@ -1,0 +1,858 @@
+//! The thread: what its log folds to, and the fold itself.
+//!
+//! [`reduce`] is total: any event in any state gives a state, so a log can always be read. It decides
+//! nothing and reads no configuration; what was decided stands in the event (see `step` for who
+//! decides). Its one act of judgement is to stay closed: an `ApprovalResolved` that the recorded votes
+//! do not carry opens nothing.
+//!
+//! Outstanding effects are part of the fold: an effect is issued by an event and outstanding until an
+//! event answers it. [`Thread::runnable`] leaves out those that have to wait (a pause, an open
+//! question). After a crash the same fold gives the same list: there is no outbox.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use serde_json::Value;
+
+use super::Status;
+use super::approval::{Approval, ApprovalState};
+use super::event::*;
+use super::id::*;
+use super::policy::Verdict;
+use super::tool::{Outcome, Plan};
+use super::window::{Block, Ending, Window};
+
+/// Something to be done outside. Its id is also its idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    CallModel,
+    /// Ask the tool what the call would do, for the card.
+    PlanTool {
+        call: CallId,
+    },
+    RunTool {
+        call: CallId,
+    },
+    /// Write, or rewrite, something that people see in a surface.
+    Post {
+        posting: Posting,
+    },
+}
+
+/// One run: from a message to the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Event that started it.
+    pub started: u64,
+    /// Whose message started it.
+    pub initiator: Principal,
+    /// Whose words the model acted on last.
+    pub latest: Principal,
+    /// Model calls since the start, or since a person allowed more.
+    pub steps: u32,
+    /// Tokens likewise.
+    pub tokens: u64,
+    /// Failures in a row by tool.
+    pub errors: BTreeMap<String, u32>,
+}
+
+/// One call on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub gated: GatedCall,
+    pub stage: Stage,
+    pub approval: Option<ApprovalId>,
+}
+
+/// How far a call is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// The tool is asked what it would do.
+    Planning,
+    /// People are to be asked, with this plan.
+    Planned { plan: Option<Plan>, because: Because },
+    /// People are being asked.
+    Asking,
+    /// Cleared by the gate; runs when it is its turn.
+    Ready,
+    /// The start is in the log; the end is not.
+    Started,
+    /// Nobody knows how it ended.
+    Lost,
+    /// Suspended by the tool.
+    Sleeping { until: Timestamp, text: String },
+}
+
+/// An open question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    pub cause: QuestionCause,
+    pub text: String,
+    pub answer: AnswerKind,
+}
+
+/// How the model is doing between two replies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelState {
+    /// Failures in a row.
+    pub attempts: u32,
+    pub retry_at: Option<Timestamp>,
+    /// Set when it failed for good: a person is asked.
+    pub down: Option<String>,
+}
+
+/// Where something that people see stands in a surface.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PostState {
+    pub reference: Option<String>,
+    pub attempts: u32,
+    pub retry_at: Option<Timestamp>,
+    /// The surface refused it for good.
+    pub undeliverable: Option<String>,
+}
+
+/// How the last run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    None,
+    Done,
+    Stopped,
+}
+
+/// The fold of one log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thread {
+    pub id: ThreadId,
+    pub short: ShortId,
+    /// Number of events folded.
+    pub version: u64,
+    /// Digest of the last event.
+    pub head: Digest,
+    pub agent: String,
+    pub pushes: bool,
+    pub started_by: Principal,
+    pub parent: Option<Parent>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub title: String,
+    /// All tokens ever used here.
+    pub tokens: u64,
+    pub run: Option<Run>,
+    pub end: RunEnd,
+    pub paused: Option<String>,
+    pub cancelled: bool,
+    /// Calls of the present step that have not ended, in the order of the reply.
+    pub calls: BTreeMap<CallId, Call>,
+    /// Open approvals, and the last settled ones, for late clicks.
+    pub approvals: BTreeMap<ApprovalId, Approval>,
+    pub questions: BTreeMap<QuestionId, Question>,
+    pub model: ModelState,
+    /// The last event in which a person said something to the agent.
+    pub last_human: u64,
+    /// A call with side effects of the present reply has failed.
+    pub step_failed: bool,
+    pub window: Window,
+    pub posts: BTreeMap<Posting, PostState>,
+    outstanding: BTreeMap<EffectId, Effect>,
+    sources: Sources,
+}
+
+/// Settled approvals that are remembered for answers to late clicks; older ones are in the log.
+const REMEMBERED_APPROVALS: usize = 100;
+/// References of postings that are remembered so that they can be edited.
+const REMEMBERED_POSTS: usize = 200;
+/// Characters of the title of a thread.
+const TITLE_CHARS: usize = 80;
+
+/// `(thread, event) -> (thread, effects)`: the effects are those that the event newly issued.
+pub fn reduce(mut thread: Thread, event: &Event, digest: Digest) -> (Thread, Vec<(EffectId, Effect)>) {
+    thread.apply(event, digest);
+    let issued = thread.outstanding.iter().filter(|(id, _)| id.seq == event.seq).map(|(id, e)| (*id, e.clone()));
+    let issued = issued.collect();
+    (thread, issued)
+}
+
+impl Thread {
+    /// A thread before its first event.
+    pub fn vacant(id: ThreadId) -> Self {
+        let short = id.short();
+        Self {
+            id,
+            short,
+            version: 0,
+            head: Digest::ZERO,
+            agent: String::new(),
+            pushes: false,
+            started_by: Principal::system(),
+            parent: None,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            title: String::new(),
+            tokens: 0,
+            run: None,
+            end: RunEnd::None,
+            paused: None,
+            cancelled: false,
+            calls: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            model: ModelState::default(),
+            last_human: 0,
+            step_failed: false,
+            window: Window::default(),
+            posts: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// Folds encoded events on top of this state.
+    pub fn replay<B: AsRef<[u8]>>(&mut self, events: &[B]) -> Result<(), LogError> {
+        for bytes in events {
+            let seq = self.version + 1;
+            let event = Event::decode(bytes.as_ref(), seq)?;
+            if event.prev != self.head {
+                return Err(LogError::Chain { seq });
+            }
+            if let Body::ThreadStarted { thread, .. } = &event.body
+                && *thread != self.id
+            {
+                return Err(LogError::WrongThread { found: thread.to_string() });
+            }
+            self.apply(&event, Digest::of(bytes.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// Whether an event with this source id has been folded (within [`Sources::KEEP_MS`]).
+    pub fn knows_source(&self, source: &str) -> bool {
+        self.sources.contains(source)
+    }
+
+    /// Every effect that no event has answered yet.
+    pub fn outstanding(&self) -> &BTreeMap<EffectId, Effect> {
+        &self.outstanding
+    }
+
+    /// The outstanding effects that may be performed now, oldest first.
+    pub fn runnable(&self) -> impl Iterator<Item = (EffectId, &Effect)> {
+        let held = self.paused.is_some() || self.cancelled;
+        self.outstanding
+            .iter()
+            .filter(move |(_, effect)| match effect {
+                Effect::Post { .. } => true,
+                Effect::CallModel => !held && self.questions.is_empty(),
+                Effect::PlanTool { .. } | Effect::RunTool { .. } => !held,
+            })
+            .map(|(id, effect)| (*id, effect))
+    }
+
+    /// When something has to be looked at next if nothing is runnable.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let expiries = self.approvals.values().filter(|a| a.state == ApprovalState::Pending).map(|a| a.expires_at);
+        let posts = self.posts.values().filter_map(|p| p.retry_at);
+        let mut timers: Vec<Timestamp> = expiries.chain(posts).collect();
+        if self.paused.is_none() && !self.cancelled {
+            timers.extend(self.calls.values().filter_map(|c| match &c.stage {
+                Stage::Sleeping { until, .. } => Some(*until),
+                Stage::Planning
+                | Stage::Planned { .. }
+                | Stage::Asking
+                | Stage::Ready
+                | Stage::Started
+                | Stage::Lost => None,
+            }));
+            timers.extend(self.model.retry_at);
+        }
+        timers.into_iter().min()
+    }
+
+    /// When the runtime has to look at this thread again: at once, at a time, or never.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if self.runnable().next().is_some() { Some(self.updated_at) } else { self.next_timer() }
+    }
+
+    pub fn pending_approvals(&self) -> impl Iterator<Item = &Approval> {
+        self.approvals.values().filter(|a| a.is_open())
+    }
+
+    pub fn status(&self) -> Status {
+        let any = |wanted: fn(&Stage) -> bool| self.calls.values().any(|c| wanted(&c.stage));
+        if self.cancelled {
+            Status::Cancelled
+        } else if self.paused.is_some() {
+            Status::Paused
+        } else if any(|s| *s == Stage::Lost) {
+            Status::WaitingMark
+        } else if self.pending_approvals().next().is_some() {
+            Status::WaitingApproval
+        } else if !self.questions.is_empty() {
+            Status::WaitingAnswer
+        } else if self.runnable().any(|(_, e)| !matches!(e, Effect::Post { .. })) || self.model.retry_at.is_some() {
+            Status::Running
+        } else if any(|s| matches!(s, Stage::Sleeping { .. })) {
+            Status::Sleeping
+        } else {
+            match (&self.run, self.end) {
+                (Some(_), _) => Status::Running,
+                (None, RunEnd::Stopped) => Status::Stopped,
+                (None, RunEnd::None | RunEnd::Done) => Status::Done,
+            }
+        }
+    }
+
+    /// Calls that must survive a compaction.
+    pub fn pending_calls(&self) -> BTreeSet<CallId> {
+        self.calls.keys().copied().collect()
+    }
+
+    /// Folds one event. `digest` is that of its encoded bytes.
+    pub fn apply(&mut self, event: &Event, digest: Digest) {
+        self.version = event.seq;
+        self.head = digest;
+        self.updated_at = event.at;
+        if let Some(source) = &event.source {
+            self.sources.add(source, event.at);
+        }
+        if let Some(answered) = event.answers {
+            self.outstanding.remove(&answered);
+        }
+        let mut issue = Issue { thread: self.short, seq: event.seq, next: 0 };
+        self.fold(event, &mut issue);
+        self.advance(&mut issue);
+    }
+
+    fn fold(&mut self, event: &Event, issue: &mut Issue) {
+        let seq = event.seq;
+        match &event.body {
+            Body::ThreadStarted { thread: _, agent, by, pushes, parent, carried } => {
+                self.agent.clone_from(agent);
+                self.started_by.clone_from(by);
+                self.pushes = *pushes;
+                self.parent.clone_from(parent);
+                self.created_at = event.at;
+                for entry in carried {
+                    self.window.push(seq, entry.block.clone());
+                }
+            }
+            Body::MessageReceived { from, text, prefetch } => {
+                self.last_human = seq;
+                self.window.push(seq, Block::Human { from: from.clone(), text: text.clone() });
+                if self.title.is_empty() {
+                    self.title = text.trim().lines().next().unwrap_or("").chars().take(TITLE_CHARS).collect();
+                }
+                self.questions.retain(|_, q| q.cause != QuestionCause::Agent);
+                match &mut self.run {
+                    Some(run) => run.latest = from.clone(),
+                    None => self.start_run(seq, from),
+                }
+                self.take_calls(seq, prefetch, "");
+            }
+            Body::ModelReplied { seen, step, model: _, usage } => {
+                self.model = ModelState::default();
+                self.window.calibrate(usage.input);
+                let used = usage.input.saturating_add(usage.output);
+                self.tokens = self.tokens.saturating_add(used);
+                if let Some(run) = &mut self.run {
+                    run.steps = run.steps.saturating_add(1);
+                    run.tokens = run.tokens.saturating_add(used);
+                }
+                self.step_failed = false;
+                match step {
+                    NextStep::Call { calls, why } => self.take_calls(seq, calls, why),
+                    // The question itself is an event of its own; if none follows, the model is asked again.
+                    NextStep::Ask { .. } => {}
+                    NextStep::Done { text } => {
+                        self.window.push(seq, Block::Agent { text: text.clone() });
+                        if self.run.is_some() {
+                            self.post(Posting::Answer { seq }, issue);
+                        }
+                        if *seen >= self.last_human {
+                            self.run = None;
+                            self.end = RunEnd::Done;
+                        }
+                    }
+                }
+            }
+            Body::ModelFailed { error: _, message, attempt, retry_at } => {
+                self.model = ModelState {
+                    attempts: *attempt,
+                    retry_at: *retry_at,
+                    down: retry_at.is_none().then(|| message.clone()),
+                };
+                self.post(Posting::Notice { seq }, issue);
+            }
+            Body::ToolPlanned { call, plan } => match plan {
+                Ok(plan) => {
+                    if let Some(Call { stage, .. }) = self.calls.get_mut(call)
+                        && *stage == Stage::Planning
+                    {
+                        let because = self
+                            .approvals
+                            .values()
+                            .find(|a| a.call == *call)
+                            .map_or(Because::Gated, Approval::because_again);
+                        *stage = Stage::Planned { plan: Some(plan.clone()), because };
+                    }
+                }
+                Err(error) => {
+                    self.close_approvals_of(*call, ApprovalState::Cancelled, issue);
+                    self.finish(seq, *call, Ending::Failed, error.clone());
+                }
+            },
+            Body::ApprovalRequested { approval, call, args, title, .. } => {
+                if let (Some(request), Some(entry)) = (Approval::from_event(event), self.calls.get_mut(call)) {
+                    entry.gated.args.clone_from(args);
+                    entry.gated.title.clone_from(title);
+                    entry.stage = Stage::Asking;
+                    entry.approval = Some(*approval);
+                    let before = self.approvals.remove(approval);
+                    self.approvals.insert(*approval, request.after(before));
+                    // What was about to run is not what was just asked for.
+                    self.outstanding.retain(|_, e| *e != Effect::RunTool { call: *call });
+                    self.post(Posting::Card { approval: *approval }, issue);
+                }
+            }
+            Body::VoteCast { approval, revision, by, groups, vote } => {
+                let Some(request) = self.approvals.get_mut(approval) else { return };
+                if request.state != ApprovalState::Pending || request.revision != *revision {
+                    return;
+                }
+                request.vote(by, groups, vote, event.at);
+                if let (Vote::Edit { args, title }, Some(call)) = (vote, self.calls.get_mut(&request.call)) {
+                    call.gated.args.clone_from(args);
+                    call.gated.title.clone_from(title);
+                    call.stage = ask_again(&call.gated, Because::Edited { by: by.clone() });
+                }
+                self.post(Posting::Card { approval: *approval }, issue);
+            }
+            Body::ApprovalResolved { approval, revision, resolution } => {
+                self.resolve(seq, event.at, *approval, *revision, resolution, issue);
+            }
+            Body::QuestionAsked { question, cause, text, answer } => {
+                self.window.push(seq, Block::Question { text: text.clone() });
+                let asked = Question { cause: cause.clone(), text: text.clone(), answer: answer.clone() };
+                self.questions.insert(*question, asked);
+                self.post(Posting::Question { question: *question }, issue);
+            }
+            Body::QuestionAnswered { question, by, text } => {
+                let Some(asked) = self.questions.remove(question) else { return };
+                self.last_human = seq;
+                self.window.push(seq, Block::Answer { from: by.clone(), text: text.clone() });
+                if let Some(run) = &mut self.run {
+                    run.latest = by.clone();
+                    match asked.cause {
+                        QuestionCause::Agent => {}
+                        QuestionCause::StepBudget => run.steps = 0,
+                        QuestionCause::TokenBudget => run.tokens = 0,
+                        QuestionCause::Errors { tool } => {
+                            run.errors.remove(&tool);
+                        }
+                        QuestionCause::ModelDown => self.model = ModelState::default(),
+                    }
+                }
+                self.post(Posting::Question { question: *question }, issue);
+            }
+            Body::ToolStarted { effect: _, call, digest: _ } => {
+                if let Some(call) = self.calls.get_mut(call) {
+                    call.stage = Stage::Started;
+                    if let Some(id) = call.approval {
+                        if let Some(approval) = self.approvals.get_mut(&id) {
+                            approval.state = ApprovalState::Used { at: event.at };
+                        }
+                        self.post(Posting::Card { approval: id }, issue);
+                    }
+                }
+            }
+            Body::ToolFinished { call, outcome, duration_ms: _ } => match outcome {
+                Outcome::Succeeded { text } => self.finish_run_call(seq, *call, Ending::Succeeded, text.clone(), issue),
+                Outcome::Failed { error } => self.finish_run_call(seq, *call, Ending::Failed, error.clone(), issue),
+                Outcome::Suspended { until, text } => {
+                    if let Some(call) = self.calls.get_mut(call) {
+                        call.stage = Stage::Sleeping { until: *until, text: text.clone() };
+                    }
+                }
+                Outcome::Unknown { .. } => self.lose(*call, issue),
+            },
+            Body::OutcomeLost { call } => self.lose(*call, issue),
+            Body::OutcomeMarked { call, by, mark } => match mark {
+                Mark::Succeeded { note } => {
+                    let text = said(&format!("{by} says that it took effect"), note);
+                    self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
+                }
+                Mark::Failed { note } => {
+                    let text = said(&format!("{by} says that it did not take effect"), note);
+                    self.finish_run_call(seq, *call, Ending::Failed, text, issue);
+                }
+                Mark::Retry => {
+                    if let Some(call) = self.calls.get_mut(call) {
+                        call.stage = match call.gated.verdict {
+                            Verdict::Ask { .. } => ask_again(&call.gated, Because::Retried { by: by.clone() }),
+                            Verdict::Auto { .. }
+                            | Verdict::Deny { .. }
+                            | Verdict::Invalid { .. }
+                            | Verdict::Held { .. } => Stage::Ready,
+                        };
+                        if let Some(approval) = call.approval.and_then(|id| self.approvals.get_mut(&id)) {
+                            approval.state = ApprovalState::Revising { because: Because::Retried { by: by.clone() } };
+                        }
+                    }
+                }
+            },
+            Body::TimerFired { timer } => match timer {
+                Timer::Wake { call } => {
+                    if let Some(Call { stage: Stage::Sleeping { text, .. }, .. }) = self.calls.get(call) {
+                        let text = text.clone();
+                        self.finish(seq, *call, Ending::Succeeded, text);
+                    }
+                }
+                Timer::Model => self.model.retry_at = None,
+                Timer::Post { posting } => {
+                    if let Some(post) = self.posts.get_mut(posting) {
+                        post.retry_at = None;
+                    }
+                    self.post(posting.clone(), issue);
+                }
+            },
+            Body::Posted { posting, reference } => {
+                let state = PostState { reference: Some(reference.clone()), ..PostState::default() };
+                self.posts.insert(posting.clone(), state);
+                while self.posts.len() > REMEMBERED_POSTS {
+                    self.posts.pop_first();
+                }
+            }
+            Body::DeliveryFailed { posting, error, attempt, retry_at } => {
+                let post = self.posts.entry(posting.clone()).or_default();
+                post.attempts = *attempt;
+                post.retry_at = *retry_at;
+                post.undeliverable = retry_at.is_none().then(|| error.clone());
+            }
+            Body::Compacted { upto, summary } => {
+                let pending = self.pending_calls();
+                self.window.compact(*upto, summary, &pending);
+            }
+            Body::Paused { by: _, why } => {
+                self.paused = Some(why.clone());
+                self.post(Posting::Notice { seq }, issue);
+            }
+            Body::Resumed { by: _ } => {
+                self.paused = None;
+                self.post(Posting::Notice { seq }, issue);
+            }
+            Body::Stopped { by, why } => {
+                self.end_run(seq, said(&format!("{by} stopped the run"), why), RunEnd::Stopped, issue)
+            }
+            Body::Cancelled { by, why } => {
+                self.end_run(seq, said(&format!("{by} cancelled the thread"), why), RunEnd::Stopped, issue);
+                self.cancelled = true;
+            }
+        }
+    }
+
+    fn start_run(&mut self, seq: u64, from: &Principal) {
+        self.run = Some(Run {
+            started: seq,
+            initiator: from.clone(),
+            latest: from.clone(),
+            steps: 0,
+            tokens: 0,
+            errors: BTreeMap::new(),
+        });
+        self.model = ModelState::default();
+        self.step_failed = false;
+    }
+
+    /// Takes the calls of a reply in; those that will not run end at once.
+    fn take_calls(&mut self, seq: u64, calls: &[GatedCall], why: &str) {
+        for (ord, gated) in calls.iter().enumerate() {
+            let id = CallId::new(self.short, seq, ord as u32);
+            let why = if ord == 0 { why.to_owned() } else { String::new() };
+            self.window
+                .push(seq, Block::ToolCall { call: id, tool: gated.tool.clone(), args: gated.args.clone(), why });
+            let (stage, end) = match &gated.verdict {
+                Verdict::Auto { .. } => (Stage::Ready, None),
+                Verdict::Ask { .. } => (ask_again(gated, Because::Gated), None),
+                Verdict::Deny { rule, why } => (Stage::Ready, Some((Ending::Denied, format!("{why} (rule: {rule})")))),
+                Verdict::Invalid { error } => (Stage::Ready, Some((Ending::Failed, error.clone()))),
+                Verdict::Held { why } => (Stage::Ready, Some((Ending::NotRun, why.clone()))),
+            };
+            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None });
+            if let Some((ending, text)) = end {
+                self.finish(seq, id, ending, text);
+            }
+        }
+    }
+
+    /// Ends a call: every call gets exactly one result, here.
+    fn finish(&mut self, seq: u64, id: CallId, ending: Ending, text: String) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.outstanding
+            .retain(|_, e| !matches!(e, Effect::PlanTool { call } | Effect::RunTool { call } if *call == id));
+        if let Some(run) = &mut self.run {
+            match ending {
+                Ending::Failed => {
+                    let failures = run.errors.entry(call.gated.tool.clone()).or_default();
+                    *failures = failures.saturating_add(1);
+                }
+                Ending::Succeeded => {
+                    run.errors.remove(&call.gated.tool);
+                }
+                Ending::Denied | Ending::Expired | Ending::Cancelled | Ending::NotRun => {}
+            }
+        }
+        if ending == Ending::Failed && call.gated.has_side_effects() {
+            self.step_failed = true;
+        }
+        self.window.push(seq, Block::ToolResult { call: id, tool: call.gated.tool, ending, text });
+    }
+
+    /// Ends a call that ran, and tells the card.
+    fn finish_run_call(&mut self, seq: u64, id: CallId, ending: Ending, text: String, issue: &mut Issue) {
+        let approval = self.calls.get(&id).and_then(|c| c.approval);
+        if let Some(request) = approval.and_then(|a| self.approvals.get_mut(&a)) {
+            request.result = Some((ending, text.clone()));
+            let card = Posting::Card { approval: request.id };
+            self.post(card, issue);
+        }
+        self.finish(seq, id, ending, text);
+        self.forget_settled_approvals();
+    }
+
+    fn lose(&mut self, id: CallId, issue: &mut Issue) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage = Stage::Lost;
+            self.outstanding.retain(|_, e| *e != Effect::RunTool { call: id });
+            self.post(Posting::Unknown { call: id }, issue);
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        seq: u64,
+        at: Timestamp,
+        id: ApprovalId,
+        revision: u32,
+        resolution: &Resolution,
+        issue: &mut Issue,
+    ) {
+        let Some(request) = self.approvals.get_mut(&id) else { return };
+        if !request.is_open() || request.revision != revision {
+            return;
+        }
+        let call = request.call;
+        match resolution {
+            Resolution::Approved => {
+                // Closed unless the votes in the log carry it.
+                if !request.is_carried() {
+                    return;
+                }
+                request.state = ApprovalState::Approved { at };
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.stage = Stage::Ready;
+                }
+            }
+            Resolution::Denied { reason } => {
+                request.state = ApprovalState::Denied { at, reason: reason.clone() };
+                let by = request.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned());
+                let text = said(&format!("{by} denied this call"), reason);
+                self.finish(
+                    seq,
+                    call,
+                    Ending::Denied,
+                    format!("{text}\nDo not make it again unless a person asks for it."),
+                );
+            }
+            Resolution::Expired => {
+                request.state = ApprovalState::Expired { at };
+                self.finish(seq, call, Ending::Expired, "nobody decided in time, which counts as a denial".to_owned());
+            }
+            Resolution::Cancelled => {
+                request.state = ApprovalState::Cancelled;
+                self.finish(seq, call, Ending::Cancelled, "the request was cancelled".to_owned());
+            }
+        }
+        self.post(Posting::Card { approval: id }, issue);
+        self.forget_settled_approvals();
+    }
+
+    fn close_approvals_of(&mut self, call: CallId, state: ApprovalState, issue: &mut Issue) {
+        let open: Vec<ApprovalId> =
+            self.approvals.values().filter(|a| a.call == call && a.is_live()).map(|a| a.id).collect();
+        for id in open {
+            if let Some(approval) = self.approvals.get_mut(&id) {
+                approval.state = state.clone();
+            }
+            self.post(Posting::Card { approval: id }, issue);
+        }
+    }
+
+    /// A stop or a cancel: what has not started never will; what has started is awaited.
+    fn end_run(&mut self, seq: u64, why: String, end: RunEnd, issue: &mut Issue) {
+        self.window.push(seq, Block::Notice { text: why.clone() });
+        self.outstanding.retain(|_, effect| match effect {
+            Effect::CallModel | Effect::PlanTool { .. } => false,
+            Effect::RunTool { call } => self.calls.get(call).is_some_and(|c| c.stage == Stage::Started),
+            Effect::Post { .. } => true,
+        });
+        let not_started: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, c)| !matches!(c.stage, Stage::Started | Stage::Lost))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in not_started {
+            self.close_approvals_of(id, ApprovalState::Cancelled, issue);
+            self.finish(seq, id, Ending::Cancelled, why.clone());
+        }
+        self.questions.clear();
+        self.model = ModelState::default();
+        self.paused = None;
+        self.run = None;
+        self.end = end;
+        self.post(Posting::Notice { seq }, issue);
+    }
+
+    fn forget_settled_approvals(&mut self) {
+        let settled: Vec<ApprovalId> = self.approvals.values().filter(|a| !a.is_live()).map(|a| a.id).collect();
+        for id in settled.iter().take(settled.len().saturating_sub(REMEMBERED_APPROVALS)) {
+            self.approvals.remove(id);
+        }
+    }
+
+    /// Issues what the new state calls for. Everything that is ever done outside starts here.
+    fn advance(&mut self, issue: &mut Issue) {
+        if self.cancelled {
+            return;
+        }
+        let mut turn_taken = false;
+        let mut wanted = Vec::new();
+        let mut skipped = Vec::new();
+        for (id, call) in &self.calls {
+            let ordered = call.gated.has_side_effects();
+            match call.stage {
+                Stage::Planning => wanted.push(Effect::PlanTool { call: *id }),
+                // Calls with side effects run one after the other, in the order of the reply; after a
+                // failure the rest of them does not run, because the model could not know of it.
+                Stage::Ready if ordered && self.step_failed => skipped.push(*id),
+                Stage::Ready if !(ordered && turn_taken) => wanted.push(Effect::RunTool { call: *id }),
+                Stage::Ready
+                | Stage::Planned { .. }
+                | Stage::Asking
+                | Stage::Started
+                | Stage::Lost
+                | Stage::Sleeping { .. } => {}
+            }
+            turn_taken |= ordered;
+        }
+        for effect in wanted {
+            if !self.outstanding.values().any(|e| *e == effect) {
+                self.outstanding.insert(issue.id(), effect);
+            }
+        }
+        for id in skipped {
+            self.close_approvals_of(id, ApprovalState::Cancelled, issue);
+            self.finish(
+                issue.seq,
+                id,
+                Ending::NotRun,
+                "an earlier call of the same step failed; ask again if it is still wanted".to_owned(),
+            );
+        }
+        let model_is_due = self.run.is_some()
+            && self.calls.is_empty()
+            && self.model.retry_at.is_none()
+            && self.model.down.is_none()
+            && !self.outstanding.values().any(|e| *e == Effect::CallModel);
+        if model_is_due {
+            self.outstanding.insert(issue.id(), Effect::CallModel);
+        }
+    }
+
+    fn post(&mut self, posting: Posting, issue: &mut Issue) {
+        // One outstanding write shows the state at the time it is performed; a second adds nothing,
+        // unless the first may be on its way with the state before.
+        if self.pushes {
+            self.outstanding.insert(issue.id(), Effect::Post { posting });
+        }
+    }
+}
+
+impl GatedCall {
+    pub fn has_side_effects(&self) -> bool {
+        self.facts.as_ref().is_some_and(|f| f.side_effects)
+    }
+}
+
+/// The stage in which a gated call is put before people: with a plan first, if its tool has one.
+fn ask_again(gated: &GatedCall, because: Because) -> Stage {
+    if gated.facts.as_ref().is_some_and(|f| f.plans) { Stage::Planning } else { Stage::Planned { plan: None, because } }
+}
+
+fn said(what: &str, words: &str) -> String {
+    if words.trim().is_empty() { what.to_owned() } else { format!("{what}: {words}") }
+}
+
+/// Numbers the effects that one event issues.
+struct Issue {
+    thread: ShortId,
+    seq: u64,
+    next: u32,
+}
+
+impl Issue {
+    fn id(&mut self) -> EffectId {
+        let id = EffectId::new(self.thread, self.seq, self.next);
+        self.next += 1;
+        id
+    }
+}
+
+/// Source ids that were seen, so that a second delivery changes nothing. Bounded by age and number.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sources {
+    order: VecDeque<(Timestamp, u128)>,
+    known: HashSet<u128>,
+}
+
+impl Sources {
+    /// Slack may deliver again for up to 24 hours; an hour of margin.
+    const KEEP_MS: u64 = 25 * 3_600_000;
+    /// However fast they come: 50,000 in 25 hours in one thread is one every two seconds.
+    const MAX: usize = 50_000;
+
+    fn key(source: &str) -> u128 {
+        let digest = Digest::of(source.as_bytes());
+        digest.0.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
+    }
+
+    fn contains(&self, source: &str) -> bool {
+        self.known.contains(&Self::key(source))
+    }
+
+    fn add(&mut self, source: &str, at: Timestamp) {
+        let key = Self::key(source);
+        if self.known.insert(key) {
+            self.order.push_back((at, key));
+        }
+        while let Some((first, key)) = self.order.front().copied()
+            && (at.ms_since(first) > Self::KEEP_MS || self.order.len() > Self::MAX)
+        {
+            self.order.pop_front();
+            self.known.remove(&key);
+        }
+    }
+}
+
+/// What the value of `args` was before an edit: the pairs that differ, for cards.
+pub fn changed_args(old: &Value, new: &Value) -> Vec<(String, String, String)> {
+    let show = |v: Option<&Value>| {
+        v.map_or_else(|| "-".to_owned(), |v| v.as_str().map_or_else(|| super::json::canonical(v), str::to_owned))
+    };
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return vec![("arguments".to_owned(), show(Some(old)), show(Some(new)))];
+    };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|k| old.get(*k) != new.get(*k))
+        .map(|k| (k.clone(), show(old.get(k)), show(new.get(k))))
+        .collect()
+}
