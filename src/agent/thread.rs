@@ -19,7 +19,7 @@ use super::event::*;
 use super::id::*;
 use super::policy::Verdict;
 use super::tool::{Outcome, Plan};
-use super::window::{Block, Ending, Window};
+use super::window::{Block, Ending, Entry, Window};
 
 /// Something to be done outside. Its id is also its idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,6 +298,14 @@ impl Thread {
                 (None, RunEnd::None | RunEnd::Done) => Status::Done,
             }
         }
+    }
+
+    /// The context as a fork takes it over: blocks of calls that have not ended are left out.
+    pub fn carried(&self) -> Vec<Entry> {
+        let summary = self.window.summary();
+        let first = (!summary.is_empty()).then(|| Entry { seq: 0, block: Block::Notice { text: summary.to_owned() } });
+        let ended = |e: &&Entry| !e.block.call().is_some_and(|call| self.calls.contains_key(&call));
+        first.into_iter().chain(self.window.entries().filter(ended).cloned()).collect()
     }
 
     /// Calls that must survive a compaction.

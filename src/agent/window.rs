@@ -249,7 +249,8 @@ impl Window {
 }
 
 impl Block {
-    fn call(&self) -> Option<CallId> {
+    /// The call that a block belongs to.
+    pub fn call(&self) -> Option<CallId> {
         match self {
             Block::ToolCall { call, .. } | Block::ToolResult { call, .. } => Some(*call),
             Block::Human { .. }

@@ -1,0 +1,256 @@
+//! Platforms: the surfaces that answers, cards and questions are written to.
+//!
+//! This module owns the translation outwards: [`outbound`] turns a folded thread and a
+//! [`Posting`] into data with words, and each platform puts that into its own form. It is pure; the
+//! runtime performs the posting and records where it went. A thread whose surface is read instead of
+//! written (REST, web) has no postings: its log is what people look at.
+//!
+//! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
+
+pub mod console;
+
+use crate::agent::{
+    AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question, QuestionId, Thread, ThreadId,
+    Verdict, changed_args,
+};
+
+/// Something for people to see, in words but in no platform's form.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound {
+    Answer { agent: String, text: String },
+    /// An approval in its present state.
+    Card(Box<Card>),
+    Question { id: QuestionId, question: Question },
+    /// A question that is no longer open.
+    QuestionClosed { id: QuestionId },
+    /// A call whose outcome is unknown: a person has to mark it.
+    Unknown { call: CallId, title: String, waits_for: String },
+    Notice { text: String },
+}
+
+/// Everything that a card shows. A platform may fold long parts away, but then it must not offer
+/// Approve beside them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Card {
+    pub approval: Approval,
+    pub agent: String,
+    pub tool: String,
+    pub editable: bool,
+    /// The agent's own words about the call.
+    pub why: String,
+    pub state: CardState,
+}
+
+/// What a card says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CardState {
+    /// `approved` of `needed` votes are in, by these people.
+    Pending { approved: Vec<Principal>, needed: u32 },
+    Revising,
+    Approved,
+    Running,
+    Succeeded(String),
+    Failed(String),
+    Unknown,
+    Denied { by: String, reason: String },
+    Expired,
+    Cancelled,
+}
+
+impl Card {
+    /// The card of an approval, as the thread stands.
+    pub fn of(thread: &Thread, approval: &Approval) -> Self {
+        let call = thread.calls.get(&approval.call);
+        let facts = call.and_then(|c| c.gated.facts.as_ref());
+        let needed = approval.terms.approvers.quorum.max(1);
+        let lost = call.is_some_and(|c| c.stage == crate::agent::Stage::Lost);
+        let state = match (&approval.state, &approval.result) {
+            (ApprovalState::Pending, _) => {
+                CardState::Pending { approved: approval.approved_by().into_iter().cloned().collect(), needed }
+            }
+            (ApprovalState::Revising { .. }, _) => CardState::Revising,
+            (ApprovalState::Denied { reason, .. }, _) => CardState::Denied {
+                by: approval.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned()),
+                reason: reason.clone(),
+            },
+            (ApprovalState::Expired { .. }, _) => CardState::Expired,
+            (ApprovalState::Cancelled, _) => CardState::Cancelled,
+            (ApprovalState::Approved { .. }, _) => CardState::Approved,
+            (ApprovalState::Used { .. }, Some((Ending::Succeeded, text))) => CardState::Succeeded(text.clone()),
+            (ApprovalState::Used { .. }, Some((_, text))) => CardState::Failed(text.clone()),
+            (ApprovalState::Used { .. }, None) if lost => CardState::Unknown,
+            (ApprovalState::Used { .. }, None) => CardState::Running,
+        };
+        let why = thread.window.entries().find_map(|e| match &e.block {
+            crate::agent::window::Block::ToolCall { call, why, .. } if *call == approval.call => Some(why.clone()),
+            _ => None,
+        });
+        Self {
+            approval: approval.clone(),
+            agent: thread.agent.clone(),
+            tool: call.map(|c| c.gated.tool.clone()).unwrap_or_default(),
+            editable: facts.is_some_and(|f| f.editable),
+            why: why.unwrap_or_default(),
+            state,
+        }
+    }
+
+    /// `Approval needed: Deploy api v1.2.3 to production`.
+    pub fn headline(&self) -> String {
+        let approved = if self.approval.original_args.is_some() { "Approved with changes" } else { "Approved" };
+        let state = match &self.state {
+            CardState::Pending { .. } => "Approval needed",
+            CardState::Revising => "Being changed",
+            CardState::Approved | CardState::Running | CardState::Succeeded(_) | CardState::Failed(_) | CardState::Unknown => approved,
+            CardState::Denied { .. } => "Denied",
+            CardState::Expired => "Expired",
+            CardState::Cancelled => "Cancelled",
+        };
+        format!("{state}: {}", self.approval.title)
+    }
+
+    /// The line about what became of it, if there is something to say.
+    pub fn outcome(&self) -> Option<String> {
+        let first = |text: &str| text.lines().next().unwrap_or("").chars().take(200).collect::<String>();
+        match &self.state {
+            CardState::Pending { approved, needed } if *needed > 1 => {
+                let names: Vec<&str> = approved.iter().map(|p| p.label()).collect();
+                let by = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+                Some(format!("{} of {needed} approved{by}", names.len()))
+            }
+            CardState::Pending { .. } | CardState::Approved => None,
+            CardState::Revising => Some("a new revision is on its way".to_owned()),
+            CardState::Running => Some("running…".to_owned()),
+            CardState::Succeeded(text) => Some(format!("succeeded: {}", first(text))),
+            CardState::Failed(text) => Some(format!("failed: {}", first(text))),
+            CardState::Unknown => Some("result unknown: it was started, and nobody can tell how it ended".to_owned()),
+            CardState::Denied { by, reason } if reason.is_empty() => Some(format!("denied by {by}")),
+            CardState::Denied { by, reason } => Some(format!("denied by {by}: {reason}")),
+            CardState::Expired => Some("nobody answered in time, which counts as a denial".to_owned()),
+            CardState::Cancelled => Some("nothing will run".to_owned()),
+        }
+    }
+
+    /// Why there is a second or later revision.
+    pub fn revision_note(&self) -> Option<String> {
+        let changes = || {
+            let old = self.approval.original_args.as_ref()?;
+            let changed = changed_args(old, &self.approval.args);
+            Some(changed.into_iter().map(|(k, a, b)| format!("{k}: {a} -> {b}")).collect::<Vec<_>>().join(", "))
+        };
+        match &self.approval.because {
+            Because::Gated => None,
+            Because::Edited { by } => Some(format!("changed by {by}: {}", changes().unwrap_or_default())),
+            Because::Stale { why } => Some(format!("asked again: {why}")),
+            Because::Retried { by } => Some(format!("asked again: {by} wants it tried once more")),
+        }
+    }
+}
+
+/// What a posting shows, given the thread and, for answers and notices, the event that it is about.
+/// `None` if there is nothing to show any more.
+pub fn outbound(thread: &Thread, posting: &Posting, event: Option<&Event>) -> Option<Outbound> {
+    match posting {
+        Posting::Card { approval } => {
+            thread.approvals.get(approval).map(|a| Outbound::Card(Box::new(Card::of(thread, a))))
+        }
+        Posting::Question { question } => Some(match thread.questions.get(question) {
+            Some(open) => Outbound::Question { id: *question, question: open.clone() },
+            None => Outbound::QuestionClosed { id: *question },
+        }),
+        Posting::Unknown { call } => thread.calls.get(call).map(|c| Outbound::Unknown {
+            call: *call,
+            title: c.gated.title.clone(),
+            waits_for: match &c.gated.verdict {
+                Verdict::Ask { terms } => terms.approvers.describe(),
+                Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => "anyone here".to_owned(),
+            },
+        }),
+        Posting::Answer { .. } | Posting::Notice { .. } => {
+            let event = event?;
+            notice(thread, event)
+        }
+    }
+}
+
+/// The words for an event that people are told of.
+fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
+    let with = |text: String, why: &str| Outbound::Notice { text: if why.is_empty() { text } else { format!("{text}: {why}") } };
+    match &event.body {
+        Body::ModelReplied { step: crate::agent::NextStep::Done { text }, .. } => {
+            Some(Outbound::Answer { agent: thread.agent.clone(), text: text.clone() })
+        }
+        Body::ModelFailed { message, attempt, retry_at: Some(at), .. } => {
+            let wait = crate::agent::span::show(at.ms_since(event.at));
+            Some(Outbound::Notice {
+                text: format!("The model did not answer ({message}); attempt {attempt}, trying again in {wait}. Your request is kept."),
+            })
+        }
+        // The question that follows says it.
+        Body::ModelFailed { retry_at: None, .. } => None,
+        Body::Paused { by, why } => Some(with(format!("Paused by {by}"), why)),
+        Body::Resumed { by } => Some(with(format!("Resumed by {by}"), "")),
+        Body::Stopped { by, why } => Some(with(format!("Stopped by {by}; nothing more will run"), why)),
+        Body::Cancelled { by, why } => Some(with(format!("Cancelled by {by}; this thread is closed"), why)),
+        _ => None,
+    }
+}
+
+/// How a question wants to be answered, for people.
+pub fn how_to_answer(answer: &AnswerKind) -> String {
+    match answer {
+        AnswerKind::Text => "answer in your own words".to_owned(),
+        AnswerKind::YesNo => "yes or no".to_owned(),
+        AnswerKind::Choice { choices } => {
+            choices.iter().enumerate().map(|(i, c)| format!("{}) {c}", i + 1)).collect::<Vec<_>>().join("  ")
+        }
+    }
+}
+
+/// Why a platform did not take a posting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PostError {
+    pub message: String,
+    /// Whether it can be expected to work later.
+    pub transient: bool,
+    pub retry_after_ms: Option<u64>,
+}
+
+/// One posting on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Post {
+    pub thread: ThreadId,
+    pub outbound: Outbound,
+    /// Where it stands already: edit it there instead of posting it again.
+    pub replaces: Option<String>,
+    /// Idempotency key.
+    pub key: crate::agent::EffectId,
+}
+
+/// The platforms that are connected.
+#[derive(Clone, Default)]
+pub struct Platforms {
+    pub console: Option<console::Console>,
+}
+
+impl Platforms {
+    /// Whether threads of this surface are written to.
+    pub fn pushes(&self, surface: &str) -> bool {
+        surface == console::SURFACE && self.console.is_some()
+    }
+
+    /// Puts a posting where people see it; returns where it is.
+    pub async fn post(&self, post: Post) -> Result<String, PostError> {
+        match (post.thread.surface(), &self.console) {
+            (console::SURFACE, Some(console)) => console.post(post).await,
+            // Nobody is at that terminal now. The approval stays decidable elsewhere; the next process
+            // at the terminal shows what is open.
+            (surface, _) => Err(PostError {
+                message: format!("nothing is connected for `{surface}` threads"),
+                transient: false,
+                retry_after_ms: None,
+            }),
+        }
+    }
+}

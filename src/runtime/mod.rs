@@ -1,0 +1,442 @@
+//! The runtime: the only loop. An input becomes events, events become effects, effects are performed,
+//! and each result is an input again.
+//!
+//! [`Runtime::deliver`] is the only way into a log, for people and for results alike: load the fold
+//! (from the cache, or from the store), decide, compare-and-append, then dispatch what became runnable.
+//! Whoever is told "accepted" is told so after the append. A conflict means that somebody else was
+//! first: load again, decide again.
+//!
+//! There is no queue of work besides the fold: what is outstanding is derived from the log, so after a
+//! crash the same list comes back. A thread that waits costs nothing here: no task, no timer, and its
+//! fold may leave the cache.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod` | deliver, the cache of folds, dispatch, drain |
+//! | `perform` | one function for each kind of effect |
+//! | `timers` | claiming what is due: timers, and at start the recovery of outstanding effects |
+//! | `project` | the summary of a thread, forks |
+//! | `clock`, `crash` | time; places at which tests kill the process |
+
+mod clock;
+pub mod crash;
+mod perform;
+mod project;
+mod timers;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::*;
+use crate::llm::Provider;
+use crate::platform::Platforms;
+use crate::store::{Append, Lease, Store, StoreError};
+use crate::tools::Registry;
+
+pub use clock::Clock;
+pub use project::summary;
+
+/// What a runtime is made of.
+pub struct Parts {
+    pub store: Store,
+    pub agents: Agents,
+    pub tools: Registry,
+    pub providers: Providers,
+    pub policy: Policy,
+    pub requester: RequesterRule,
+    pub secrets: SecretFilter,
+    pub platforms: Platforms,
+    pub clock: Clock,
+    pub settings: Settings,
+}
+
+/// Bounds and times. The configuration documents each.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub window: WindowLimits,
+    pub retry: Retry,
+    pub message_max_bytes: usize,
+    /// Effects performed at the same time in this process.
+    pub max_concurrent_effects: usize,
+    /// Folds that are kept in memory.
+    pub max_cached_threads: usize,
+    /// How long a worker may be silent before others take its threads over, in milliseconds.
+    pub lease_ms: u64,
+    /// How often the store is asked for work that nobody announced, in milliseconds.
+    pub sweep_ms: u64,
+}
+
+/// The providers that are set up, and which one an agent gets.
+pub struct Providers {
+    /// `openai`, `anthropic`: those that have a key.
+    pub named: HashMap<String, Provider>,
+    /// Scripts by agent.
+    pub scripted: HashMap<String, Provider>,
+    /// The provider of agents that name none.
+    pub default: String,
+    /// The model of agents that name none, for the default provider.
+    pub model: Option<String>,
+}
+
+impl Providers {
+    /// The provider and model of an agent.
+    pub fn pick(&self, spec: &AgentSpec) -> Result<(&Provider, String), String> {
+        let name = spec.provider.as_deref().unwrap_or(&self.default);
+        let provider = if name == "scripted" { self.scripted.get(&spec.name) } else { self.named.get(name) };
+        let provider = provider.ok_or_else(|| match name {
+            "scripted" => format!("there is no script for the agent `{}`; set a provider's key, or providers.scripted.script", spec.name),
+            _ => format!("the provider `{name}` is not set up; set its API key"),
+        })?;
+        let default_model = if name == self.default { self.model.clone() } else { None };
+        let model = spec.model.clone().or(default_model).unwrap_or_else(|| provider.default_model().to_owned());
+        Ok((provider, model))
+    }
+}
+
+/// Why an input could not be delivered. Nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Agent(#[from] UnknownAgent),
+    #[error("thread {thread}: {source}")]
+    Log { thread: ShortId, source: LogError },
+    #[error("thread {0} is written by many at once; try again")]
+    Contended(ShortId),
+    #[error("the process is stopping; try again in a moment")]
+    Draining,
+}
+
+/// What an input led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivered {
+    pub answer: Answer,
+    pub thread: ThreadId,
+    /// Version of the thread after it.
+    pub version: u64,
+    pub status: Status,
+}
+
+/// Events that were just appended to a thread: for those who watch.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub thread: ShortId,
+    /// Sequence number of the first of them.
+    pub first: u64,
+    pub events: Arc<[Vec<u8>]>,
+    pub status: Status,
+}
+
+/// Attempts to append before an input is given back: each conflict means that somebody else succeeded.
+const MAX_CONFLICTS: u32 = 20;
+/// Changes that a slow watcher may lag behind before it has to read the store.
+const WATCH_QUEUE: usize = 1024;
+
+/// The loop. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// Names this process in leases.
+    worker: String,
+    slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    draining: AtomicBool,
+    /// Fires when model calls and waits are to be given up (they are done again by the next process).
+    stop: CancellationToken,
+    in_flight: watch::Sender<usize>,
+    changes: broadcast::Sender<Change>,
+    /// The timer loop looks again.
+    rearm: Notify,
+}
+
+/// One thread in memory. Its lock orders everything that this process does to the thread.
+struct Slot {
+    short: ShortId,
+    state: tokio::sync::Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    thread: Option<Thread>,
+    /// Effects that are being performed here, and what makes them give up.
+    in_flight: HashMap<EffectId, CancellationToken>,
+}
+
+/// How a vacant thread would begin.
+struct Seed {
+    id: ThreadId,
+    agent: String,
+}
+
+impl Runtime {
+    pub fn new(parts: Parts) -> Self {
+        // reason: 1 is not zero
+        let cached = NonZeroUsize::new(parts.settings.max_cached_threads).unwrap_or(NonZeroUsize::MIN);
+        let permits = parts.settings.max_concurrent_effects.max(1);
+        Self(Arc::new(Inner {
+            worker: uuid::Uuid::now_v7().to_string(),
+            slots: Mutex::new(lru::LruCache::unbounded()),
+            permits: Arc::new(Semaphore::new(permits)),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            in_flight: watch::Sender::new(0),
+            changes: broadcast::Sender::new(WATCH_QUEUE),
+            rearm: Notify::new(),
+            parts: Parts { settings: Settings { max_cached_threads: cached.get(), ..parts.settings }, ..parts },
+        }))
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// Changes from now on, of all threads.
+    pub fn watch(&self) -> broadcast::Receiver<Change> {
+        self.0.changes.subscribe()
+    }
+
+    /// A message from a person, or from a program with a token. A new thread needs the name of its agent.
+    pub async fn message(
+        &self,
+        thread: &ThreadId,
+        agent: &str,
+        from: Principal,
+        text: String,
+        source: Option<String>,
+    ) -> Result<Delivered, DeliverError> {
+        let spec = &self.0.parts.agents.get(agent)?.spec;
+        let prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
+        let pushes = self.0.parts.platforms.pushes(thread.surface());
+        let seed = Seed { id: thread.clone(), agent: agent.to_owned() };
+        let input = Input::Message { from, text, source, pushes, prefetch };
+        self.deliver_to(thread.short(), Some(&seed), input, None).await
+    }
+
+    /// Any other input, for a thread that exists.
+    pub async fn deliver(&self, thread: ShortId, input: Input) -> Result<Delivered, DeliverError> {
+        self.deliver_to(thread, None, input, None).await
+    }
+
+    /// A call as the gate wants it: looked at by the registry.
+    pub fn propose(&self, tool: &str, raw: &str) -> Proposed {
+        let tools = &self.0.parts.tools;
+        let checked = match tools.facts(tool) {
+            Some(facts) => tools.check(tool, raw).map(|args| {
+                let args = args.into_value();
+                Checked { facts: facts.clone(), title: tools.title(tool, &args), args }
+            }),
+            None => Err(match tools.check(tool, raw) {
+                Err(error) => error,
+                Ok(_) => format!("there is no tool `{tool}`"),
+            }),
+        };
+        Proposed { tool: tool.to_owned(), raw: raw.to_owned(), checked }
+    }
+
+    /// The folded thread as it is now. A copy: nothing that is done to it is kept.
+    pub async fn thread(&self, short: ShortId) -> Result<Thread, DeliverError> {
+        let slot = self.slot(short);
+        let mut state = slot.state.lock().await;
+        let thread = match state.thread.take() {
+            Some(thread) => thread,
+            None => self.load(short, None).await?,
+        };
+        let copy = thread.clone();
+        state.thread = Some(thread);
+        Ok(copy)
+    }
+
+    async fn load(&self, short: ShortId, seed: Option<&Seed>) -> Result<Thread, DeliverError> {
+        match self.0.parts.store.load(short, 0).await {
+            Ok(loaded) => {
+                let mut thread = Thread::vacant(loaded.summary.thread.clone());
+                thread.replay(&loaded.events).map_err(|source| DeliverError::Log { thread: short, source })?;
+                Ok(thread)
+            }
+            Err(StoreError::Unknown(_)) if seed.is_some() => {
+                Ok(Thread::vacant(seed.map(|s| s.id.clone()).ok_or(StoreError::Unknown(short))?))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Load, decide, compare-and-append, dispatch. `finished` is the effect whose result this is.
+    async fn deliver_to(
+        &self,
+        short: ShortId,
+        seed: Option<&Seed>,
+        input: Input,
+        finished: Option<EffectId>,
+    ) -> Result<Delivered, DeliverError> {
+        if finished.is_none() && self.0.draining.load(Ordering::SeqCst) {
+            return Err(DeliverError::Draining);
+        }
+        let slot = self.slot(short);
+        let mut state = slot.state.lock().await;
+        for _ in 0..MAX_CONFLICTS {
+            let mut thread = match state.thread.take() {
+                Some(thread) => thread,
+                None => self.load(short, seed).await?,
+            };
+            let agent = match (thread.version, seed) {
+                (0, Some(seed)) => seed.agent.clone(),
+                _ => thread.agent.clone(),
+            };
+            let spec = match self.0.parts.agents.get(&agent) {
+                Ok(agent) => &agent.spec,
+                Err(unknown) => {
+                    state.thread = Some(thread);
+                    return Err(unknown.into());
+                }
+            };
+            let (first, now) = (thread.version + 1, self.now());
+            let (events, answer) = step(&mut thread, input.clone(), &self.rules(spec), now, fastrand::f64());
+            let delivered = Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
+            if !events.is_empty() {
+                let works_on = thread.runnable().next().is_some();
+                let append = Append {
+                    thread: short,
+                    expected: first - 1,
+                    events,
+                    summary: summary(&thread),
+                    lease: works_on.then(|| self.lease(now)),
+                };
+                let events: Arc<[Vec<u8>]> = append.events.clone().into();
+                crash::point("deliver.before_append");
+                match self.0.parts.store.append(append).await {
+                    Ok(_) => {}
+                    Err(StoreError::Conflict { .. }) => continue,
+                    // The fold holds events that are not in the log: it goes.
+                    Err(e) => return Err(e.into()),
+                }
+                crash::point("deliver.after_append");
+                if thread.next_timer().is_some() {
+                    self.0.rearm.notify_one();
+                }
+                // Nobody watching is not an error.
+                let _ = self.0.changes.send(Change { thread: short, first, events, status: delivered.status });
+            }
+            if let Some(finished) = finished {
+                state.in_flight.remove(&finished);
+            }
+            self.dispatch(&slot, &mut state, &thread);
+            if thread.version > 0 {
+                state.thread = Some(thread);
+            }
+            return Ok(delivered);
+        }
+        Err(DeliverError::Contended(short))
+    }
+
+    /// Starts what is runnable and not yet on its way, and calls back what is no longer wanted.
+    fn dispatch(&self, slot: &Arc<Slot>, state: &mut SlotState, thread: &Thread) {
+        for (id, give_up) in &state.in_flight {
+            if thread.cancelled || !thread.outstanding().contains_key(id) {
+                give_up.cancel();
+            }
+        }
+        if self.0.draining.load(Ordering::SeqCst) {
+            return;
+        }
+        // Postings of a thread go out one after the other, so that people read them in order.
+        let is_posting = |id: &EffectId| matches!(thread.outstanding().get(id), Some(Effect::Post { .. }));
+        let mut posting = state.in_flight.keys().any(is_posting);
+        for (id, effect) in thread.runnable() {
+            let is_post = matches!(effect, Effect::Post { .. });
+            if state.in_flight.contains_key(&id) || (is_post && posting) {
+                continue;
+            }
+            posting |= is_post;
+            let give_up = CancellationToken::new();
+            state.in_flight.insert(id, give_up.clone());
+            self.0.in_flight.send_modify(|n| *n += 1);
+            let (runtime, slot, effect) = (self.clone(), slot.clone(), effect.clone());
+            self.0.tasks.spawn(async move {
+                if let Ok(_permit) = runtime.0.permits.clone().acquire_owned().await {
+                    runtime.perform(&slot, id, &effect, &give_up).await;
+                }
+                runtime.0.in_flight.send_modify(|n| *n -= 1);
+            });
+        }
+    }
+
+    fn rules<'a>(&'a self, spec: &'a AgentSpec) -> Rules<'a> {
+        let parts = &self.0.parts;
+        Rules {
+            spec,
+            policy: &parts.policy,
+            requester: parts.requester,
+            secrets: &parts.secrets,
+            window: parts.settings.window,
+            retry: parts.settings.retry,
+            message_max_bytes: parts.settings.message_max_bytes,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.parts.clock.now()
+    }
+
+    fn lease(&self, now: Timestamp) -> Lease {
+        Lease { worker: self.0.worker.clone(), until: now.plus_ms(self.0.parts.settings.lease_ms) }
+    }
+
+    /// The slot of a thread. Slots that nobody holds leave the cache, oldest first, above its bound.
+    fn slot(&self, short: ShortId) -> Arc<Slot> {
+        let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(&short) {
+            return slot.clone();
+        }
+        let slot = Arc::new(Slot { short, state: tokio::sync::Mutex::default() });
+        slots.put(short, slot.clone());
+        let excess = slots.len().saturating_sub(self.0.parts.settings.max_cached_threads);
+        // A slot that is held elsewhere may have effects in flight: it stays, and is tried again later.
+        for _ in 0..excess.min(4) {
+            match slots.pop_lru() {
+                Some((held, slot)) if Arc::strong_count(&slot) > 1 => drop(slots.put(held, slot)),
+                Some(_) | None => {}
+            }
+        }
+        slot
+    }
+
+    /// Waits until nothing is being performed and nothing is due, without passing time.
+    pub async fn settle(&self) -> Result<(), DeliverError> {
+        let mut in_flight = self.0.in_flight.subscribe();
+        loop {
+            // The sender lives as long as this handle.
+            let _ = in_flight.wait_for(|n| *n == 0).await;
+            let claimed = self.fire_due().await?;
+            if claimed == 0 && *in_flight.borrow_and_update() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops taking work, gives model calls up, waits up to `bound` for tools to finish, closes the
+    /// store. Returns how many effects were still at work; the next process takes care of them.
+    pub async fn drain(&self, bound: Duration) -> Result<usize, StoreError> {
+        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.stop.cancel();
+        self.0.rearm.notify_one();
+        self.0.tasks.close();
+        let left = match tokio::time::timeout(bound, self.0.tasks.wait()).await {
+            Ok(()) => 0,
+            Err(_) => *self.0.in_flight.borrow(),
+        };
+        self.0.parts.store.close().await?;
+        Ok(left)
+    }
+}

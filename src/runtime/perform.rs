@@ -1,0 +1,228 @@
+//! Performing effects: one function for each kind. Every result goes back through `deliver`.
+//!
+//! A result that cannot be appended now (a full disk, say) is kept and tried again until it can, or
+//! until the process stops: what a tool has done must not be forgotten while there is a way to keep it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{DeliverError, Runtime, Slot, crash};
+use crate::agent::*;
+use crate::platform::{self, Post};
+use crate::store::StoreError;
+use crate::tools::CallContext;
+
+/// Waits between attempts to append a result: doubled from the first to the last.
+const RESULT_RETRY_FIRST: Duration = Duration::from_millis(100);
+const RESULT_RETRY_LAST: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    pub(super) async fn perform(&self, slot: &Arc<Slot>, id: EffectId, effect: &Effect, give_up: &CancellationToken) {
+        let result = match effect {
+            Effect::CallModel => self.call_model(slot, id, give_up).await,
+            Effect::PlanTool { call } => self.plan_tool(slot, id, *call).await,
+            Effect::RunTool { call } => self.run_tool(slot, id, *call, give_up).await,
+            Effect::Post { posting } => self.post(slot, id, posting).await,
+        };
+        match result {
+            Some(input) => self.deliver_result(slot, id, input).await,
+            // Nothing came of it: it is no longer wanted, has to wait, or the process is stopping.
+            None => self.put_back(slot, id).await,
+        }
+    }
+
+    async fn deliver_result(&self, slot: &Arc<Slot>, id: EffectId, input: Input) {
+        let mut wait = RESULT_RETRY_FIRST;
+        loop {
+            let error = match self.deliver_to(slot.short, None, input.clone(), Some(id)).await {
+                Ok(_) => return,
+                Err(error) => error,
+            };
+            let passing = match &error {
+                DeliverError::Store(StoreError::NotWritable(_) | StoreError::Failed(_)) | DeliverError::Contended(_) => true,
+                DeliverError::Store(_) | DeliverError::Agent(_) | DeliverError::Log { .. } | DeliverError::Draining => false,
+            };
+            tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "a result could not be recorded");
+            if !passing {
+                slot.state.lock().await.in_flight.remove(&id);
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.stop.cancelled() => return,
+            }
+            wait = (wait * 2).min(RESULT_RETRY_LAST);
+        }
+    }
+
+    async fn put_back(&self, slot: &Arc<Slot>, id: EffectId) {
+        let mut state = slot.state.lock().await;
+        state.in_flight.remove(&id);
+        if let Some(thread) = state.thread.take() {
+            self.dispatch(slot, &mut state, &thread);
+            state.thread = Some(thread);
+        }
+    }
+
+    /// Reads the thread, if this effect is still to be performed now.
+    async fn look<T>(&self, slot: &Slot, id: EffectId, read: impl FnOnce(&Thread) -> T) -> Option<T> {
+        let mut state = slot.state.lock().await;
+        let thread = match state.thread.take() {
+            Some(thread) => thread,
+            None => match self.load(slot.short, None).await {
+                Ok(thread) => thread,
+                Err(error) => {
+                    tracing::error!(thread.id = %slot.short, %error, "a thread cannot be read");
+                    return None;
+                }
+            },
+        };
+        let wanted = thread.runnable().any(|(runnable, _)| runnable == id);
+        let seen = wanted.then(|| read(&thread));
+        state.thread = Some(thread);
+        seen
+    }
+
+    async fn call_model(&self, slot: &Slot, id: EffectId, give_up: &CancellationToken) -> Option<Input> {
+        let (agent, window, seen) =
+            self.look(slot, id, |t| (t.agent.clone(), t.window.render(), t.version)).await?;
+        let failed = |kind, message: String| {
+            Some(Input::ModelFailed { effect: id, error: ModelError { kind, message, retry_after_ms: None } })
+        };
+        let agent = match self.0.parts.agents.get(&agent) {
+            Ok(agent) => agent,
+            Err(unknown) => return failed(ModelErrorKind::Rejected, unknown.to_string()),
+        };
+        let (provider, request) = match self.model_request(agent, window) {
+            Ok(found) => found,
+            Err(why) => return failed(ModelErrorKind::Rejected, why),
+        };
+        crash::point("model.before_call");
+        let started = Instant::now();
+        let reply = tokio::select! {
+            reply = provider.complete(&request) => reply,
+            () = give_up.cancelled() => return None,
+            () = self.0.stop.cancelled() => return None,
+        };
+        crash::point("model.after_call");
+        let duration_ms = started.elapsed().as_millis() as u64;
+        match reply {
+            Ok(reply) => {
+                tracing::debug!(
+                    thread.id = %slot.short, provider = provider.name(), duration_ms,
+                    tokens.input = reply.usage.input, tokens.output = reply.usage.output, "the model replied"
+                );
+                let calls = reply.calls.iter().map(|c| self.propose(&c.tool, &c.arguments)).collect();
+                let model = ModelStamp {
+                    provider: provider.name().to_owned(),
+                    model: if reply.model.is_empty() { request.model } else { reply.model },
+                    prompt: agent.spec.digest.prefix(),
+                };
+                let ModelReply { text, finish, usage, .. } = reply;
+                Some(Input::Replied { effect: id, seen, text, calls, finish, usage, model })
+            }
+            Err(error) => {
+                tracing::warn!(thread.id = %slot.short, provider = provider.name(), duration_ms, %error, "the model did not answer");
+                Some(Input::ModelFailed { effect: id, error })
+            }
+        }
+    }
+
+    /// The request for an agent and a rendered window, and who it would go to.
+    pub fn model_request(&self, agent: &Agent, window: String) -> Result<(&crate::llm::Provider, ModelRequest), String> {
+        let (provider, model) = self.0.parts.providers.pick(&agent.spec)?;
+        let mut tools = self.0.parts.tools.decls(&agent.spec.tools);
+        tools.push(ToolDecl {
+            name: ASK_HUMAN.to_owned(),
+            description: "Ask the people in this thread one question and wait for the answer.".to_owned(),
+            schema: ask_human_schema(),
+        });
+        let request = ModelRequest {
+            model,
+            system: agent.prompt.clone(),
+            window,
+            tools: tools.into(),
+            max_output_tokens: agent.spec.limits.max_output_tokens,
+        };
+        Ok((provider, request))
+    }
+
+    async fn plan_tool(&self, slot: &Slot, id: EffectId, call: CallId) -> Option<Input> {
+        let (tool, args) = self.look(slot, id, |t| call_of(t, call)).await??;
+        let plan = self.0.parts.tools.plan(&tool, &args).await;
+        crash::point("plan.after_call");
+        Some(Input::Planned { effect: id, plan })
+    }
+
+    /// Plans again if people approved a plan, passes the gate, runs. Only [`Answer::Go`] runs anything.
+    async fn run_tool(&self, slot: &Arc<Slot>, id: EffectId, call: CallId, give_up: &CancellationToken) -> Option<Input> {
+        let (tool, args, asked, started) = self
+            .look(slot, id, |t| {
+                let found = t.calls.get(&call)?;
+                let asked = matches!(found.gated.verdict, Verdict::Ask { .. });
+                Some((found.gated.tool.clone(), found.gated.args.clone(), asked, found.stage == Stage::Started))
+            })
+            .await??;
+        let Some(facts) = self.0.parts.tools.facts(&tool).cloned() else {
+            let outcome = Outcome::Failed { error: format!("the tool `{tool}` does not exist any more") };
+            return Some(if started { Input::Lost { effect: id } } else { Input::Finished { effect: id, outcome, duration_ms: 0 } });
+        };
+        if started && !facts.idempotent {
+            return Some(Input::Lost { effect: id });
+        }
+        let plan = if asked && facts.plans && !started { Some(self.0.parts.tools.plan(&tool, &args).await) } else { None };
+        crash::point("tool.before_start");
+        let gate = Input::Start { effect: id, facts, plan };
+        let (tool, args) = match self.deliver_to(slot.short, None, gate, None).await {
+            Ok(delivered) => match delivered.answer {
+                Answer::Go { tool, args } => (tool, args),
+                Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Refused(_) => return None,
+            },
+            Err(error) => {
+                tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "the gate could not be passed");
+                return None;
+            }
+        };
+        crash::point("tool.after_start");
+        let context = CallContext { effect: id, now: self.now(), cancel: give_up.clone() };
+        let started = Instant::now();
+        let outcome = self.0.parts.tools.run(&tool, &args, &context).await;
+        let duration_ms = started.elapsed().as_millis() as u64;
+        crash::point("tool.after_run");
+        tracing::debug!(thread.id = %slot.short, tool.name = tool, duration_ms, "a tool has run");
+        Some(Input::Finished { effect: id, outcome, duration_ms })
+    }
+
+    async fn post(&self, slot: &Slot, id: EffectId, posting: &Posting) -> Option<Input> {
+        let about = match posting {
+            Posting::Answer { seq } | Posting::Notice { seq } => {
+                let loaded = self.0.parts.store.load(slot.short, seq - 1).await.ok()?;
+                loaded.events.first().and_then(|bytes| Event::decode(bytes, *seq).ok())
+            }
+            Posting::Card { .. } | Posting::Question { .. } | Posting::Unknown { .. } => None,
+        };
+        let (thread, outbound, replaces) = self
+            .look(slot, id, |t| {
+                let reference = t.posts.get(posting).and_then(|p| p.reference.clone());
+                (t.id.clone(), platform::outbound(t, posting, about.as_ref()), reference)
+            })
+            .await?;
+        // Nothing to show any more counts as shown.
+        let Some(outbound) = outbound else {
+            return Some(Input::Posted { effect: id, reference: replaces.unwrap_or_default() });
+        };
+        crash::point("post.before_send");
+        let sent = self.0.parts.platforms.post(Post { thread, outbound, replaces, key: id }).await;
+        crash::point("post.after_send");
+        Some(match sent {
+            Ok(reference) => Input::Posted { effect: id, reference },
+            Err(e) => Input::PostFailed { effect: id, error: e.message, transient: e.transient, retry_after_ms: e.retry_after_ms },
+        })
+    }
+}
+
+fn call_of(thread: &Thread, call: CallId) -> Option<(String, serde_json::Value)> {
+    thread.calls.get(&call).map(|c| (c.gated.tool.clone(), c.gated.args.clone()))
+}

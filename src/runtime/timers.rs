@@ -1,0 +1,75 @@
+//! What is due: timers that have come, and at start whatever a dead process left outstanding.
+//!
+//! Both are the same question to the store (which threads are due and in nobody's hands?), so recovery
+//! needs no code of its own: a claimed thread gets a tick, and dispatch does the rest.
+
+use std::time::Duration;
+
+use super::{DeliverError, Runtime, crash};
+use crate::agent::Input;
+
+/// Threads claimed at a time.
+const CLAIM: usize = 64;
+
+impl Runtime {
+    /// Claims what is due and sets it going. Returns how many threads that were.
+    pub async fn fire_due(&self) -> Result<usize, DeliverError> {
+        let (store, settings) = (&self.0.parts.store, &self.0.parts.settings);
+        let mut total = 0;
+        loop {
+            let due = store.claim(&self.0.worker, self.now(), settings.lease_ms, CLAIM).await?;
+            if due.is_empty() {
+                return Ok(total);
+            }
+            total += due.len();
+            for short in due {
+                crash::point("timer.before_tick");
+                // A thread that cannot be read must not keep the others from going on.
+                if let Err(error) = self.deliver(short, Input::Tick).await {
+                    tracing::error!(thread.id = %short, %error, "a thread that is due cannot go on");
+                }
+            }
+        }
+    }
+
+    /// Recovers what is outstanding, then wakes threads when they are due, until the runtime drains.
+    pub async fn run_timers(&self) {
+        let sweep = self.0.parts.settings.sweep_ms;
+        let lease = self.0.parts.settings.lease_ms;
+        loop {
+            if let Err(error) = self.fire_due().await {
+                tracing::error!(%error, "due threads could not be claimed; trying again");
+            }
+            self.renew_leases().await;
+            let now = self.now();
+            let next = match self.0.parts.store.next_due(now).await {
+                Ok(next) => next.map_or(sweep, |at| at.ms_since(now)),
+                Err(error) => {
+                    tracing::error!(%error, "the store could not say what is due next");
+                    sweep
+                }
+            };
+            let wait = next.min(sweep).min(lease / 3).max(1);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+                () = self.0.rearm.notified() => {}
+                () = self.0.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Keeps the threads whose effects are being performed here.
+    async fn renew_leases(&self) {
+        let held: Vec<_> = {
+            let slots = self.0.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Whoever performs an effect holds its slot.
+            slots.iter().filter(|(_, slot)| std::sync::Arc::strong_count(slot) > 1).map(|(short, _)| *short).collect()
+        };
+        let until = self.now().plus_ms(self.0.parts.settings.lease_ms);
+        for short in held {
+            if let Err(error) = self.0.parts.store.renew(short, &self.0.worker, until).await {
+                tracing::warn!(thread.id = %short, %error, "a lease could not be renewed");
+            }
+        }
+    }
+}
