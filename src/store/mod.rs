@@ -9,17 +9,26 @@
 //!    version (number of events) equals `expected`; otherwise [`StoreError::Conflict`] and no change.
 //!    The version after it is `expected + events.len()`.
 //! 2. When `append` has returned, what it wrote is as durable as [`Store::durability`] says.
+//!    A read that begins after that sees it.
 //! 3. `load(thread, after)` gives the events with sequence numbers above `after`, in order, byte for
-//!    byte as they were appended.
+//!    byte as they were appended, and the summary of the same moment.
 //! 4. `claim` hands out threads whose `due_at` has come and that no living worker holds; two workers
-//!    never hold the same thread. A lease only saves work: safety is rule 1.
+//!    never hold the same thread. A lease ends by itself at `until`, by `release`, by `delete`, and (a
+//!    store of one process) with the process. A lease only saves work: safety is rule 1.
 //! 5. `delete` removes events and summary and leaves a tombstone with the last version and head digest;
 //!    any later `append` or `load` of that thread gets [`StoreError::Deleted`].
 //! 6. A damaged thread gives an error for that thread; others go on.
+//!
+//! A store reads no clock: every moment comes in as data. A call whose future is dropped may still
+//! take effect, as if the process had died right after it.
 
 pub mod embedded;
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
+
+use self::embedded::Embedded;
 
 use crate::agent::{ApprovalId, Digest, Principal, QuestionId, ShortId, ThreadId, Timestamp};
 
@@ -55,13 +64,24 @@ pub struct Summary {
 pub use crate::agent::Status;
 
 /// How much a successful append survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// kill -9 of the process. Not power loss.
+    /// kill -9 of the process. Power loss may take the last appends with it, never the file.
     Process,
     /// Power loss of the machine: the disk was told to sync, and said that it did.
+    #[default]
     Disk,
+}
+
+/// Where the store is and what it promises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The database file. SQLite's `-wal` and `-shm` files and our `.lock` file lie beside it.
+    pub path: PathBuf,
+    #[serde(default)]
+    pub durability: Durability,
 }
 
 /// One append.
@@ -73,8 +93,18 @@ pub struct Append {
     /// Encoded events, with the sequence numbers `expected + 1 ..`.
     pub events: Vec<Vec<u8>>,
     pub summary: Summary,
-    /// The writer goes on working on this thread until then: written with the events, so it costs nothing.
+    /// The writer goes on working on this thread until then: taken with the events, so it costs nothing.
+    /// A lease of another worker that is live at `summary.updated_at` stays; `None` changes nothing; the
+    /// holder gives its lease up with an `until` that has passed.
     pub lease: Option<Lease>,
+}
+
+/// Events of a thread and the summary that belongs to the last of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Encoded events, oldest first; empty if the thread has none above the given number.
+    pub events: Vec<Vec<u8>>,
+    pub summary: Summary,
 }
 
 /// Who works on a thread, and until when others keep off.
@@ -85,7 +115,7 @@ pub struct Lease {
 }
 
 /// Which threads a list shows. All given conditions must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub status: Option<Status>,
     pub agent: Option<String>,
@@ -94,14 +124,17 @@ pub struct Filter {
 }
 
 /// One page of a list, newest change first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     pub items: Vec<Summary>,
+    /// Threads that belong on this page and cannot be read back: said, not left out.
+    pub damaged: Vec<ShortId>,
     /// Pass it to get the next page.
     pub next: Option<Cursor>,
 }
 
-/// A place in a list that stays valid while threads change.
+/// A place in a list that stays valid while threads change: a thread that does not change while
+/// somebody pages is shown exactly once; one that changes moves to the front.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     pub updated_at: Timestamp,
@@ -128,10 +161,14 @@ pub enum StoreError {
     Deleted(ShortId),
     #[error("there is no thread {0}")]
     Unknown(ShortId),
+    /// There is nothing to look at: no store was ever opened for writing there.
+    #[error("{0}")]
+    Missing(String),
     /// Another process has the store open for writing.
     #[error("{0}")]
     Locked(String),
-    /// The disk is full or the directory cannot be written. Nothing of the append was kept.
+    /// The disk is full, the directory cannot be written, or the store was opened for reading only.
+    /// Nothing of the append was kept.
     #[error("{0}")]
     NotWritable(String),
     /// Written by a newer version of this program.
@@ -144,3 +181,144 @@ pub enum StoreError {
     #[error("{0}")]
     Failed(String),
 }
+
+/// A place for event logs. Cloning gives another handle to the same store.
+#[derive(Clone)]
+pub enum Store {
+    Embedded(Embedded),
+}
+
+impl Store {
+    /// Opens the store for this process alone, making it if there is none.
+    ///
+    /// Errors: `Locked` if another process has it, `NotWritable`, `TooNew`, `Corrupt`.
+    pub async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
+        Embedded::open(config).await.map(Store::Embedded)
+    }
+
+    /// Opens a store to look at, also while another process writes. It takes no lock; every call that
+    /// would change something, a lease included, gets `NotWritable`.
+    ///
+    /// Errors: `Missing` if there is no store, `TooNew`, `Corrupt`.
+    pub async fn open_read_only(path: &Path) -> Result<Store, StoreError> {
+        Embedded::open_read_only(path).await.map(Store::Embedded)
+    }
+
+    /// What a successful append survives. A store that was opened to be read says `Disk`: it reports
+    /// nothing of its own.
+    pub fn durability(&self) -> Durability {
+        match self {
+            Store::Embedded(s) => s.durability(),
+        }
+    }
+
+    /// Adds events to a thread and gives the new version.
+    ///
+    /// Errors: `Conflict`, `Deleted`, `NotWritable`, `Corrupt`; `Failed` if the summary does not fit the
+    /// events. An append without events changes the summary alone and needs a thread that exists.
+    pub async fn append(&self, append: Append) -> Result<u64, StoreError> {
+        match self {
+            Store::Embedded(s) => s.append(append).await,
+        }
+    }
+
+    /// The events after number `after` (0: all) and the summary, of one moment. Errors: `Unknown`,
+    /// `Deleted`, `Corrupt` (an event is missing, or the last one is not the recorded head).
+    pub async fn load(&self, thread: ShortId, after: u64) -> Result<Loaded, StoreError> {
+        match self {
+            Store::Embedded(s) => s.load(thread, after).await,
+        }
+    }
+
+    /// The summary alone. Errors as [`Store::load`].
+    pub async fn summary(&self, thread: ShortId) -> Result<Summary, StoreError> {
+        match self {
+            Store::Embedded(s) => s.summary(thread).await,
+        }
+    }
+
+    /// One page of at most `limit` threads (at most [`MAX_PAGE`]), last change first.
+    pub async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Store::Embedded(s) => s.list(filter.clone(), after, limit.min(MAX_PAGE)).await,
+        }
+    }
+
+    /// Takes up to `limit` threads that are due at `now`, longest due first, for `lease_ms` milliseconds.
+    /// A thread that this worker holds already is not given again.
+    pub async fn claim(
+        &self,
+        worker: &str,
+        now: Timestamp,
+        lease_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<ShortId>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.claim(worker, now, lease_ms, limit).await,
+        }
+    }
+
+    /// The earliest `due_at` after `now`, leases aside: when to call [`Store::claim`] again at the latest.
+    pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.next_due(now).await,
+        }
+    }
+
+    /// Keeps a live lease for `lease_ms` from `now` on. `false`: it has run out or is another worker's.
+    pub async fn renew(
+        &self,
+        thread: ShortId,
+        worker: &str,
+        now: Timestamp,
+        lease_ms: u64,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Store::Embedded(s) => s.renew(thread, worker, now, lease_ms).await,
+        }
+    }
+
+    /// Gives a lease up. Somebody else's lease stays.
+    pub async fn release(&self, thread: ShortId, worker: &str) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(s) => s.release(thread, worker).await,
+        }
+    }
+
+    /// Removes a thread for good; the tombstone stays. Deleting it again gives the same tombstone.
+    /// Errors: `Unknown`, `NotWritable`, `Corrupt`.
+    pub async fn delete(&self, thread: ShortId, by: &str, at: Timestamp) -> Result<Tombstone, StoreError> {
+        match self {
+            Store::Embedded(s) => s.delete(thread, by, at).await,
+        }
+    }
+
+    /// What remains of a deleted thread; `None` if it was not deleted.
+    pub async fn tombstone(&self, thread: ShortId) -> Result<Option<Tombstone>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.tombstone(thread).await,
+        }
+    }
+
+    /// The threads that a person may mean by `text`: a full [`ThreadId`] or the beginning of a short id,
+    /// in any case. At most [`MAX_FOUND`], in the order of their short ids.
+    pub async fn find(&self, text: &str) -> Result<Vec<ShortId>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.find(text).await,
+        }
+    }
+
+    /// Finishes what was asked for, then closes; later calls on any handle get `Failed`. A handle that is
+    /// dropped without it does the same, and blocks its thread meanwhile.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(s) => s.close().await,
+        }
+    }
+}
+
+/// Most threads on one page of a list.
+pub const MAX_PAGE: usize = 1_000;
+
+/// Most candidates that [`Store::find`] gives: a person who gets this many types another letter.
+pub const MAX_FOUND: usize = 20;

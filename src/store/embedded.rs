@@ -1,1 +1,0 @@
-//! SQLite behind one writer (in work).
