@@ -1,5 +1,6 @@
 //! Twelve: 12-factor agents that live in chat threads and ask before they act. (the map is in work)
 
 pub mod agent;
+pub mod demo_service;
 pub mod store;
 pub mod tools;
