@@ -3,15 +3,49 @@
 //! This module owns what a tool is, the [`Registry`] that knows them, validation of arguments, output
 //! caps and timeouts. It does not decide whether a call may run: that is the core's gate
 //! ([`crate::agent`]), and the runtime asks it before it calls [`Registry::run`].
+//!
+//! The tools themselves: [`basic`] (`log_message`, `sleep`), [`status`] (`check_service_status`),
+//! [`deploy`] (`deploy_service`). What the last two know of the world outside is in [`services`].
 
-use std::future::Future;
-use std::pin::Pin;
+pub mod basic;
+mod command;
+pub mod deploy;
+mod http;
+mod schema;
+pub mod services;
+pub mod status;
+mod text;
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{EffectId, Outcome, Plan, Timestamp, ToolFacts};
+use crate::agent::{EffectId, Outcome, Plan, Timestamp, ToolDecl, ToolFacts, json, span};
+
+pub use schema::schema_of;
+pub use services::ToolsConfig;
+pub use text::{MAX_ERROR, MAX_OUTPUT};
+
+/// Longest text of arguments that is read, in bytes. Ten times what a model writes in one reply.
+pub const MAX_ARGUMENTS: usize = 256 * 1024;
+
+/// Longest reason for refusing a call, in characters: it goes back to the model, which pays for it.
+pub const MAX_REFUSAL: usize = 300;
+
+/// Longest title in characters; Slack's header has room for 150 with its prefix.
+pub const MAX_TITLE: usize = 130;
+
+/// Longest time that a plan may take: people and the model wait for it.
+pub const PLAN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A boxed future, so that the trait is object safe.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -54,4 +88,288 @@ pub trait Tool: Send + Sync {
 
     /// Does it.
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome>;
+}
+
+/// Arguments that passed every check that needs no I/O. Only [`Registry`] makes them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedArgs(Value);
+
+impl CheckedArgs {
+    pub fn as_value(&self) -> &Value {
+        &self.0
+    }
+
+    pub fn into_value(self) -> Value {
+        self.0
+    }
+}
+
+/// The tools of this process, in a fixed order. Immutable once it is built.
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    tool: Arc<dyn Tool>,
+    /// Compiled at the first call: a process that only lists threads never pays for it.
+    validator: OnceLock<Result<jsonschema::Validator, String>>,
+}
+
+impl Registry {
+    /// The built-in tools, wired to what the settings name.
+    ///
+    /// # Errors
+    /// A setting that cannot work, with its path.
+    pub fn from_config(config: &ToolsConfig) -> anyhow::Result<Registry> {
+        let services = Arc::new(services::Services::new(config.clone())?);
+        Registry::new(vec![
+            Arc::new(basic::LogMessage::new()),
+            Arc::new(basic::Sleep::new()),
+            Arc::new(status::CheckServiceStatus::new(services.clone())),
+            Arc::new(deploy::DeployService::new(services)),
+        ])
+    }
+
+    /// A registry of these tools, in this order.
+    ///
+    /// # Errors
+    /// Two tools of one name, a name that a provider would refuse (the vendors agree on
+    /// `[a-zA-Z0-9_-]`, 1 to 64), a schema that is not that of an object, or one with references.
+    pub fn new(tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Registry> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(tools.len());
+        for tool in tools {
+            let name = &tool.facts().name;
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            ensure!(
+                (1..=64).contains(&name.len()) && name.chars().all(legal),
+                "the tool name `{name}` is not 1 to 64 letters, digits, `_` or `-`"
+            );
+            if entries.iter().any(|e| e.tool.facts().name == *name) {
+                bail!("there are two tools with the name `{name}`");
+            }
+            check_schema(tool.schema()).with_context(|| format!("the schema of the tool `{name}`"))?;
+            entries.push(Entry { tool, validator: OnceLock::new() });
+        }
+        Ok(Registry { entries })
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|e| e.tool.facts().name.as_str())
+    }
+
+    pub fn facts(&self, name: &str) -> Option<&ToolFacts> {
+        self.entry(name).map(|e| e.tool.facts())
+    }
+
+    /// How long a call of this tool may take.
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        self.entry(name).map(|e| e.tool.timeout())
+    }
+
+    /// What a provider is told of these tools, in the order given. Unknown names are left out: an
+    /// agent that names one is refused at start.
+    pub fn decls<S: AsRef<str>>(&self, names: &[S]) -> Vec<ToolDecl> {
+        let entries = names.iter().filter_map(|name| self.entry(name.as_ref()));
+        entries
+            .map(|e| ToolDecl {
+                name: e.tool.facts().name.clone(),
+                description: e.tool.facts().description.clone(),
+                schema: e.tool.schema().clone(),
+            })
+            .collect()
+    }
+
+    /// Reads and checks arguments as a model wrote them. An empty text stands for no arguments.
+    ///
+    /// # Errors
+    /// What is wrong and what is allowed, in at most [`MAX_REFUSAL`] characters, for the model.
+    pub fn check(&self, name: &str, raw_arguments: &str) -> Result<CheckedArgs, String> {
+        let entry = self.known(name)?;
+        if raw_arguments.len() > MAX_ARGUMENTS {
+            let (given, most) = (raw_arguments.len(), MAX_ARGUMENTS);
+            return Err(format!("the arguments of `{name}` are {given} bytes long; at most {most} are read"));
+        }
+        let text = if raw_arguments.trim().is_empty() { "{}" } else { raw_arguments };
+        let args = json::parse(text).map_err(|e| refusal(name, &e.to_string()))?;
+        entry.check(&args)?;
+        Ok(CheckedArgs(args))
+    }
+
+    /// The same for arguments that were already read strictly (an approver's edit, a prefetch).
+    ///
+    /// # Errors
+    /// As [`Registry::check`].
+    pub fn check_value(&self, name: &str, args: Value) -> Result<CheckedArgs, String> {
+        self.known(name)?.check(&args)?;
+        Ok(CheckedArgs(args))
+    }
+
+    /// One line of at most [`MAX_TITLE`] characters saying what the call does. Total: a tool that is
+    /// gone, or arguments that do not fit, still get a line.
+    pub fn title(&self, name: &str, args: &Value) -> String {
+        let title = self.entry(name).and_then(|e| catch_unwind(AssertUnwindSafe(|| e.tool.title(args))).ok());
+        match title.map(|t| text::one_line(&t, MAX_TITLE)) {
+            Some(title) if !title.is_empty() => title,
+            _ => text::one_line(&format!("Call {name}"), MAX_TITLE),
+        }
+    }
+
+    /// What the call would do right now, within [`PLAN_TIMEOUT`] and the tool's own timeout.
+    ///
+    /// # Errors
+    /// Why there is no plan; it is the call's result then, and nobody is asked.
+    pub async fn plan(&self, name: &str, args: &Value) -> Result<Plan, String> {
+        let entry = self.known(name)?;
+        entry.check(args)?;
+        let limit = entry.tool.timeout().min(PLAN_TIMEOUT);
+        let plan = match tokio::time::timeout(limit, contained(async { entry.tool.plan(args).await })).await {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(panic)) => Err(broke(name, &panic)),
+            Err(_) => Err(format!("the plan of `{name}` timed out after {}", shown(limit))),
+        };
+        match plan {
+            Ok(plan) => Ok(Plan { summary: text::one_line(&plan.summary, MAX_REFUSAL), facts: plan.facts }),
+            Err(error) => Err(text::cap(error, MAX_ERROR)),
+        }
+    }
+
+    /// Does it, within the tool's timeout. A tool that panics or does not come back takes nothing else
+    /// with it. What it says is capped to [`MAX_OUTPUT`], errors to [`MAX_ERROR`].
+    ///
+    /// The arguments are checked again: settings may have changed since they were approved.
+    /// A tool that blocks its thread cannot be timed out; tools await, or use `spawn_blocking`.
+    pub async fn run(&self, name: &str, args: &Value, call: &CallContext) -> Outcome {
+        let entry = match self.known(name).and_then(|e| e.check(args).map(|()| e)) {
+            Ok(entry) => entry,
+            Err(error) => return Outcome::Failed { error },
+        };
+        let facts = entry.tool.facts();
+        let cut_off = |why: String| {
+            if facts.side_effects && !facts.idempotent {
+                Outcome::Unknown { error: format!("{why}; nobody can tell whether it took effect") }
+            } else {
+                Outcome::Failed { error: why }
+            }
+        };
+        let limit = entry.tool.timeout();
+        let ran = tokio::time::timeout(limit, contained(async { entry.tool.run(args, call).await })).await;
+        bounded(match ran {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => {
+                tracing::error!(tool.name = name, panic, "a tool panicked");
+                cut_off(broke(name, &panic))
+            }
+            Err(_) => cut_off(format!("timed out after {}", shown(limit))),
+        })
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.tool.facts().name == name)
+    }
+
+    fn known(&self, name: &str) -> Result<&Entry, String> {
+        self.entry(name).ok_or_else(|| {
+            let hint = text::did_you_mean(name, self.names());
+            let given = text::one_line(name, 60);
+            text::cut(
+                &format!("there is no tool `{given}`{hint} Tools: {}", text::list(self.names(), 180)),
+                MAX_REFUSAL,
+            )
+        })
+    }
+}
+
+impl Entry {
+    fn check(&self, args: &Value) -> Result<(), String> {
+        let name = &self.tool.facts().name;
+        match self.validator.get_or_init(|| schema::compile(self.tool.schema())) {
+            Err(why) => {
+                return Err(refusal(name, &format!("its schema is broken ({why}); an operator has to mend it")));
+            }
+            Ok(validator) => {
+                if let Some(wrong) = schema::violations(validator, self.tool.schema(), args) {
+                    return Err(refusal(name, &wrong));
+                }
+            }
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.tool.check(args))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(refusal(name, &why)),
+            Err(panic) => Err(refusal(name, &broke(name, &panic_text(panic.as_ref())))),
+        }
+    }
+}
+
+fn check_schema(schema: &Value) -> anyhow::Result<()> {
+    fn has_reference(value: &Value) -> bool {
+        match value {
+            Value::Object(object) => object.iter().any(|(key, v)| key == "$ref" || has_reference(v)),
+            Value::Array(items) => items.iter().any(has_reference),
+            _ => false,
+        }
+    }
+    ensure!(schema.get("type").is_some_and(|t| t == "object"), "is not the schema of an object");
+    ensure!(!has_reference(schema), "has a `$ref`; not every provider follows one, so write it out");
+    ensure!(
+        schema.get("additionalProperties") == Some(&Value::Bool(false)),
+        "accepts arguments that it does not name; set `additionalProperties` to false"
+    );
+    Ok(())
+}
+
+/// Reads checked arguments into the tool's own type.
+fn typed<T: DeserializeOwned>(args: &Value) -> Result<T, String> {
+    T::deserialize(args).map_err(|e| e.to_string())
+}
+
+fn refusal(name: &str, why: &str) -> String {
+    text::cut(&format!("{name}: {why}"), MAX_REFUSAL)
+}
+
+fn broke(name: &str, panic: &str) -> String {
+    format!("`{name}` broke on our side ({panic})")
+}
+
+fn shown(limit: Duration) -> String {
+    span::show(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Runs `work`; a panic in it comes back as its text.
+async fn contained<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = pin!(work);
+    poll_fn(move |cx| {
+        // What a panic left half done lives inside the future, which is dropped and never polled again.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text::one_line(said.unwrap_or("panic without a text"), text::MAX_QUOTE)
+}
+
+fn bounded(outcome: Outcome) -> Outcome {
+    let said = |text: String, otherwise: &str| {
+        if text.trim().is_empty() { otherwise.to_owned() } else { text }
+    };
+    match outcome {
+        Outcome::Succeeded { text } => {
+            Outcome::Succeeded { text: text::cap(said(text, "(done; the tool gave no output)"), MAX_OUTPUT) }
+        }
+        Outcome::Suspended { until, text } => {
+            Outcome::Suspended { until, text: text::cap(said(text, "(done waiting)"), MAX_OUTPUT) }
+        }
+        Outcome::Failed { error } => {
+            Outcome::Failed { error: text::cap(said(error, "failed without saying why"), MAX_ERROR) }
+        }
+        Outcome::Unknown { error } => {
+            Outcome::Unknown { error: text::cap(said(error, "stopped without saying why"), MAX_ERROR) }
+        }
+    }
 }
