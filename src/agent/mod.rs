@@ -5,6 +5,7 @@ mod id;
 pub mod json;
 mod model;
 mod policy;
+pub mod secret;
 pub mod span;
 mod spec;
 mod tool;
@@ -14,6 +15,7 @@ pub use event::*;
 pub use id::*;
 pub use model::*;
 pub use policy::*;
+pub use secret::SecretFilter;
 pub use spec::*;
 pub use tool::*;
 
