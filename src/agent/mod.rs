@@ -5,6 +5,7 @@ mod id;
 pub mod json;
 mod model;
 mod policy;
+pub mod prompt;
 pub mod secret;
 pub mod span;
 mod spec;
