@@ -21,8 +21,8 @@ mod id;
 pub mod json;
 mod model;
 mod policy;
-mod refusal;
 pub mod prompt;
+mod refusal;
 pub mod secret;
 pub mod span;
 mod spec;
@@ -37,11 +37,12 @@ pub use id::*;
 pub use model::*;
 pub use policy::*;
 pub use refusal::*;
-pub use secret::*;
+pub use secret::SecretFilter;
 pub use spec::*;
 pub use step::*;
 pub use thread::*;
 pub use tool::*;
+pub use window::{Ending, WindowLimits};
 
 use serde::{Deserialize, Serialize};
 

@@ -244,7 +244,9 @@ impl Reply {
             for piece in pieces(text) {
                 let problem = match piece {
                     Piece::Text(_) => None,
-                    Piece::Broken => Some(format!("`$` in `{text}` is followed by no name; write `$$` for a dollar sign")),
+                    Piece::Broken => {
+                        Some(format!("`$` in `{text}` is followed by no name; write `$$` for a dollar sign"))
+                    }
                     Piece::Group { name, .. } if !known(name) => {
                         Some(format!("`${name}` is not a named group of `last`, `human`, `since` or `window`"))
                     }
@@ -311,7 +313,9 @@ fn regex(name: &str, text: Option<String>) -> Result<Option<Regex>, String> {
     let Some(text) = text else { return Ok(None) };
     let regex = RegexBuilder::new(&text).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build();
     regex.map(Some).map_err(|e| match e {
-        regex::Error::CompiledTooBig(_) => format!("the regex of `{name}` compiles to more than {MAX_REGEX_BYTES} bytes"),
+        regex::Error::CompiledTooBig(_) => {
+            format!("the regex of `{name}` compiles to more than {MAX_REGEX_BYTES} bytes")
+        }
         other => format!("the regex of `{name}` is wrong: {other}"),
     })
 }
@@ -379,7 +383,10 @@ fn inside(block: &str) -> &str {
 /// A template, piece by piece.
 enum Piece<'t> {
     Text(&'t str),
-    Group { name: &'t str, int: bool },
+    Group {
+        name: &'t str,
+        int: bool,
+    },
     /// A dollar sign that starts nothing.
     Broken,
 }

@@ -31,7 +31,8 @@ impl Console {
     }
 
     pub(super) async fn post(&self, post: Post) -> Result<String, PostError> {
-        let gone = || PostError { message: "the terminal was closed".to_owned(), transient: false, retry_after_ms: None };
+        let gone =
+            || PostError { message: "the terminal was closed".to_owned(), transient: false, retry_after_ms: None };
         let reference = post.replaces.clone().unwrap_or_else(|| post.key.to_string());
         let (done, drawn) = oneshot::channel();
         self.0.send(Shown { post, done }).await.map_err(|_| gone())?;

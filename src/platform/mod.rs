@@ -10,22 +10,36 @@
 pub mod console;
 
 use crate::agent::{
-    AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question, QuestionId, Thread, ThreadId,
-    Verdict, changed_args,
+    AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question,
+    QuestionId, Thread, ThreadId, Verdict, changed_args,
 };
 
 /// Something for people to see, in words but in no platform's form.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outbound {
-    Answer { agent: String, text: String },
+    Answer {
+        agent: String,
+        text: String,
+    },
     /// An approval in its present state.
     Card(Box<Card>),
-    Question { id: QuestionId, question: Question },
+    Question {
+        id: QuestionId,
+        question: Question,
+    },
     /// A question that is no longer open.
-    QuestionClosed { id: QuestionId },
+    QuestionClosed {
+        id: QuestionId,
+    },
     /// A call whose outcome is unknown: a person has to mark it.
-    Unknown { call: CallId, title: String, waits_for: String },
-    Notice { text: String },
+    Unknown {
+        call: CallId,
+        title: String,
+        waits_for: String,
+    },
+    Notice {
+        text: String,
+    },
 }
 
 /// Everything that a card shows. A platform may fold long parts away, but then it must not offer
@@ -45,14 +59,20 @@ pub struct Card {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CardState {
     /// `approved` of `needed` votes are in, by these people.
-    Pending { approved: Vec<Principal>, needed: u32 },
+    Pending {
+        approved: Vec<Principal>,
+        needed: u32,
+    },
     Revising,
     Approved,
     Running,
     Succeeded(String),
     Failed(String),
     Unknown,
-    Denied { by: String, reason: String },
+    Denied {
+        by: String,
+        reason: String,
+    },
     Expired,
     Cancelled,
 }
@@ -101,7 +121,11 @@ impl Card {
         let state = match &self.state {
             CardState::Pending { .. } => "Approval needed",
             CardState::Revising => "Being changed",
-            CardState::Approved | CardState::Running | CardState::Succeeded(_) | CardState::Failed(_) | CardState::Unknown => approved,
+            CardState::Approved
+            | CardState::Running
+            | CardState::Succeeded(_)
+            | CardState::Failed(_)
+            | CardState::Unknown => approved,
             CardState::Denied { .. } => "Denied",
             CardState::Expired => "Expired",
             CardState::Cancelled => "Cancelled",
@@ -163,7 +187,9 @@ pub fn outbound(thread: &Thread, posting: &Posting, event: Option<&Event>) -> Op
             title: c.gated.title.clone(),
             waits_for: match &c.gated.verdict {
                 Verdict::Ask { terms } => terms.approvers.describe(),
-                Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => "anyone here".to_owned(),
+                Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {
+                    "anyone here".to_owned()
+                }
             },
         }),
         Posting::Answer { .. } | Posting::Notice { .. } => {
@@ -175,7 +201,9 @@ pub fn outbound(thread: &Thread, posting: &Posting, event: Option<&Event>) -> Op
 
 /// The words for an event that people are told of.
 fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
-    let with = |text: String, why: &str| Outbound::Notice { text: if why.is_empty() { text } else { format!("{text}: {why}") } };
+    let with = |text: String, why: &str| Outbound::Notice {
+        text: if why.is_empty() { text } else { format!("{text}: {why}") },
+    };
     match &event.body {
         Body::ModelReplied { step: crate::agent::NextStep::Done { text }, .. } => {
             Some(Outbound::Answer { agent: thread.agent.clone(), text: text.clone() })
@@ -183,7 +211,9 @@ fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
         Body::ModelFailed { message, attempt, retry_at: Some(at), .. } => {
             let wait = crate::agent::span::show(at.ms_since(event.at));
             Some(Outbound::Notice {
-                text: format!("The model did not answer ({message}); attempt {attempt}, trying again in {wait}. Your request is kept."),
+                text: format!(
+                    "The model did not answer ({message}); attempt {attempt}, trying again in {wait}. Your request is kept."
+                ),
             })
         }
         // The question that follows says it.

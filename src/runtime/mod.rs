@@ -91,7 +91,10 @@ impl Providers {
         let name = spec.provider.as_deref().unwrap_or(&self.default);
         let provider = if name == "scripted" { self.scripted.get(&spec.name) } else { self.named.get(name) };
         let provider = provider.ok_or_else(|| match name {
-            "scripted" => format!("there is no script for the agent `{}`; set a provider's key, or providers.scripted.script", spec.name),
+            "scripted" => format!(
+                "there is no script for the agent `{}`; set a provider's key, or providers.scripted.script",
+                spec.name
+            ),
             _ => format!("the provider `{name}` is not set up; set its API key"),
         })?;
         let default_model = if name == self.default { self.model.clone() } else { None };
@@ -303,7 +306,8 @@ impl Runtime {
             };
             let (first, now) = (thread.version + 1, self.now());
             let (events, answer) = step(&mut thread, input.clone(), &self.rules(spec), now, fastrand::f64());
-            let delivered = Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
+            let delivered =
+                Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
             if !events.is_empty() {
                 let works_on = thread.runnable().next().is_some();
                 let append = Append {
@@ -311,7 +315,12 @@ impl Runtime {
                     expected: first - 1,
                     events,
                     summary: summary(&thread),
-                    lease: works_on.then(|| self.lease(now)),
+                    // A thread that rests is given up at once: its next timer may be anybody's.
+                    lease: Some(if works_on {
+                        self.lease(now)
+                    } else {
+                        Lease { worker: self.0.worker.clone(), until: now }
+                    }),
                 };
                 let events: Arc<[Vec<u8>]> = append.events.clone().into();
                 crash::point("deliver.before_append");

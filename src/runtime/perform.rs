@@ -41,8 +41,11 @@ impl Runtime {
                 Err(error) => error,
             };
             let passing = match &error {
-                DeliverError::Store(StoreError::NotWritable(_) | StoreError::Failed(_)) | DeliverError::Contended(_) => true,
-                DeliverError::Store(_) | DeliverError::Agent(_) | DeliverError::Log { .. } | DeliverError::Draining => false,
+                DeliverError::Store(StoreError::NotWritable(_) | StoreError::Failed(_))
+                | DeliverError::Contended(_) => true,
+                DeliverError::Store(_) | DeliverError::Agent(_) | DeliverError::Log { .. } | DeliverError::Draining => {
+                    false
+                }
             };
             tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "a result could not be recorded");
             if !passing {
@@ -86,8 +89,7 @@ impl Runtime {
     }
 
     async fn call_model(&self, slot: &Slot, id: EffectId, give_up: &CancellationToken) -> Option<Input> {
-        let (agent, window, seen) =
-            self.look(slot, id, |t| (t.agent.clone(), t.window.render(), t.version)).await?;
+        let (agent, window, seen) = self.look(slot, id, |t| (t.agent.clone(), t.window.render(), t.version)).await?;
         let failed = |kind, message: String| {
             Some(Input::ModelFailed { effect: id, error: ModelError { kind, message, retry_after_ms: None } })
         };
@@ -131,7 +133,11 @@ impl Runtime {
     }
 
     /// The request for an agent and a rendered window, and who it would go to.
-    pub fn model_request(&self, agent: &Agent, window: String) -> Result<(&crate::llm::Provider, ModelRequest), String> {
+    pub fn model_request(
+        &self,
+        agent: &Agent,
+        window: String,
+    ) -> Result<(&crate::llm::Provider, ModelRequest), String> {
         let (provider, model) = self.0.parts.providers.pick(&agent.spec)?;
         let mut tools = self.0.parts.tools.decls(&agent.spec.tools);
         tools.push(ToolDecl {
@@ -157,7 +163,13 @@ impl Runtime {
     }
 
     /// Plans again if people approved a plan, passes the gate, runs. Only [`Answer::Go`] runs anything.
-    async fn run_tool(&self, slot: &Arc<Slot>, id: EffectId, call: CallId, give_up: &CancellationToken) -> Option<Input> {
+    async fn run_tool(
+        &self,
+        slot: &Arc<Slot>,
+        id: EffectId,
+        call: CallId,
+        give_up: &CancellationToken,
+    ) -> Option<Input> {
         let (tool, args, asked, started) = self
             .look(slot, id, |t| {
                 let found = t.calls.get(&call)?;
@@ -167,12 +179,17 @@ impl Runtime {
             .await??;
         let Some(facts) = self.0.parts.tools.facts(&tool).cloned() else {
             let outcome = Outcome::Failed { error: format!("the tool `{tool}` does not exist any more") };
-            return Some(if started { Input::Lost { effect: id } } else { Input::Finished { effect: id, outcome, duration_ms: 0 } });
+            return Some(if started {
+                Input::Lost { effect: id }
+            } else {
+                Input::Finished { effect: id, outcome, duration_ms: 0 }
+            });
         };
         if started && !facts.idempotent {
             return Some(Input::Lost { effect: id });
         }
-        let plan = if asked && facts.plans && !started { Some(self.0.parts.tools.plan(&tool, &args).await) } else { None };
+        let plan =
+            if asked && facts.plans && !started { Some(self.0.parts.tools.plan(&tool, &args).await) } else { None };
         crash::point("tool.before_start");
         let gate = Input::Start { effect: id, facts, plan };
         let (tool, args) = match self.deliver_to(slot.short, None, gate, None).await {
@@ -218,7 +235,12 @@ impl Runtime {
         crash::point("post.after_send");
         Some(match sent {
             Ok(reference) => Input::Posted { effect: id, reference },
-            Err(e) => Input::PostFailed { effect: id, error: e.message, transient: e.transient, retry_after_ms: e.retry_after_ms },
+            Err(e) => Input::PostFailed {
+                effect: id,
+                error: e.message,
+                transient: e.transient,
+                retry_after_ms: e.retry_after_ms,
+            },
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Projections: the summary of a thread, and the first event of a fork.
 
-use super::{Delivered, DeliverError, Runtime, Seed};
+use super::{DeliverError, Delivered, Runtime, Seed};
 use crate::agent::*;
 use crate::store::Summary;
 
@@ -26,7 +26,13 @@ pub fn summary(thread: &Thread) -> Summary {
 impl Runtime {
     /// Starts `fork` with the context that `parent` had after its event `at`. Open calls, approvals and
     /// questions stay with the parent: nothing can be decided twice.
-    pub async fn fork(&self, parent: ShortId, at: u64, fork: ThreadId, by: Principal) -> Result<Delivered, DeliverError> {
+    pub async fn fork(
+        &self,
+        parent: ShortId,
+        at: u64,
+        fork: ThreadId,
+        by: Principal,
+    ) -> Result<Delivered, DeliverError> {
         let mut loaded = self.0.parts.store.load(parent, 0).await?;
         loaded.events.truncate(usize::try_from(at).unwrap_or(usize::MAX));
         let mut thread = Thread::vacant(loaded.summary.thread);

@@ -65,9 +65,9 @@ impl Runtime {
             // Whoever performs an effect holds its slot.
             slots.iter().filter(|(_, slot)| std::sync::Arc::strong_count(slot) > 1).map(|(short, _)| *short).collect()
         };
-        let until = self.now().plus_ms(self.0.parts.settings.lease_ms);
+        let (now, lease) = (self.now(), self.0.parts.settings.lease_ms);
         for short in held {
-            if let Err(error) = self.0.parts.store.renew(short, &self.0.worker, until).await {
+            if let Err(error) = self.0.parts.store.renew(short, &self.0.worker, now, lease).await {
                 tracing::warn!(thread.id = %short, %error, "a lease could not be renewed");
             }
         }
