@@ -1,5 +1,6 @@
 //! The core. PURE: no clock, no randomness, no I/O, no error type that leaves it. (in work)
 
+pub mod cases;
 mod event;
 mod id;
 pub mod json;
@@ -18,6 +19,7 @@ pub use model::*;
 pub use policy::*;
 pub use secret::SecretFilter;
 pub use spec::*;
+pub(crate) use spec::{join_key, key_lines, serde_words, split_key, toml_problem};
 pub use tool::*;
 
 use serde::{Deserialize, Serialize};
