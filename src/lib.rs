@@ -1,9 +1,13 @@
 //! Twelve: 12-factor agents that live in chat threads and ask before they act. (the map is in work)
 
 pub mod agent;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod demo_service;
 pub mod llm;
 pub mod platform;
 pub mod runtime;
 pub mod store;
+pub mod telemetry;
 pub mod tools;

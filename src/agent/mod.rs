@@ -16,6 +16,7 @@
 //! | `json`, `secret`, `span`, `id` | strict and canonical JSON; secrets; lengths of time; names |
 
 mod approval;
+pub mod cases;
 mod event;
 mod id;
 pub mod json;

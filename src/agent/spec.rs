@@ -543,7 +543,7 @@ pub fn nearest<'a>(given: &str, among: impl IntoIterator<Item = &'a str>) -> Opt
 /// number. Empty if the text is not TOML.
 pub(crate) fn key_lines(text: &str) -> BTreeMap<String, usize> {
     fn walk(text: &str, path: &str, value: &toml::de::DeValue, lines: &mut BTreeMap<String, usize>) {
-        let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let join = |key: &str| join_key(path, key);
         match value {
             toml::de::DeValue::Table(table) => {
                 for (key, member) in table {
@@ -565,6 +565,33 @@ pub(crate) fn key_lines(text: &str) -> BTreeMap<String, usize> {
         walk(text, "", &toml::de::DeValue::Table(table.into_inner()), &mut lines);
     }
     lines
+}
+
+/// A dotted path and one more key, which is quoted if it holds a dot itself.
+pub(crate) fn join_key(path: &str, key: &str) -> String {
+    let key = if key.contains(['.', '"']) { format!("\"{}\"", key.replace('"', "\\\"")) } else { key.to_owned() };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+/// The keys of a path made by [`join_key`].
+pub(crate) fn split_key(path: &str) -> Vec<String> {
+    let mut keys = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = path.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => keys.push(String::new()),
+            c => {
+                let c =
+                    if c == '\\' && quoted && chars.as_str().starts_with('"') { chars.next().unwrap_or(c) } else { c };
+                if let Some(key) = keys.last_mut() {
+                    key.push(c);
+                }
+            }
+        }
+    }
+    keys
 }
 
 fn line_at(text: &str, byte: usize) -> usize {

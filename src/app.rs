@@ -1,0 +1,160 @@
+//! Assembly: a configuration becomes the parts of a running program.
+//!
+//! The one place where rooms that do not know each other meet. Everything that can be wrong with a
+//! set-up is found here, before anything runs, and all of it is said at once.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use crate::agent::{Agents, Given, Policy, Retry, WindowLimits};
+use crate::config::{self, Config, ProviderKind};
+use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField, scripted};
+use crate::platform::Platforms;
+use crate::runtime::{Clock, Parts, Providers, Runtime, Settings};
+use crate::store::{Durability, Store, StoreConfig};
+use crate::tools::{Registry, ToolsConfig};
+
+/// What is known before a store is opened: enough for commands that only explain.
+pub struct Blueprint {
+    pub loaded: config::Loaded,
+    pub tools: Registry,
+    pub agents: Agents,
+    pub policy: Policy,
+}
+
+impl Blueprint {
+    /// Checks the whole set-up.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one sentence a line.
+    pub fn new(loaded: config::Loaded) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        let tools: ToolsConfig = config.tools.clone().try_into().map_err(|e| anyhow!("the section [tools]: {e}"))?;
+        let tools = Registry::from_config(&tools)?;
+        let facts: Vec<_> = tools.names().filter_map(|name| tools.facts(name).cloned()).collect();
+        let given = Given {
+            app_name: &config.app.name,
+            tools: &facts,
+            check_args: &|tool, args| tools.check_value(tool, args.clone()).map(|_| ()),
+            policy: &config.base_policy(),
+            require_approvers: config.approvals.require_approvers,
+            limits: &config.limits,
+        };
+        let together = |problems: Vec<String>| anyhow!("{}", problems.join("\n"));
+        let overrides = config.agent_files().map_err(together)?;
+        let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
+        let problems = config.problems_with(&agents);
+        if !problems.is_empty() {
+            return Err(together(problems));
+        }
+        let policy = config.policy(&agents);
+        Ok(Self { loaded, tools, agents, policy })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// Where the store is, and what it promises.
+    pub fn store_config(&self) -> anyhow::Result<StoreConfig> {
+        let config = self.config();
+        let path = config.store_path();
+        if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("the data directory {} cannot be made", directory.display()))?;
+        }
+        let durability = if config.store.durability == "process" { Durability::Process } else { Durability::Disk };
+        Ok(StoreConfig { path, durability })
+    }
+
+    /// Opens the store for this process alone and puts the runtime together. Nothing runs yet.
+    pub async fn open(self, platforms: Platforms) -> anyhow::Result<Runtime> {
+        let store = Store::open(&self.store_config()?).await?;
+        Ok(Runtime::new(self.parts(store, platforms, Clock::System)?))
+    }
+
+    /// The parts over an open store.
+    pub fn parts(self, store: Store, platforms: Platforms, clock: Clock) -> anyhow::Result<Parts> {
+        let config = &self.loaded.config;
+        Ok(Parts {
+            store,
+            providers: providers(config, &self.agents)?,
+            requester: config.approvals.requester_may_approve,
+            secrets: self.loaded.secret_filter(),
+            settings: settings(config),
+            platforms,
+            clock,
+            tools: self.tools,
+            agents: self.agents,
+            policy: self.policy,
+        })
+    }
+}
+
+/// Everything outside the store and the platforms that is asked again at this interval, in milliseconds,
+/// in case nobody announced it.
+const SWEEP_MS: u64 = 30_000;
+
+fn settings(config: &Config) -> Settings {
+    let model = &config.model;
+    Settings {
+        window: WindowLimits {
+            max_tokens: (model.max_context_tokens as f64 * model.context_compression_threshold) as u64,
+            max_entries: model.max_entries,
+            keep_last: model.keep_last_events,
+        },
+        retry: Retry { max_attempts: model.max_attempts, base_ms: model.retry_base, cap_ms: model.retry_cap },
+        message_max_bytes: config.runtime.message_max_bytes,
+        max_concurrent_effects: config.runtime.max_concurrent_effects,
+        max_cached_threads: config.runtime.max_cached_threads,
+        lease_ms: config.runtime.lease,
+        sweep_ms: SWEEP_MS,
+    }
+}
+
+/// The providers that have what they need, and the scripts.
+pub fn providers(config: &Config, agents: &Agents) -> anyhow::Result<Providers> {
+    let http = |section: &config::ProviderConfig| HttpProviderConfig {
+        timeout_ms: config.model.timeout,
+        ..HttpProviderConfig::new(&section.base_url, section.api_key.clone())
+    };
+    let mut named = HashMap::new();
+    for kind in [ProviderKind::OpenAi, ProviderKind::Anthropic] {
+        if config.missing_for(kind).is_some() {
+            continue;
+        }
+        let provider = match kind {
+            ProviderKind::OpenAi => {
+                Provider::OpenAi(OpenAi::new(&http(&config.providers.openai), TokenLimitField::default())?)
+            }
+            ProviderKind::Anthropic => Provider::Anthropic(Anthropic::new(&http(&config.providers.anthropic))?),
+            ProviderKind::Scripted => continue,
+        };
+        named.insert(kind.name().to_owned(), provider);
+    }
+    let mut scripts = HashMap::new();
+    let custom = custom_script(&config.providers.scripted.script)?;
+    for name in agents.names() {
+        if let Some(text) = custom.as_deref().or_else(|| scripted::builtin(name)) {
+            let script = Scripted::parse(text).with_context(|| format!("the script for the agent `{name}`"))?;
+            scripts.insert(name.to_owned(), Provider::Scripted(script));
+        }
+    }
+    let default = config.provider();
+    let model = match default {
+        ProviderKind::Scripted => None,
+        ProviderKind::OpenAi | ProviderKind::Anthropic => Some(config.model(default).to_owned()),
+    };
+    Ok(Providers { named, scripted: scripts, default: default.name().to_owned(), model })
+}
+
+fn custom_script(path: &Path) -> anyhow::Result<Option<String>> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("the script {} cannot be read", path.display()))?;
+    Ok(Some(text))
+}

@@ -1,0 +1,107 @@
+//! The command line: arguments, exit codes, and one file for each group of commands.
+//!
+//! Exit codes: 0 done; 1 it failed (the sentence is on stderr); 2 the arguments are wrong (clap);
+//! 3 the run ended without an answer because it waits for people (`run`).
+
+mod chat;
+mod demo;
+mod explain;
+mod inspect;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::Blueprint;
+use crate::{config, telemetry};
+
+/// 12-factor agents that live in chat threads and ask before they act.
+#[derive(Parser, Debug)]
+#[command(name = "twelve", version, propagate_version = true)]
+pub struct Cli {
+    /// A settings file, instead of $TWELVE_CONFIG or ./twelve.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A deployment story at this terminal, with a real local service and without any key.
+    Demo(demo::Args),
+    /// Talk to an agent: live steps, approval cards, questions.
+    Chat(chat::ChatArgs),
+    /// Give an agent one message and wait until it answers or has to wait for people.
+    Run(chat::RunArgs),
+    /// List, show, replay, fork, stop and cancel threads.
+    #[command(subcommand)]
+    Threads(inspect::Threads),
+    /// List, show and decide approvals.
+    #[command(subcommand)]
+    Approvals(inspect::Approvals),
+    /// Verify and export the event logs.
+    #[command(subcommand)]
+    Audit(inspect::Audit),
+    /// The tools, with risk and policy.
+    #[command(alias = "list-tools")]
+    Tools(explain::ToolsArgs),
+    /// The state of the twelve factors in this configuration.
+    Info(explain::InfoArgs),
+    /// Render, test and compare prompts.
+    #[command(subcommand)]
+    Prompts(explain::Prompts),
+    /// Show and check the configuration.
+    #[command(subcommand)]
+    Config(explain::Config),
+    /// A completion script for your shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider for all of TLS; an error only means that a test installed it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("twelve: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Completions { shell } = cli.command {
+        let mut command = <Cli as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut command, "twelve", &mut std::io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::Demo(args) = cli.command {
+        // The demo brings a configuration of its own.
+        return block_on(demo::run(args));
+    }
+    let loaded = config::Loaded::from_process(cli.config.as_deref())?;
+    if let Command::Config(command) = cli.command {
+        return explain::config(command, loaded);
+    }
+    telemetry::init(&loaded.config, loaded.secret_filter())?;
+    let blueprint = Blueprint::new(loaded)?;
+    match cli.command {
+        Command::Chat(args) => block_on(chat::chat(args, blueprint)),
+        Command::Run(args) => block_on(chat::run(args, blueprint)),
+        Command::Threads(command) => block_on(inspect::threads(command, blueprint)),
+        Command::Approvals(command) => block_on(inspect::approvals(command, blueprint)),
+        Command::Audit(command) => block_on(inspect::audit(command, blueprint)),
+        Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
+        Command::Tools(args) => explain::tools(&args, &blueprint),
+        Command::Info(args) => explain::info(&args, &blueprint),
+        Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

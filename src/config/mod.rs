@@ -1,0 +1,692 @@
+//! The configuration: typed, layered (default < file < `.env` < environment), complete or refused.
+//!
+//! This module owns what the settings mean: their types, their bounds, which of them belong together,
+//! and the words for everything that is wrong, all of it at once. [`layers`] owns where values come
+//! from. [`Loaded::from_sources`] is a pure function of texts; only [`Loaded::from_process`] looks at
+//! files and the environment.
+
+pub mod layers;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::agent::secret::is_secret_name;
+use crate::agent::{
+    AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, Policy,
+    RequesterRule, Rule, SecretFilter, did_you_mean, serde_words, span,
+};
+use layers::{MAX_FILE, Settings, Sources, place, shown};
+
+/// Every setting with its default and a sentence.
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// The agents that are there without any file.
+pub fn builtin_agents() -> Vec<AgentFile> {
+    [
+        ("deployment.md", include_str!("../../config/agents/deployment.md")),
+        ("support.md", include_str!("../../config/agents/support.md")),
+        ("assistant.md", include_str!("../../config/agents/assistant.md")),
+    ]
+    .map(|(file, text)| AgentFile { file: file.to_owned(), text: text.to_owned() })
+    .into()
+}
+
+/// The prompt cases of the built-in agents.
+pub fn builtin_cases() -> Vec<AgentFile> {
+    [
+        ("deployment.cases.toml", include_str!("../../config/agents/deployment.cases.toml")),
+        ("support.cases.toml", include_str!("../../config/agents/support.cases.toml")),
+        ("assistant.cases.toml", include_str!("../../config/agents/assistant.cases.toml")),
+    ]
+    .map(|(file, text)| AgentFile { file: file.to_owned(), text: text.to_owned() })
+    .into()
+}
+
+/// All settings. Lengths of time are milliseconds, sizes bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub app: AppConfig,
+    pub log: LogConfig,
+    pub store: StoreSettings,
+    pub model: ModelConfig,
+    pub providers: ProvidersConfig,
+    pub runtime: RuntimeConfig,
+    pub approvals: ApprovalsConfig,
+    pub policy: PolicyConfig,
+    pub agents: AgentsConfig,
+    pub limits: Limits,
+    /// Read by the tools, which know what belongs there.
+    pub tools: toml::Table,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    pub name: String,
+    pub debug: bool,
+    pub data_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    pub level: String,
+    pub structured: bool,
+    /// Directives for single modules, in the syntax of tracing-subscriber's `Targets`.
+    pub filter: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Empty: `twelve.db` in `app.data_dir`; [`Config::store_path`] says which.
+    pub path: PathBuf,
+    /// `process` or `disk`.
+    pub durability: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// As configured; [`Config::provider`] says what it comes to.
+    pub provider: String,
+    /// Empty: the provider's `default_model`; [`Config::model`] says which.
+    pub model: String,
+    pub max_context_tokens: u64,
+    pub context_compression_threshold: f64,
+    pub keep_last_events: usize,
+    pub max_entries: usize,
+    #[serde(with = "span")]
+    pub timeout: u64,
+    pub max_attempts: u32,
+    #[serde(with = "span")]
+    pub retry_base: u64,
+    #[serde(with = "span")]
+    pub retry_cap: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvidersConfig {
+    pub openai: ProviderConfig,
+    pub anthropic: ProviderConfig,
+    pub scripted: ScriptedConfig,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    pub base_url: String,
+    /// Empty if none is set; [`ProviderConfig::key`].
+    pub api_key: SecretString,
+    pub default_model: String,
+}
+
+impl ProviderConfig {
+    pub fn key(&self) -> Option<&SecretString> {
+        Some(&self.api_key).filter(|key| !key.expose_secret().is_empty())
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedConfig {
+    /// Empty: the built-in script.
+    pub script: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeConfig {
+    pub max_concurrent_effects: usize,
+    pub max_cached_threads: usize,
+    #[serde(with = "span")]
+    pub drain_timeout: u64,
+    #[serde(with = "span")]
+    pub lease: u64,
+    pub message_max_bytes: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalsConfig {
+    #[serde(with = "span")]
+    pub expires_after: u64,
+    pub requester_may_approve: RequesterRule,
+    pub require_approvers: bool,
+    pub approvers: ApproversConfig,
+}
+
+/// Who decides where no rule names anybody.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproversConfig {
+    pub users: Vec<String>,
+    pub groups: Vec<String>,
+    pub quorum: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentsConfig {
+    /// Empty: only the built-in agents.
+    pub directory: PathBuf,
+}
+
+/// Who answers for the models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderKind {
+    OpenAi,
+    Anthropic,
+    Scripted,
+}
+
+impl ProviderKind {
+    pub const NAMES: [&str; 3] = ["openai", "anthropic", "scripted"];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Scripted => "scripted",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::OpenAi, Self::Anthropic, Self::Scripted].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Config {
+    /// The provider that `model.provider` comes to. `auto` takes the first that has a key, or whose
+    /// server is on this machine and so needs none; without any, the scripted one.
+    pub fn provider(&self) -> ProviderKind {
+        ProviderKind::from_name(&self.model.provider).unwrap_or_else(|| {
+            [ProviderKind::OpenAi, ProviderKind::Anthropic]
+                .into_iter()
+                .find(|kind| self.missing_for(*kind).is_none())
+                .unwrap_or(ProviderKind::Scripted)
+        })
+    }
+
+    /// The model for an agent that names none.
+    pub fn model(&self, provider: ProviderKind) -> &str {
+        let default = match provider {
+            ProviderKind::OpenAi => &self.providers.openai.default_model,
+            ProviderKind::Anthropic => &self.providers.anthropic.default_model,
+            ProviderKind::Scripted => return "scripted",
+        };
+        // `model.model` is spelled for the configured provider; another one would not know it.
+        if !self.model.model.is_empty() && provider == self.provider() { &self.model.model } else { default }
+    }
+
+    /// Why this provider cannot be asked, if so: what is missing and which variable to set.
+    pub fn missing_for(&self, provider: ProviderKind) -> Option<String> {
+        let (config, variable, vendor) = match provider {
+            ProviderKind::OpenAi => (&self.providers.openai, "OPENAI", "OpenAI"),
+            ProviderKind::Anthropic => (&self.providers.anthropic, "ANTHROPIC", "Anthropic"),
+            ProviderKind::Scripted => return None,
+        };
+        let section = provider.name();
+        if config.key().is_none() && !is_loopback(&config.base_url) {
+            return Some(format!(
+                "the provider `{section}` needs a key: set {variable}_API_KEY, or {variable}_BASE_URL to a server on this machine that speaks {vendor}'s API (any text will do as key for a server that wants none)"
+            ));
+        }
+        let model = if self.model.model.is_empty() { &config.default_model } else { &self.model.model };
+        model.is_empty().then(|| {
+            format!("the provider `{section}` needs a model: set `model.model` or `providers.{section}.default_model`")
+        })
+    }
+
+    pub fn store_path(&self) -> PathBuf {
+        if self.store.path.as_os_str().is_empty() {
+            self.app.data_dir.join("twelve.db")
+        } else {
+            self.store.path.clone()
+        }
+    }
+
+    /// Approvers where no rule names any. Whether the requester may is the gate's business, which knows
+    /// who asked.
+    pub fn approvers(&self) -> Approvers {
+        let ApproversConfig { users, groups, quorum } = self.approvals.approvers.clone();
+        Approvers { users, groups, quorum, requester_may: false }
+    }
+
+    /// The policy of the configuration, without the agents' own rules: what agents are checked against.
+    pub fn base_policy(&self) -> Policy {
+        Policy {
+            rules: self.policy.rules.clone(),
+            approvers: self.approvers(),
+            expires_after_ms: self.approvals.expires_after,
+        }
+    }
+
+    /// The whole policy.
+    pub fn policy(&self, agents: &Agents) -> Policy {
+        let mut policy = self.base_policy();
+        policy.rules.extend(agents.rules().cloned());
+        policy
+    }
+
+    /// What agents ask of providers that the configuration does not give.
+    pub fn problems_with(&self, agents: &Agents) -> Vec<String> {
+        let problem = |agent: &crate::agent::Agent| {
+            let name = agent.spec.provider.as_deref()?;
+            let why = match ProviderKind::from_name(name) {
+                Some(kind) => self.missing_for(kind)?,
+                None => format!(
+                    "there is no provider `{name}`{}; there are {}",
+                    did_you_mean(name, ProviderKind::NAMES).trim_end_matches('?'),
+                    ProviderKind::NAMES.join(", ")
+                ),
+            };
+            Some(format!("{}: {why}", agent.spec.file))
+        };
+        agents.iter().filter_map(problem).collect()
+    }
+
+    /// The agent files (`*.md`) of `agents.directory`, sorted by name; none if it is not set.
+    ///
+    /// # Errors
+    /// A sentence for each thing that cannot be read.
+    pub fn agent_files(&self) -> Result<Vec<AgentFile>, Vec<String>> {
+        self.files_in_agents_directory(".md")
+    }
+
+    /// The prompt cases (`*.cases.toml`) of `agents.directory`, likewise.
+    pub fn case_files(&self) -> Result<Vec<AgentFile>, Vec<String>> {
+        self.files_in_agents_directory(".cases.toml")
+    }
+
+    fn files_in_agents_directory(&self, ending: &str) -> Result<Vec<AgentFile>, Vec<String>> {
+        let directory = &self.agents.directory;
+        if directory.as_os_str().is_empty() {
+            return Ok(Vec::new());
+        }
+        let unreadable = |path: &Path, e: std::io::Error| vec![format!("{} cannot be read: {e}", path.display())];
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
+            .map_err(|e| vec![format!("agents.directory {} cannot be read: {e}", directory.display())])?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(|e| unreadable(directory, e))?;
+        paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ending)));
+        paths.sort();
+        let (mut files, mut problems) = (Vec::new(), Vec::new());
+        for path in paths {
+            match read_bounded(&path, MAX_AGENT_FILE) {
+                Ok(text) => files.push(AgentFile { file: path.display().to_string(), text }),
+                Err(e) => problems.extend(unreadable(&path, e)),
+            }
+        }
+        if problems.is_empty() { Ok(files) } else { Err(problems) }
+    }
+}
+
+/// Whether a server is on this machine, so that no key is needed and nothing leaves it.
+pub fn is_loopback(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let Some(host) = url.host_str() else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// What a value has to be, beyond its type.
+enum Bound {
+    OneOf(&'static [&'static str]),
+    /// Both ends included.
+    Whole(i64, i64),
+    /// Above the first, at most the second.
+    Fraction(f64, f64),
+    /// Milliseconds, both ends included.
+    Span(u64, u64),
+    Url,
+    NotEmpty,
+    LogFilter,
+}
+
+const SECOND: u64 = 1_000;
+const DAY: u64 = 86_400 * SECOND;
+
+/// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
+const BOUNDS: [(&str, Bound); 28] = [
+    ("app.name", Bound::NotEmpty),
+    ("app.data_dir", Bound::NotEmpty),
+    ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
+    ("log.filter", Bound::LogFilter),
+    ("store.durability", Bound::OneOf(&["process", "disk"])),
+    ("model.provider", Bound::OneOf(&["auto", "openai", "anthropic", "scripted"])),
+    ("model.max_context_tokens", Bound::Whole(1_000, 10_000_000)),
+    ("model.context_compression_threshold", Bound::Fraction(0.0, 1.0)),
+    ("model.keep_last_events", Bound::Whole(1, 10_000)),
+    ("model.max_entries", Bound::Whole(10, 100_000)),
+    ("model.timeout", Bound::Span(SECOND, DAY)),
+    ("model.max_attempts", Bound::Whole(1, 100)),
+    ("model.retry_base", Bound::Span(1, DAY)),
+    ("model.retry_cap", Bound::Span(1, DAY)),
+    ("providers.openai.base_url", Bound::Url),
+    ("providers.anthropic.base_url", Bound::Url),
+    ("runtime.max_concurrent_effects", Bound::Whole(1, 100_000)),
+    ("runtime.max_cached_threads", Bound::Whole(1, 10_000_000)),
+    ("runtime.drain_timeout", Bound::Span(0, DAY)),
+    ("runtime.lease", Bound::Span(SECOND, DAY)),
+    ("runtime.message_max_bytes", Bound::Whole(1_000, 10_000_000)),
+    ("approvals.expires_after", Bound::Span(SECOND, 365 * DAY)),
+    ("approvals.requester_may_approve", Bound::OneOf(&["never", "local", "always"])),
+    ("approvals.approvers.quorum", Bound::Whole(1, 100)),
+    ("limits.max_steps", Bound::Whole(1, MAX_STEPS as i64)),
+    ("limits.max_tokens", Bound::Whole(1, MAX_TOKENS as i64)),
+    ("limits.max_errors", Bound::Whole(1, MAX_ERRORS as i64)),
+    ("limits.max_output_tokens", Bound::Whole(1, MAX_OUTPUT_TOKENS as i64)),
+];
+
+impl Bound {
+    /// What the value has to be, if it is not.
+    fn refuses(&self, value: &toml::Value) -> Option<String> {
+        let text = value.as_str().unwrap_or("");
+        match self {
+            Self::OneOf(words) => (!words.contains(&text))
+                .then(|| format!("has to be {}{}", one_of(words), did_you_mean(text, words.iter().copied()))),
+            Self::Whole(least, most) => (!value.as_integer().is_some_and(|n| (*least..=*most).contains(&n)))
+                .then(|| format!("has to be a whole number from {least} to {most}")),
+            Self::Fraction(above, most) => (!value.as_float().is_some_and(|n| n > *above && n <= *most))
+                .then(|| format!("has to be a number above {above} and at most {most}")),
+            Self::Span(least, most) => match span::parse(text) {
+                Ok(ms) if (*least..=*most).contains(&ms) => None,
+                Ok(_) => Some(format!("has to be from {} to {}", span::show(*least), span::show(*most))),
+                Err(_) => Some("has to be a length of time such as \"90s\" or \"2h 30m\"".to_owned()),
+            },
+            Self::Url => {
+                let web =
+                    reqwest::Url::parse(text).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+                (!web).then(|| "has to be a URL that starts with http:// or https://".to_owned())
+            }
+            Self::NotEmpty => text.trim().is_empty().then(|| "must not be empty".to_owned()),
+            Self::LogFilter => {
+                let readable = text.is_empty() || text.parse::<tracing_subscriber::filter::Targets>().is_ok();
+                (!readable).then(|| "has to be a list like \"twelve::store=trace,hyper=debug\"".to_owned())
+            }
+        }
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// Everything that is wrong with the configuration, one sentence each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "The configuration has a problem: {one}"),
+            all => {
+                write!(f, "The configuration has {} problems:", all.len())?;
+                all.iter().try_for_each(|problem| write!(f, "\n- {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The configuration and where each part of it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    settings: Settings,
+}
+
+impl Loaded {
+    /// Merges and checks the layers. Depends on nothing but its arguments.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn from_sources(sources: &Sources) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut settings = layers::merge(DEFAULT, sources, &mut problems);
+        let defaults = layers::merge(DEFAULT, &Sources::default(), &mut Vec::new());
+        let words_in_lower_case = ["log.level", "model.provider", "store.durability"];
+        for path in words_in_lower_case {
+            if let Some(toml::Value::String(word)) = settings.get_mut(path).map(|s| &mut s.value) {
+                *word = word.trim().to_ascii_lowercase();
+            }
+        }
+        for (path, bound) in &BOUNDS {
+            let Some(setting) = settings.get_mut(*path) else { continue };
+            if let Some(wants) = bound.refuses(&setting.value) {
+                let given = shown(path, &plain(&setting.value));
+                problems.push(format!("{}: `{path}` {wants}; it is `{given}`", place(&setting.origin)));
+                // Go on with the default, so that what else is wrong is found as well.
+                setting.value = defaults.get(*path).map_or(toml::Value::Boolean(false), |d| d.value.clone());
+            }
+        }
+        check_rules(&mut settings, &mut problems);
+        match layers::table(&settings).try_into::<Config>() {
+            Ok(config) => {
+                check_groups(&config, &settings, &mut problems);
+                if problems.is_empty() { Ok(Self { config, settings }) } else { Err(Problems(problems)) }
+            }
+            Err(e) => {
+                problems.push(serde_words(e.message()));
+                Err(Problems(problems))
+            }
+        }
+    }
+
+    /// Reads the layers of this process: `file` if given, else the file that `TWELVE_CONFIG` names, else
+    /// `twelve.toml` in the working directory if there is one; `.env` there if there is one; and the
+    /// environment. Changes nothing, the environment included.
+    ///
+    /// # Errors
+    /// All problems at once; a named file that is not there is one.
+    pub fn from_process(file: Option<&Path>) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            let ours = name.starts_with(layers::PREFIX) || layers::PLAIN_NAMES.iter().any(|(plain, _)| *plain == name);
+            match value.into_string() {
+                Ok(value) if ours => environment.push((name, value)),
+                Err(_) if ours => problems.push(format!("environment {name}: the value is not UTF-8 text")),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        environment.sort();
+        let named = file.map(|path| (path.to_owned(), "--config"));
+        let named = named.or_else(|| {
+            let path = std::env::var_os("TWELVE_CONFIG").filter(|path| !path.is_empty())?;
+            Some((PathBuf::from(path), "TWELVE_CONFIG"))
+        });
+        let mut read = |path: &Path, named_by: Option<&str>| match read_bounded(path, MAX_FILE) {
+            Ok(text) => Some((path.display().to_string(), text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && named_by.is_none() => None,
+            Err(e) => {
+                let by = named_by.map_or_else(String::new, |by| format!(" (named by {by})"));
+                problems.push(format!("{}{by} cannot be read: {e}", path.display()));
+                None
+            }
+        };
+        let file = match &named {
+            Some((path, by)) => read(path, Some(by)),
+            None => read(Path::new("twelve.toml"), None),
+        };
+        let dot_env = read(Path::new(".env"), None);
+        let sources = Sources {
+            file: file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
+            dot_env: dot_env.as_ref().map(|(_, text)| text.as_str()),
+            environment: &environment,
+        };
+        match Self::from_sources(&sources) {
+            Ok(loaded) if problems.is_empty() => Ok(loaded),
+            Ok(_) => Err(Problems(problems)),
+            Err(Problems(more)) => Err(Problems(problems.into_iter().chain(more).collect())),
+        }
+    }
+
+    /// The effective settings in order, for people and machines: secrets are masked.
+    pub fn shown(&self) -> Vec<ShownSetting> {
+        let filter = self.secret_filter();
+        self.settings
+            .iter()
+            .map(|(path, setting)| ShownSetting {
+                key: path.clone(),
+                value: masked(path, &setting.value, &filter),
+                origin: setting.origin.to_string(),
+            })
+            .collect()
+    }
+
+    /// `key = value   # origin`, one setting a line.
+    pub fn show(&self) -> String {
+        let lines: Vec<(String, String)> =
+            self.shown().into_iter().map(|s| (format!("{} = {}", s.key, toml_text(&s.value)), s.origin)).collect();
+        // Long values do not push all origins to the right.
+        let width = lines.iter().map(|(left, _)| left.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
+        lines.into_iter().map(|(left, origin)| format!("{left:<width$}  # {origin}\n")).collect()
+    }
+
+    /// A filter that knows every secret of this configuration, those of the tools included.
+    pub fn secret_filter(&self) -> SecretFilter {
+        let secrets = self.settings.iter().filter(|(path, _)| is_secret_path(path)).flat_map(|(_, s)| texts(&s.value));
+        SecretFilter::new(secrets)
+    }
+}
+
+/// One line of `config show`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ShownSetting {
+    pub key: String,
+    pub value: toml::Value,
+    pub origin: String,
+}
+
+fn is_secret_path(path: &str) -> bool {
+    crate::agent::split_key(path).last().is_some_and(|name| is_secret_name(name))
+}
+
+/// All texts in a value.
+fn texts(value: &toml::Value) -> Vec<&str> {
+    match value {
+        toml::Value::String(text) => vec![text],
+        toml::Value::Array(items) => items.iter().flat_map(texts).collect(),
+        toml::Value::Table(table) => table.values().flat_map(texts).collect(),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_) => vec![],
+    }
+}
+
+const MASK: &str = "********";
+
+fn masked(path: &str, value: &toml::Value, filter: &SecretFilter) -> toml::Value {
+    match value {
+        toml::Value::String(text) if text.is_empty() => value.clone(),
+        toml::Value::Table(table) => {
+            let mask = |(key, value): (&String, _)| (key.clone(), masked(key, value, filter));
+            toml::Value::Table(table.iter().map(mask).collect())
+        }
+        toml::Value::Array(items) => toml::Value::Array(items.iter().map(|item| masked(path, item, filter)).collect()),
+        _ if is_secret_path(path) => toml::Value::String(MASK.to_owned()),
+        toml::Value::String(text) => toml::Value::String(filter.clean(text).into_owned()),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_) => {
+            value.clone()
+        }
+    }
+}
+
+fn toml_text(value: &toml::Value) -> String {
+    value.to_string()
+}
+
+fn plain(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Reads each rule by itself, so that every bad one is reported, by its name; leaves the good ones.
+fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
+    let Some(setting) = settings.get_mut("policy.rules") else { return };
+    let at = place(&setting.origin);
+    let Some(rules) = setting.value.as_array_mut() else { return };
+    let mut number = 0;
+    let mut names: Vec<String> = Vec::new();
+    rules.retain(|rule| {
+        number += 1;
+        let name = rule.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
+        match rule.clone().try_into::<Rule>() {
+            Ok(rule) if names.contains(&rule.name) => {
+                problems.push(format!("{at}: policy rule {number}{name}: another rule has this name; cards and logs name rules, so names differ"));
+                false
+            }
+            Ok(rule) => {
+                names.push(rule.name);
+                true
+            }
+            Err(e) => {
+                problems.push(format!("{at}: policy rule {number}{name}: {}", serde_words(e.message())));
+                false
+            }
+        }
+    });
+}
+
+/// Settings that only make sense together.
+fn check_groups(config: &Config, settings: &Settings, problems: &mut Vec<String>) {
+    let at = |path: &str| settings.get(path).map_or_else(String::new, |s| place(&s.origin));
+    if let Some(why) = ProviderKind::from_name(&config.model.provider).and_then(|kind| config.missing_for(kind)) {
+        problems.push(format!("{}: {why}", at("model.provider")));
+    }
+    if config.model.retry_base > config.model.retry_cap {
+        problems.push(format!(
+            "{}: `model.retry_base` ({}) is above `model.retry_cap` ({}, {})",
+            at("model.retry_base"),
+            span::show(config.model.retry_base),
+            span::show(config.model.retry_cap),
+            at("model.retry_cap"),
+        ));
+    }
+    if config.model.keep_last_events >= config.model.max_entries {
+        problems.push(format!(
+            "{}: `model.keep_last_events` ({}) has to be below `model.max_entries` ({}, {})",
+            at("model.keep_last_events"),
+            config.model.keep_last_events,
+            config.model.max_entries,
+            at("model.max_entries"),
+        ));
+    }
+    let Approvers { users, groups, quorum, .. } = config.approvers();
+    if groups.is_empty() && !users.is_empty() && !users.iter().any(|u| u == "*") && quorum as usize > users.len() {
+        problems.push(format!(
+            "{}: `approvals.approvers.quorum` is {quorum}, but only {} may decide",
+            at("approvals.approvers.quorum"),
+            users.len()
+        ));
+    }
+}
+
+/// Reads a text file of at most `max` bytes.
+fn read_bounded(path: &Path, max: usize) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    // One byte more than allowed tells a file of exactly `max` bytes from a longer one.
+    std::fs::File::open(path)?.take(max as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > max {
+        return Err(std::io::Error::other(format!("the file has more than {max} bytes")));
+    }
+    Ok(text)
+}
