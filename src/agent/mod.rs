@@ -15,6 +15,8 @@
 //! | `refusal` | what a person is told when an input changes nothing |
 //! | `json`, `secret`, `span`, `id` | strict and canonical JSON; secrets; lengths of time; names |
 
+#![deny(clippy::disallowed_methods)]
+
 mod approval;
 pub mod cases;
 mod event;

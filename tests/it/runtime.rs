@@ -1,0 +1,312 @@
+//! The runtime over the real store: deliver, perform, recover, wait.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use twelve::agent::*;
+use twelve::runtime::DeliverError;
+use twelve::store::{Filter, StoreError};
+
+use crate::world::*;
+
+#[tokio::test]
+async fn a_question_about_the_state_is_answered_without_asking_anybody() {
+    let w = World::new().await;
+    w.say("api:t", "look").await;
+    assert_eq!(w.answer("api:t").await, "look succeeded");
+    assert_eq!(
+        w.names("api:t").await,
+        ["thread_started", "message_received", "model_replied", "tool_finished", "model_replied"]
+    );
+    assert_eq!(w.thread("api:t").await.status(), Status::Done);
+}
+
+#[tokio::test]
+async fn a_gated_call_waits_for_a_person_and_then_runs_exactly_once() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    assert_eq!(request.plan.as_ref().unwrap().summary, "now v0 -> v1");
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    assert_eq!(w.vote("api:t", bob(), approve()).await, Answer::Accepted);
+    assert_eq!(w.outside.ledger(), ["v1"]);
+    assert_eq!(w.answer("api:t").await, "ship succeeded");
+    // The button is still on the screen: pressing it again is answered, and does nothing.
+    let again = w.vote_on("api:t", &request, bob(), approve()).await;
+    let Answer::Refused(refusal) = again else { panic!("{again:?}") };
+    assert_eq!(refusal.to_string(), "Already approved by bob (2026-01-01T00:00:00Z). It succeeded.");
+    assert_eq!(w.outside.ledger(), ["v1"]);
+}
+
+#[tokio::test]
+async fn a_denial_reaches_the_agent_with_its_reason_and_nothing_runs() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    w.vote("api:t", bob(), deny("not on a Friday")).await;
+    assert_eq!(w.answer("api:t").await, "it was not done: bob denied this call: not on a Friday");
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_edit_runs_what_was_edited_and_only_after_it_was_approved_anew() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let first = w.pending("api:t").await;
+    let edited = w.runtime.propose("ship", r#"{"version":"v2"}"#);
+    assert_eq!(w.vote("api:t", bob(), Ballot::Edit { args: Box::new(edited) }).await, Answer::Accepted);
+    let second = w.pending("api:t").await;
+    assert_eq!((second.id, second.revision, second.votes.len()), (first.id, 2, 0));
+    assert_eq!(second.plan.as_ref().unwrap().summary, "now v0 -> v2");
+    assert_eq!(w.vote_on("api:t", &first, bob(), approve()).await, Answer::Refused(Refusal::Changed));
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    w.vote("api:t", bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), ["v2"]);
+}
+
+#[tokio::test]
+async fn a_plan_that_went_stale_voids_the_approval_and_asks_again() {
+    let w = World::new().await;
+    w.say("api:t", "ship v2").await;
+    let first = w.pending("api:t").await;
+    w.outside.set_current("v1");
+    w.vote("api:t", bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    let second = w.pending("api:t").await;
+    assert_eq!(second.revision, 2);
+    assert_ne!(second.digest, first.digest);
+    let why = "it was approved as \"now v0 -> v2\", now it is \"now v1 -> v2\"".to_owned();
+    assert_eq!(second.because, Because::Stale { why });
+    w.vote("api:t", bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), ["v2"]);
+}
+
+#[tokio::test]
+async fn a_card_from_before_a_crash_can_still_be_decided() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    w.crash().await;
+    assert_eq!(w.vote_on("api:t", &request, bob(), approve()).await, Answer::Accepted);
+    assert_eq!(w.outside.ledger(), ["v1"]);
+}
+
+#[tokio::test]
+async fn a_start_without_an_end_is_never_rerun_but_put_before_a_person() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    w.outside.gate.shut();
+    let vote = Input::Vote {
+        approval: request.id,
+        digest: request.digest.to_string(),
+        by: bob(),
+        groups: vec![],
+        vote: approve(),
+        source: None,
+    };
+    let mut changes = w.runtime.watch();
+    w.runtime.deliver(request.id.thread, vote).await.unwrap();
+    // The tool is at work, and the process dies.
+    loop {
+        let change = changes.recv().await.unwrap();
+        let last = Event::decode(change.events.last().unwrap(), change.first + change.events.len() as u64 - 1).unwrap();
+        if last.body.name() == "tool_started" {
+            break;
+        }
+    }
+    w.crash().await;
+    w.runtime.settle().await.unwrap();
+    assert_eq!(w.thread("api:t").await.status(), Status::WaitingMark);
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    // A person looks, finds that nothing happened, and wants it tried again: that asks again.
+    let call = request.call;
+    assert_eq!(w.give("api:t", Input::Mark { call, by: bob(), mark: Mark::Retry }).await, Answer::Accepted);
+    assert_eq!(w.pending("api:t").await.revision, 2);
+    w.vote("api:t", bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), ["v1"]);
+    assert_eq!(w.thread("api:t").await.status(), Status::Done);
+}
+
+#[tokio::test]
+async fn a_durable_sleep_holds_nothing_and_wakes_after_a_crash() {
+    let mut w = World::new().await;
+    w.say("api:t", "nap 90").await;
+    assert_eq!(w.thread("api:t").await.status(), Status::Sleeping);
+    w.crash().await;
+    w.advance(89_000).await;
+    assert_eq!(w.thread("api:t").await.status(), Status::Sleeping);
+    w.advance(1_000).await;
+    assert_eq!(w.answer("api:t").await, "nap succeeded");
+}
+
+#[tokio::test]
+async fn an_approval_expires_by_itself_and_counts_as_a_denial() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    w.advance(7_200_000).await;
+    assert_eq!(w.answer("api:t").await, "ship expired");
+    let late = w.vote_on("api:t", &request, bob(), approve()).await;
+    assert_eq!(late, Answer::Refused(Refusal::Expired { at: START.plus_ms(7_200_000) }));
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_is_asked_again_later_and_then_a_person_is() {
+    let w = World::new().await;
+    w.say("api:t", "fail").await;
+    assert_eq!(w.thread("api:t").await.status(), Status::Running);
+    // Half of the wait is fixed, half is chance: at most the whole.
+    w.advance(2_000).await;
+    w.advance(4_000).await;
+    let thread = w.thread("api:t").await;
+    assert_eq!(thread.status(), Status::WaitingAnswer);
+    let (question, asked) = thread.questions.first_key_value().unwrap();
+    assert_eq!(asked.cause, QuestionCause::ModelDown);
+    let attempts = w.names("api:t").await.iter().filter(|n| **n == "model_failed").count();
+    assert_eq!(attempts, 3);
+    let answer = Input::Answer { question: *question, by: ann(), text: "stop".into(), source: None };
+    assert_eq!(w.give("api:t", answer).await, Answer::Accepted);
+    assert_eq!(w.thread("api:t").await.status(), Status::Stopped);
+}
+
+#[tokio::test]
+async fn calls_with_side_effects_run_in_order_and_a_failure_skips_the_rest() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1 and v2").await;
+    let thread = w.thread("api:t").await;
+    let open: Vec<Approval> = thread.pending_approvals().cloned().collect();
+    assert_eq!(open.len(), 2);
+    // The second is approved first: it waits for its turn.
+    w.vote_on("api:t", &open[1], bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    w.outside.break_with("no space left");
+    w.vote_on("api:t", &open[0], bob(), approve()).await;
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    assert!(w.thread("api:t").await.window.render().contains("an earlier call of the same step failed"));
+}
+
+#[tokio::test]
+async fn the_same_delivery_twice_is_one_message() {
+    let w = World::new().await;
+    let thread: ThreadId = "api:t".parse().unwrap();
+    for answer in [Answer::Accepted, Answer::Duplicate] {
+        let from = ann();
+        let delivered = w.runtime.message(&thread, "tester", from, "hi".into(), Some("Ev1".into())).await.unwrap();
+        w.runtime.settle().await.unwrap();
+        assert_eq!(delivered.answer, answer);
+    }
+    assert_eq!(w.names("api:t").await.iter().filter(|n| **n == "message_received").count(), 1);
+}
+
+#[tokio::test]
+async fn many_messages_at_once_are_all_kept_and_all_answered() {
+    let w = World::new().await;
+    let sends = (0..40).map(|i| {
+        let (runtime, thread) = (w.runtime.clone(), "api:t".parse::<ThreadId>().unwrap());
+        tokio::spawn(async move { runtime.message(&thread, "tester", ann(), format!("hi {i}"), None).await.unwrap() })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        send.await.unwrap();
+    }
+    w.runtime.settle().await.unwrap();
+    let log = w.log("api:t").await;
+    let said: BTreeSet<String> = log
+        .iter()
+        .filter_map(|e| match &e.body {
+            Body::MessageReceived { text, .. } => Some(text.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, (0..40).map(|i| format!("hi {i}")).collect());
+    let thread = w.thread("api:t").await;
+    assert_eq!((thread.status(), thread.last_human <= log.len() as u64), (Status::Done, true));
+    assert!(matches!(&log.last().unwrap().body, Body::ModelReplied { seen, .. } if *seen >= thread.last_human));
+}
+
+#[tokio::test]
+async fn an_unknown_agent_is_named_with_those_that_exist_and_nothing_is_kept() {
+    let w = World::new().await;
+    let thread: ThreadId = "api:t".parse().unwrap();
+    let error = w.runtime.message(&thread, "testr", ann(), "hi".into(), None).await.unwrap_err();
+    insta::assert_snapshot!(error, @"there is no agent `testr`; did you mean `tester`?. Agents: tester");
+    assert!(matches!(w.runtime.parts().store.load(thread.short(), 0).await, Err(StoreError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn an_empty_or_huge_message_is_refused_before_anything_is_kept() {
+    let w = World::new().await;
+    for (text, refusal) in [
+        (" \n".to_owned(), Refusal::EmptyMessage),
+        ("x".repeat(1 << 20), Refusal::TooLong { bytes: 1 << 20, limit: 100 * 1024 }),
+    ] {
+        assert_eq!(w.send("api:t", &text).await.unwrap().answer, Answer::Refused(refusal));
+    }
+    let page = w.runtime.parts().store.list(&Filter::default(), None, 10).await.unwrap();
+    assert_eq!(page.items, []);
+}
+
+#[tokio::test]
+async fn a_paused_run_does_nothing_until_it_is_resumed() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    w.give("api:t", Input::Pause { by: bob(), why: "lunch".into() }).await;
+    assert_eq!(w.vote("api:t", bob(), approve()).await, Answer::Accepted);
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    assert_eq!(w.thread("api:t").await.status(), Status::Paused);
+    w.give("api:t", Input::Resume { by: bob() }).await;
+    assert_eq!(w.outside.ledger(), ["v1"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_thread_is_over_for_good() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    w.give("api:t", Input::Cancel { by: ann(), why: String::new() }).await;
+    let Answer::Refused(refusal) = w.vote_on("api:t", &request, bob(), approve()).await else { panic!() };
+    assert_eq!(refusal.to_string(), "This was cancelled; nothing will run.");
+    assert_eq!(w.send("api:t", "hello?").await.unwrap().answer, Answer::Refused(Refusal::Cancelled));
+    assert_eq!((w.thread("api:t").await.status(), w.outside.ledger().len()), (Status::Cancelled, 0));
+}
+
+#[tokio::test]
+async fn a_fork_carries_the_context_and_no_open_request() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let at = w.thread("api:t").await.version;
+    let (parent, fork): (ThreadId, ThreadId) = ("api:t".parse().unwrap(), "api:u".parse().unwrap());
+    w.runtime.fork(parent.short(), at, fork, ann()).await.unwrap();
+    let forked = w.thread("api:u").await;
+    assert_eq!(forked.pending_approvals().count(), 0);
+    assert!(forked.window.render().contains("ship v1"));
+    w.say("api:u", "look").await;
+    assert_eq!(w.answer("api:u").await, "look succeeded");
+    assert_eq!(w.pending("api:t").await.revision, 1);
+}
+
+#[tokio::test]
+async fn a_drain_gives_the_model_up_and_the_next_process_asks_it_again() {
+    let mut w = World::new().await;
+    w.send("api:t", "look").await.unwrap();
+    w.runtime.drain(Duration::from_secs(5)).await.unwrap();
+    assert!(matches!(w.send("api:t", "more").await, Err(DeliverError::Draining)));
+    w.crash().await;
+    w.runtime.settle().await.unwrap();
+    assert_eq!(w.answer("api:t").await, "look succeeded");
+}
+
+#[tokio::test]
+async fn more_threads_than_fit_the_cache_all_go_on() {
+    let setup = Setup::default();
+    let settings = twelve::runtime::Settings { max_cached_threads: 3, ..setup.settings.clone() };
+    let w = World::with(Setup { settings, ..setup }).await;
+    for i in 0..20 {
+        w.say(&format!("api:t{i}"), &format!("ship v{i}")).await;
+    }
+    for i in (0..20).rev() {
+        w.outside.set_current("v0");
+        assert_eq!(w.vote(&format!("api:t{i}"), bob(), approve()).await, Answer::Accepted);
+    }
+    assert_eq!(w.outside.ledger(), (0..20).rev().map(|i| format!("v{i}")).collect::<Vec<_>>());
+}
