@@ -98,7 +98,8 @@ impl Embedded {
 
     pub async fn append(&self, append: Append) -> Result<u64, StoreError> {
         let row = check(&append)?;
-        self.ask(|answer| Request::Change(Change::Append { append, row }, answer)).await
+        let change = Change::Append { append: Box::new(append), row: Box::new(row) };
+        self.ask(|answer| Request::Change(change, answer)).await
     }
 
     pub async fn delete(&self, thread: ShortId, by: &str, at: Timestamp) -> Result<Tombstone, StoreError> {

@@ -227,3 +227,42 @@ pub fn damaged(path: &impl std::fmt::Display, thread: ShortId, why: &str) -> Sto
          save what is readable with `sqlite3 {path} .recover`."
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_durability_has_its_sync_setting_in_a_write_ahead_log() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, durability, synchronous) in [("disk", Durability::Disk, 2), ("process", Durability::Process, 1)] {
+            let conn = open_writer(&dir.path().join(name), durability).unwrap();
+            assert_eq!(conn.pragma_query_value(None, "synchronous", |row| row.get(0)), Ok(synchronous));
+            assert_eq!(conn.pragma_query_value(None, "journal_mode", |row| row.get(0)), Ok("wal".to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_sqlite_says_becomes_the_error_that_callers_branch_on() {
+        let path = Path::new("threads.db");
+        let kind =
+            |extended| match explain(path, None, &rusqlite::Error::SqliteFailure(ffi::Error::new(extended), None)) {
+                StoreError::Corrupt(_) => "corrupt",
+                StoreError::NotWritable(_) => "not writable",
+                StoreError::Locked(_) => "locked",
+                StoreError::Failed(_) => "failed",
+                other => panic!("{other}"),
+            };
+        for (expected, codes) in [
+            ("corrupt", &[ffi::SQLITE_CORRUPT, ffi::SQLITE_CORRUPT_INDEX, ffi::SQLITE_NOTADB][..]),
+            ("not writable", &[ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC][..]),
+            ("not writable", &[ffi::SQLITE_READONLY, ffi::SQLITE_CANTOPEN, ffi::SQLITE_PERM][..]),
+            ("locked", &[ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_LOCKED][..]),
+            ("failed", &[ffi::SQLITE_IOERR_READ, ffi::SQLITE_TOOBIG, ffi::SQLITE_NOMEM][..]),
+        ] {
+            for code in codes {
+                assert_eq!(kind(*code), expected, "{code}");
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! write.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,9 +61,9 @@ pub enum Request {
 /// What goes into the file.
 pub enum Change {
     Append {
-        append: Append,
+        append: Box<Append>,
         /// The summary as it is stored.
-        row: summary::Row,
+        row: Box<summary::Row>,
     },
     Delete {
         thread: ShortId,
@@ -350,8 +351,8 @@ impl Leases {
             && let Some(row) = due.next()?
         {
             let thread = super::short(row, 0)?;
-            if !self.0.contains_key(&thread) {
-                self.0.insert(thread, Lease { worker: worker.to_owned(), until: now.plus_ms(lease_ms) });
+            if let Entry::Vacant(free) = self.0.entry(thread) {
+                free.insert(Lease { worker: worker.to_owned(), until: now.plus_ms(lease_ms) });
                 claimed.push(thread);
             }
         }
