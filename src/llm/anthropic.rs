@@ -165,7 +165,9 @@ fn explain(status: StatusCode, body: &[u8]) -> Option<&'static str> {
         (400 | 413, _) if fault.message.starts_with("prompt is too long") => {
             Some("the request is too long for the model")
         }
-        (400, _) if fault.message.contains("credit balance") => Some("the account has no credit left; check its billing"),
+        (400, _) if fault.message.contains("credit balance") => {
+            Some("the account has no credit left; check its billing")
+        }
         _ => None,
     }
 }

@@ -178,10 +178,9 @@ fn read(answer: &[u8], asked: &str) -> Result<ModelReply, ModelError> {
             Err(_) => call.function.arguments.get().to_owned(),
         },
     });
-    let usage = answer.usage.map_or_else(Usage::default, |tokens| Usage {
-        input: tokens.prompt_tokens,
-        output: tokens.completion_tokens,
-    });
+    let usage = answer
+        .usage
+        .map_or_else(Usage::default, |tokens| Usage { input: tokens.prompt_tokens, output: tokens.completion_tokens });
     let reply = ModelReply {
         calls: calls.collect(),
         finish: if refusal.is_some() { Finish::Refused } else { finish },
