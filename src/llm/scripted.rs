@@ -36,7 +36,7 @@ use crate::agent::{ModelError, ModelErrorKind, ModelReply, ModelRequest, RawCall
 
 /// The model that a scripted reply names.
 pub const MODEL: &str = "scripted";
-/// Longest script, in bytes; the longest compiled-in one has about 6,000.
+/// Longest script, in bytes; the longest compiled-in one has about 7,000.
 pub const MAX_SCRIPT_BYTES: usize = 256 * 1024;
 /// Most replies in a script: each may be tried for each answer.
 pub const MAX_REPLIES: usize = 500;
