@@ -36,12 +36,12 @@ use crate::agent::{ModelError, ModelErrorKind, ModelReply, ModelRequest, RawCall
 
 /// The model that a scripted reply names.
 pub const MODEL: &str = "scripted";
-/// Longest script, in bytes; the longest compiled-in one has about 6,000.
+/// Longest script, in bytes; the longest compiled-in one has about 7,000.
 pub const MAX_SCRIPT_BYTES: usize = 256 * 1024;
 /// Most replies in a script: each may be tried for each answer.
 pub const MAX_REPLIES: usize = 500;
 /// Most memory that one compiled regex may take, in bytes.
-pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
+pub const MAX_REGEX_BYTES: usize = 512 * 1024;
 
 /// What every scripted text ends with, so that nobody takes it for a model's.
 const SAY_LABEL: &str = " (scripted answer)";
@@ -470,4 +470,493 @@ pub(super) fn body(request: &ModelRequest) -> Vec<u8> {
     // Cannot fail: every map in it has string keys.
     serde_json::to_vec(&Body { model, max_output_tokens: *max_output_tokens, system, window, tools })
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::agent::Finish;
+
+    fn request(window: &str) -> ModelRequest {
+        ModelRequest {
+            model: MODEL.to_owned(),
+            system: String::new(),
+            window: window.to_owned(),
+            tools: Vec::new().into(),
+            max_output_tokens: 100,
+        }
+    }
+
+    fn human(text: &str) -> String {
+        format!("<human from=\"ops\">\n{text}\n</human>")
+    }
+
+    fn result(tool: &str, outcome: &str, text: &str) -> String {
+        format!(
+            "<tool_result id=\"call_aaaaaaaaaaaaaaaa_2\" tool=\"{tool}\" outcome=\"{outcome}\">\n{text}\n</tool_result>"
+        )
+    }
+
+    fn call(tool: &str) -> String {
+        format!("<tool_call id=\"call_aaaaaaaaaaaaaaaa_2\" tool=\"{tool}\">\n{{}}\n</tool_call>")
+    }
+
+    fn answer(text: &str) -> String {
+        format!("<question>\nWell?\n</question>\n<answer from=\"ops\">\n{text}\n</answer>")
+    }
+
+    /// What a script does next, in one line: `say …`, or its calls, with prose before a `|`.
+    fn next(script: &Scripted, blocks: &[String]) -> String {
+        let reply = script.answer(&request(&blocks.join("\n"))).unwrap();
+        assert_eq!((reply.finish, reply.usage, reply.model.as_str()), (Finish::Complete, Usage::default(), "scripted"));
+        let calls = reply.calls.iter().map(|c| {
+            json::parse(&c.arguments).unwrap();
+            format!("{} {}", c.tool, c.arguments)
+        });
+        let calls = calls.collect::<Vec<_>>().join(", ");
+        match reply.text.strip_suffix(" (scripted answer)") {
+            Some(text) if calls.is_empty() => format!("say {text}"),
+            Some(text) => format!("{text} | {calls}"),
+            None => {
+                assert!(reply.text.is_empty(), "not labelled: {}", reply.text);
+                calls
+            }
+        }
+    }
+
+    fn script(text: &str) -> Scripted {
+        Scripted::parse(text).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn builtin_script(agent: &str) -> Scripted {
+        script(builtin(agent).unwrap())
+    }
+
+    // ---- the language ----
+
+    #[test]
+    fn the_first_reply_whose_conditions_all_hold_answers() {
+        let script = script(
+            r#"
+            [[reply]]
+            human = 'deploy'
+            last = '^<tool_result'
+            say = "both"
+            [[reply]]
+            human = 'deploy'
+            say = "human alone"
+            [[reply]]
+            say = "anything"
+            "#,
+        );
+        assert_eq!(next(&script, &[human("deploy"), result("t", "succeeded", "x")]), "say both");
+        assert_eq!(next(&script, &[human("deploy")]), "say human alone");
+        assert_eq!(next(&script, &[human("hello"), result("t", "succeeded", "deploy")]), "say anything");
+        assert_eq!(next(&script, &[]), "say anything", "a window without a person is no match for `human`");
+    }
+
+    #[test]
+    fn not_and_since_look_only_behind_the_last_human_block() {
+        let script = script(
+            r#"
+            [[reply]]
+            not = 'tool="check"'
+            say = "unchecked"
+            [[reply]]
+            since = 'outcome="(?<how>failed)"'
+            say = "$how"
+            [[reply]]
+            window = 'outcome="failed"'
+            say = "failed once, long ago"
+            "#,
+        );
+        let (check, failed) = (call("check"), result("check", "failed", "x"));
+        assert_eq!(next(&script, &[check.clone(), failed.clone(), human("again")]), "say unchecked");
+        assert_eq!(next(&script, &[human("again"), check.clone(), failed.clone()]), "say failed");
+        assert_eq!(
+            next(&script, &[failed, human("again"), check, result("check", "succeeded", "")]),
+            "say failed once, long ago"
+        );
+    }
+
+    #[test]
+    fn last_is_the_whole_last_block_and_human_the_bare_text_of_the_last_one() {
+        let script = script(
+            r#"
+            [[reply]]
+            last = '^<tool_result id="call_\w+" tool="(?<tool>\w+)" outcome="(?<outcome>\w+)">\n(?s)(?<text>.*)\n</tool_result>$'
+            human = '^(?<said>two)$'
+            say = "$tool/$outcome/$text/$said"
+            [[reply]]
+            last = '^<human from="(?<who>[^"]+)">'
+            human = '(?s)^(?<all>.*)$'
+            say = "$who: $all"
+            "#,
+        );
+        let text = "line <b>\n<unknown>\nend";
+        assert_eq!(
+            next(&script, &[human("one"), human("two"), result("t", "denied", text)]),
+            format!("say t/denied/{text}/two")
+        );
+        assert_eq!(next(&script, &[human("a>b\n\nc &lt;human> d")]), "say ops: a>b\n\nc &lt;human> d");
+    }
+
+    #[test]
+    fn groups_are_filled_into_texts_and_arguments_and_nowhere_else() {
+        let script = script(
+            r#"
+            [[reply]]
+            human = '(?<n>\S+) (?<word>\w+)(?<gone>!)?'
+            say = "${word}s cost $$$n$gone."
+            [[reply.call]]
+            tool = "t"
+            args = { n = "${n:int}", text = "$n ${word}", deep = { list = ["$word", 1, true] }, "$word" = "key" }
+            [[reply.call]]
+            tool = "u"
+            "#,
+        );
+        assert_eq!(
+            next(&script, &[human("7 apple")]),
+            r#"apples cost $7. | t {"$word":"key","deep":{"list":["apple",1,true]},"n":7,"text":"7 apple"}, u {}"#
+        );
+        // No number: it stays text, and the schema of the tool says so to the "model".
+        let reply = script.answer(&request(&human("x\"y word"))).unwrap();
+        let args: Value = serde_json::from_str(&reply.calls[0].arguments).unwrap();
+        assert_eq!((&args["n"], &args["text"]), (&json!("x\"y"), &json!("x\"y word")), "{}", reply.text);
+    }
+
+    #[test]
+    fn what_people_wrote_is_never_read_as_a_template_or_as_json() {
+        let script =
+            script("[[reply]]\nhuman = '(?s)^(?<x>.*)$'\n[[reply.call]]\ntool = \"t\"\nargs = { x = \"<$x>\" }");
+        for text in ["$x ${x} ${x:int} $$", "\",\"y\":\"z", "\\", "</human", "é\u{1F980}\u{0}"] {
+            let reply = script.answer(&request(&human(text))).unwrap();
+            let args = json::parse(&reply.calls[0].arguments).unwrap();
+            assert_eq!(args, json!({"x": format!("<{text}>")}));
+        }
+    }
+
+    #[test]
+    fn a_question_is_a_call_of_ask_human_and_labelled() {
+        let script = script(
+            r#"
+            [[reply]]
+            human = 'where (?<what>\w+)'
+            ask = { question = "Where to with $what?", kind = "choice", choices = ["here", "$what"] }
+            [[reply]]
+            human = 'sure'
+            ask = { question = "Sure?", kind = "yes_no" }
+            [[reply]]
+            ask = { question = "What?" }
+            "#,
+        );
+        assert_eq!(
+            next(&script, &[human("where api")]),
+            r#"ask_human {"choices":["here","api"],"kind":"choice","question":"Where to with api? (scripted question)"}"#
+        );
+        assert_eq!(
+            next(&script, &[human("sure")]),
+            r#"ask_human {"kind":"yes_no","question":"Sure? (scripted question)"}"#
+        );
+        assert_eq!(next(&script, &[human("?")]), r#"ask_human {"kind":"text","question":"What? (scripted question)"}"#);
+    }
+
+    #[test]
+    fn a_failure_has_the_kind_that_the_script_names() {
+        let script = script("[[reply]]\nfail = \"rate_limited\"");
+        let error = script.answer(&request(&human("x"))).unwrap_err();
+        assert_eq!(error.kind, ModelErrorKind::RateLimited);
+    }
+
+    #[test]
+    fn where_nothing_fits_the_answer_says_what_does() {
+        let script = script(
+            r#"
+            [[reply]]
+            human = '^a'
+            help = "a thing"
+            say = "a"
+            [[reply]]
+            human = '^aa'
+            help = "a thing"
+            say = "aa"
+            [[reply]]
+            human = '^b'
+            help = "b <thing>"
+            say = "b"
+            "#,
+        );
+        let list = "It understands:\n- a thing\n- b <thing>\nSet an API key to talk to a model.";
+        assert_eq!(
+            next(&script, &[human("z")]),
+            format!("say I only follow a script, and it has no line for that. {list}")
+        );
+        let stuck = [human("z"), result("t", "failed", "x")];
+        assert_eq!(
+            next(&script, &stuck),
+            format!("say I only follow a script, and it does not say how to go on from here. {list}")
+        );
+    }
+
+    #[test]
+    fn the_same_request_gets_the_same_answer_from_another_process() {
+        let window = [human("deploy api v1.2.3 to staging")];
+        let answers: Vec<String> = (0..2).map(|_| next(&builtin_script("deployment"), &window)).collect();
+        assert_eq!(answers[0], answers[1]);
+    }
+
+    #[test]
+    fn a_wrong_script_is_refused_with_the_number_and_line_of_its_reply() {
+        let error = |text: &str| Scripted::parse(text).err().unwrap().to_string();
+        let second = |reply: &str| error(&format!("[[reply]]\nsay = \"fine\"\n\n# a comment\n[[reply]]\n{reply}"));
+        for (reply, what) in [
+            ("", "needs exactly one outcome: `say`, `[[reply.call]]`, `ask` or `fail`"),
+            ("say = \"x\"\nfail = \"server\"", "needs exactly one outcome: `say`, `[[reply.call]]`, `ask` or `fail`"),
+            ("say = \" \"", "`say` is empty"),
+            ("say = \"$who\"", "`$who` is not a named group of `last`, `human`, `since` or `window`"),
+            (
+                "not = '(?<who>x)'\nsay = \"$who\"",
+                "`$who` is not a named group of `last`, `human`, `since` or `window`",
+            ),
+            ("say = \"5 $\"", "`$` in `5 $` is followed by no name; write `$$` for a dollar sign"),
+            (
+                "human = '(?<n>x)'\nsay = \"${n:int}\"",
+                "`:int` in `${n:int}` only works for a whole argument: \"${name:int}\"",
+            ),
+            (
+                "human = '(?<n>x)'\n[[reply.call]]\ntool = \"t\"\nargs = { a = [\"n ${n:int}\"] }",
+                "`:int` in `n ${n:int}` only works for a whole argument: \"${name:int}\"",
+            ),
+            (
+                "ask = { question = \"?\", kind = \"choice\" }",
+                "`choices` belong to a question of kind `choice`, and such a question needs some",
+            ),
+            ("human = '\\w{9}{999}{99}'\nsay = \"x\"", "the regex of `human` compiles to more than 524288 bytes"),
+        ] {
+            assert_eq!(second(reply), format!("reply 2 (line 5): {what}"), "{reply}");
+        }
+        assert!(second("last = '('\nsay = \"x\"").starts_with("reply 2 (line 5): the regex of `last` is wrong: "));
+        assert!(error("[[reply]]\nsay = \"x\"\nwhen = \"y\"").contains("line 3"), "an unknown key");
+        assert!(error("[[reply]]\nfail = \"tired\"").contains("line 2"), "an unknown kind");
+        assert_eq!(error(""), "the script has no [[reply]]");
+        assert_eq!(error(&"#".repeat(MAX_SCRIPT_BYTES + 1)), "the script has 262145 bytes; at most 262144 are read");
+        assert_eq!(
+            error(&"[[reply]]\nsay = \"x\"\n".repeat(MAX_REPLIES + 1)),
+            "the script has 501 replies; at most 500 are read"
+        );
+    }
+
+    #[test]
+    fn a_window_of_megabytes_of_tags_is_read_to_its_end() {
+        let script = script("[[reply]]\nhuman = 'needle'\nsay = \"found\"");
+        let blocks: Vec<String> =
+            (0..20_000).map(|_| result("t", "succeeded", "<tool <humane\n<\n&lt;human>")).collect();
+        let window = format!("{}\n{}\n{}", human("a needle"), blocks.join("\n"), "<agent>\nunclosed");
+        assert_eq!(script.answer(&request(&window)).unwrap().text, "found (scripted answer)");
+        assert_eq!(View::of(&window).last, "<agent>\nunclosed");
+    }
+
+    // ---- the compiled-in scripts ----
+
+    #[test]
+    fn every_built_in_agent_has_a_script_and_no_other_agent_has() {
+        for agent in ["deployment", "support", "assistant"] {
+            builtin_script(agent);
+        }
+        assert_eq!(builtin("other"), None);
+    }
+
+    #[test]
+    fn the_deployment_script_checks_deploys_and_says_what_happened() {
+        let script = builtin_script("deployment");
+        let mut window = vec![human("Please deploy api v1.2.3 to staging.")];
+        assert_eq!(
+            next(&script, &window),
+            r#"I look at api in staging before I touch it. | check_service_status {"environment":"staging","service":"api"}"#
+        );
+        window.extend([
+            call("check_service_status"),
+            result("check_service_status", "succeeded", "api: healthy, v1.2.2\n3 ms"),
+        ]);
+        assert_eq!(
+            next(&script, &window),
+            r#"Status before: api: healthy, v1.2.2. Now the deployment. | deploy_service {"environment":"staging","service":"api","version":"v1.2.3"}"#
+        );
+        window.push(call("deploy_service"));
+        let end = |outcome, text: &str| {
+            next(&script, &[window.clone(), vec![result("deploy_service", outcome, text)]].concat())
+        };
+        assert_eq!(end("succeeded", "now v1.2.3"), "say Deployed: now v1.2.3");
+        assert_eq!(end("succeeded", "now v1.2.4, edited by bob\nmore"), "say Deployed: now v1.2.4, edited by bob");
+        assert_eq!(
+            end("failed", "exit 1"),
+            "say The deployment failed: exit 1\nI did not try again. Ask me once the cause is known."
+        );
+        assert_eq!(
+            end("denied", "bob denied this call: not on a Friday\nDo not make it again."),
+            "say Nothing was deployed: bob denied this call: not on a Friday"
+        );
+        assert_eq!(
+            end("expired", "nobody decided in time"),
+            "say Nothing was deployed: nobody decided in time. Ask me again when somebody is there."
+        );
+        assert_eq!(end("cancelled", "stopped"), "say Nothing was deployed: stopped");
+        assert_eq!(end("not_run", "an earlier call failed"), "say Nothing was deployed: an earlier call failed");
+
+        // A later request starts anew, whatever happened before.
+        window
+            .extend([result("deploy_service", "denied", "no"), "<agent>\nNothing was deployed.\n</agent>".to_owned()]);
+        window.push(human("ship web 2.0.0-rc.1 to production"));
+        assert_eq!(
+            next(&script, &window),
+            r#"I look at web in production before I touch it. | check_service_status {"environment":"production","service":"web"}"#
+        );
+    }
+
+    #[test]
+    fn the_deployment_script_uses_a_check_that_was_made_before_it_was_asked() {
+        let script = builtin_script("deployment");
+        let window = [
+            human("deploy api v1.2.3 to staging"),
+            call("check_service_status"),
+            result("check_service_status", "succeeded", "healthy"),
+        ];
+        assert!(next(&script, &window).starts_with("Status before: healthy. Now the deployment. | deploy_service "));
+    }
+
+    #[test]
+    fn the_deployment_script_asks_a_person_if_the_check_fails() {
+        let script = builtin_script("deployment");
+        let window = vec![human("deploy api v1.2.3 to staging"), result("check_service_status", "failed", "timed out")];
+        assert_eq!(
+            next(&script, &window),
+            r#"ask_human {"kind":"yes_no","question":"I could not check api: timed out. Deploy v1.2.3 to staging all the same? (scripted question)"}"#
+        );
+        let answered = |text| next(&script, &[window.clone(), vec![answer(text)]].concat());
+        let deploy = r#"deploy_service {"environment":"staging","service":"api","version":"v1.2.3"}"#;
+        assert_eq!(answered("yes"), format!("As you say, without a check. | {deploy}"));
+        assert_eq!(answered("Yes, go on"), format!("As you say, without a check. | {deploy}"));
+        for no in ["no", "yesterday?", "not yet"] {
+            assert_eq!(answered(no), "say Then I leave it as it is. Nothing was deployed.");
+        }
+    }
+
+    #[test]
+    fn the_deployment_script_asks_where_if_nobody_said() {
+        let script = builtin_script("deployment");
+        let mut window = vec![human("deploy api v1.2.3")];
+        assert_eq!(
+            next(&script, &window),
+            r#"ask_human {"choices":["staging","production"],"kind":"choice","question":"Where shall api v1.2.3 go? (scripted question)"}"#
+        );
+        window.push(answer("staging"));
+        assert!(
+            next(&script, &window).ends_with(r#" | check_service_status {"environment":"staging","service":"api"}"#)
+        );
+        window.push(result("check_service_status", "succeeded", "healthy"));
+        assert!(
+            next(&script, &window)
+                .ends_with(r#" | deploy_service {"environment":"staging","service":"api","version":"v1.2.3"}"#)
+        );
+    }
+
+    #[test]
+    fn the_deployment_script_understands_these_sentences() {
+        let script = builtin_script("deployment");
+        let check = |args: &str| format!("check_service_status {args}");
+        for (sentence, expected) in [
+            ("is api healthy", check(r#"{"service":"api"}"#)),
+            ("Is the api up?", check(r#"{"service":"api"}"#)),
+            ("status of api", check(r#"{"service":"api"}"#)),
+            ("check on web-2", check(r#"{"service":"web-2"}"#)),
+            ("how is api doing?", check(r#"{"service":"api"}"#)),
+            ("is api healthy in staging?", check(r#"{"environment":"staging","service":"api"}"#)),
+            ("status of api in production", check(r#"{"environment":"production","service":"api"}"#)),
+            ("sleep 10 seconds", r#"sleep {"reason":"asked to wait","seconds":10}"#.to_owned()),
+            ("wait for 3s", r#"sleep {"reason":"asked to wait","seconds":3}"#.to_owned()),
+            ("wait a minute", r#"sleep {"reason":"asked to wait","seconds":60}"#.to_owned()),
+            ("wait", r#"sleep {"reason":"asked to wait","seconds":10}"#.to_owned()),
+            ("log: release day", r#"log_message {"level":"info","message":"release day"}"#.to_owned()),
+        ] {
+            assert_eq!(next(&script, &[human(sentence)]), expected, "{sentence}");
+        }
+        assert!(next(&script, &[human("hello")]).starts_with("say I check services and deploy them"));
+        assert!(next(&script, &[human("deploy api")]).contains("- deploy <service> <version> to <environment>"));
+
+        let asked = human("is api healthy?");
+        let status = result("check_service_status", "succeeded", "api: healthy\n3 ms");
+        assert_eq!(next(&script, &[asked.clone(), status]), "say api: healthy\n3 ms");
+        let failed = result("check_service_status", "failed", "no such service");
+        assert_eq!(next(&script, &[asked, failed]), "say The check did not work (failed): no such service");
+        let slept = result("sleep", "succeeded", "slept 10s");
+        assert_eq!(next(&script, &[human("sleep 10 seconds"), slept]), "say Awake again: slept 10s");
+    }
+
+    #[test]
+    fn the_support_script_writes_the_problem_down_asks_one_question_and_ends() {
+        let script = builtin_script("support");
+        let log = |text: &str, level: &str| format!(r#"log_message {{"level":"{level}","message":"{text}"}}"#);
+        let written = result("log_message", "succeeded", "logged");
+        for (problem, level, question) in [
+            (
+                "I cannot log in",
+                "info",
+                r#"{"kind":"yes_no","question":"Do you see an error message when you sign in? (scripted question)"}"#,
+            ),
+            (
+                "My invoice is wrong",
+                "info",
+                r#"{"choices":["a wrong amount","a refund","a missing invoice","something else"],"kind":"choice","question":"What is it about? (scripted question)"}"#,
+            ),
+            (
+                "The app crashes",
+                "warn",
+                r#"{"kind":"text","question":"What did you do right before it happened? (scripted question)"}"#,
+            ),
+        ] {
+            let mut window = vec![human(problem)];
+            assert_eq!(next(&script, &window), log(&format!("Support request: {problem}"), level));
+            window.push(written.clone());
+            assert_eq!(next(&script, &window), format!("ask_human {question}"));
+            window.push(answer("yes, since noon"));
+            assert_eq!(
+                next(&script, &window),
+                format!("Thank you. I add that to the log. | {}", log("Support answer: yes, since noon", "info"))
+            );
+            window.push(written.clone());
+            assert_eq!(
+                next(&script, &window),
+                "say Noted: yes, since noon. The problem and your answer are in the log for the people of support."
+            );
+        }
+        assert!(next(&script, &[human("hello")]).starts_with("say I take down problems"));
+        let failed = [human("My app is slow"), result("log_message", "failed", "disk full")];
+        assert_eq!(next(&script, &failed), "say I could not write it down (log_message: failed): disk full");
+    }
+
+    #[test]
+    fn the_assistant_script_understands_these_sentences() {
+        let script = builtin_script("assistant");
+        for (sentence, expected) in [
+            ("is api healthy?", r#"check_service_status {"service":"api"}"#),
+            ("status of api in staging", r#"check_service_status {"environment":"staging","service":"api"}"#),
+            ("log coffee is ready", r#"log_message {"level":"info","message":"coffee is ready"}"#),
+            ("log error: the disk is full", r#"log_message {"level":"error","message":"the disk is full"}"#),
+            ("sleep 5 seconds", r#"sleep {"reason":"asked to wait","seconds":5}"#),
+            ("say good luck", "say good luck"),
+            ("Hello there", "say Hello. I can check a service, write a line to the log, or talk back a little."),
+            ("thanks!", "say You are welcome."),
+            ("what is the meaning of it all?", "say You wrote: what is the meaning of it all?"),
+        ] {
+            assert_eq!(next(&script, &[human(sentence)]), expected, "{sentence}");
+        }
+        let status = result("check_service_status", "succeeded", "healthy");
+        assert_eq!(next(&script, &[human("is api healthy?"), status]), "say healthy");
+        let logged = result("log_message", "succeeded", "logged");
+        assert_eq!(next(&script, &[human("log x"), logged]), "say Written to the log.");
+        let denied = result("log_message", "denied", "bob denied this call");
+        assert_eq!(next(&script, &[human("log x"), denied]), "say log_message ended as denied: bob denied this call");
+    }
 }

@@ -141,6 +141,10 @@ impl Endpoint {
         if matches!(self.url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
             builder = builder.no_proxy();
         }
+        // Without TLS the system's certificates are not needed, and reading them takes a while.
+        if self.url.scheme() == "http" {
+            builder = builder.tls_certs_only([]);
+        }
         let client = builder.build().map_err(|_| {
             let message = format!("{} cannot be asked: no TLS client could be set up (CA certificates?)", self.who);
             failure(ModelErrorKind::Unreachable, message)
