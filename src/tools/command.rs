@@ -108,6 +108,10 @@ impl Child<'_> {
             {
                 break ended(status);
             }
+            // A child that never stops writing keeps the timer below from being looked at.
+            if Instant::now() >= deadline {
+                break exited.map_or(End::TimedOut, ended);
+            }
             tokio::select! {
                 biased;
                 () = cancel.cancelled(), if exited.is_none() => break End::Cancelled,
@@ -181,7 +185,7 @@ impl Tail {
             return;
         };
         self.total += bytes.len() as u64;
-        self.kept.extend(bytes);
+        self.kept.extend(bytes.iter().skip(bytes.len().saturating_sub(MAX_TAIL)));
         let excess = self.kept.len().saturating_sub(MAX_TAIL);
         self.kept.drain(..excess);
     }

@@ -508,10 +508,12 @@ fn filled(value: &Value, args: &Args) -> Value {
 
 /// `HTTP 409: already running`, without the token if the other side repeats it.
 fn refusal(answer: &Answer, token: Option<&str>) -> String {
-    let mut line = answer.first_line();
-    if let Some(token) = token {
-        line = line.replace(token, "[token]");
-    }
+    // Before anything is cut: half a token is still part of a secret.
+    let said = String::from_utf8_lossy(&answer.body);
+    let line = match token {
+        Some(token) => text::first_line(&said.replace(token, "[token]")),
+        None => text::first_line(&said),
+    };
     match (answer.status, line.is_empty()) {
         (status @ 300..=399, _) => format!("HTTP {status} (redirects are not followed)"),
         (status, true) => format!("HTTP {status}"),

@@ -108,9 +108,11 @@ impl Fake {
              [services.api.environments.staging]\n\
              status = '{}'\n\
              version = {{ url = '{}', pointer = '/build/version' }}\n\
-             [services.api.deploy]\nversions = 'v\\d+\\.\\d+\\.\\d+'\nsettle = '300ms'\n{deploy}",
+             [services.api.deploy]\n{}{}{deploy}",
             self.url("/health"),
             self.url("/version"),
+            if deploy.contains("versions =") { "" } else { "versions = 'v\\d+\\.\\d+\\.\\d+'\n" },
+            if deploy.contains("settle =") { "" } else { "settle = '300ms'\n" },
         );
         registry(&text)
     }

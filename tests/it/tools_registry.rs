@@ -111,8 +111,8 @@ fn a_refusal_says_which_argument_and_what_is_allowed() {
         (
             "deploy",
             "{}",
-            "there is no tool `deploy`; did you mean `deploy_service`? Tools: log_message, sleep, check_service_status, \
-             deploy_service",
+            "there is no tool `deploy`; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, \
+             deploy_service)",
         ),
         ("sleep", "", "sleep: `seconds` is missing"),
         ("sleep", "[1]", "sleep: the arguments have to be of type object, not [1]"),
@@ -186,7 +186,7 @@ async fn arguments_are_checked_again_before_a_plan_and_before_a_run() {
         assert_eq!(registry.run("odd", &args, &call()).await, Outcome::Failed { error: refused });
     }
     let gone = registry.run("gone", &json!({}), &call()).await;
-    assert_eq!(gone, Outcome::Failed { error: "there is no tool `gone` Tools: odd".to_owned() });
+    assert_eq!(gone, Outcome::Failed { error: "there is no tool `gone` (tools: odd)".to_owned() });
 }
 
 #[tokio::test]
