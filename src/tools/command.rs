@@ -58,6 +58,8 @@ pub(super) enum End {
     Signalled(i32),
     TimedOut,
     Cancelled,
+    /// The system would not say how it ended.
+    Lost,
 }
 
 pub(super) struct Finished {
@@ -118,7 +120,8 @@ impl Child<'_> {
                 () = sleep_until(deadline) => break exited.map_or(End::TimedOut, ended),
                 status = child.wait(), if exited.is_none() => {
                     group.0 = None;
-                    exited = Some(status.map_err(|e| format!("the end of `{program}` could not be read: {e}"))?);
+                    let Ok(status) = status else { break End::Lost };
+                    exited = Some(status);
                     deadline = deadline.min(Instant::now() + DRAIN);
                 }
                 read = read(&mut out, &mut out_buffer) => tail.take(read, &out_buffer, &mut out),

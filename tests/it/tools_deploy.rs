@@ -262,6 +262,25 @@ async fn a_call_that_is_dropped_takes_its_command_along() {
 }
 
 #[tokio::test]
+async fn one_place_is_deployed_to_once_at_a_time() {
+    let fake = Fake::start().await;
+    let registry = fake.by_script("test -e second || { touch second; sleep 600 > alive & wait; }", "");
+    let mut alive = alive(&fake);
+    let call = call();
+    let args = to("v1.2.3");
+    let other = async {
+        (&mut alive.opened).await.unwrap();
+        let error = failed(run(&registry).await);
+        assert_eq!(error, "another deployment of api to staging is under way; nothing was changed");
+        call.cancel.cancel();
+    };
+    let (outcome, ()) = soon(async { tokio::join!(registry.run(TOOL, &args, &call), other) }).await;
+    unknown(outcome);
+    succeeded(run(&registry).await);
+    assert_eq!(fake.ledger(), once());
+}
+
+#[tokio::test]
 async fn a_cancel_before_the_back_end_is_a_plain_failure() {
     let fake = Fake::start().await;
     let call = call();
@@ -621,4 +640,48 @@ fn settings_come_back_as_they_were_written() {
     let text = toml::to_string(&config).unwrap();
     assert_eq!(toml::to_string(&toml::from_str::<ToolsConfig>(&text).unwrap()).unwrap(), text);
     assert!(text.contains("settle = \"1m 30s\""), "{text}");
+}
+
+/// The `[tools]` section as config/default.toml explains it, with its examples taken out of comments.
+#[test]
+fn the_documented_settings_work() {
+    let toml = r#"
+        probe_timeout = "5s"
+        [services.api.environments.staging]
+        status = "https://api.staging.example.com/health"
+        expect = "200-299"
+        version = { url = "https://api.staging.example.com/version", pointer = "/version" }
+        [services.api.environments.production]
+        status = "tcp://api.example.com:443"
+        version = { command = ["kubectl-version", "{service}", "{environment}"] }
+        [services.api.deploy]
+        versions = 'v\d+\.\d+\.\d+'
+        lock = ""
+        lock_file = "/var/lock/deploy-api"
+        health_before = true
+        settle = "60s"
+        [services.api.deploy.command]
+        argv = ["./deploy.sh", "{service}", "{version}", "{environment}"]
+        cwd = "/srv/deploy"
+        env = ["KUBECONFIG"]
+        timeout = "10m"
+        [services.web.environments.production]
+        status = "https://www.example.com/health"
+        version = { url = "https://www.example.com/version.txt" }
+        [services.web.deploy]
+        versions = 'v\d+'
+        [services.web.deploy.http]
+        method = "POST"
+        url = "https://ci.example.com/deploy/{service}"
+        body = { version = "{version}", environment = "{environment}" }
+        expect = "200-299"
+        token_env = "CI_TOKEN"
+        timeout = "30s"
+    "#;
+    let registry = Registry::from_config(&toml::from_str(toml).unwrap()).unwrap();
+    let decl = registry.decls(&[TOOL]).remove(0);
+    let services = "Services (environments): api (production, staging), web (production).";
+    assert!(decl.description.ends_with(services), "{}", decl.description);
+    let longest = Duration::from_secs(600 + 60 + 2 + 2 * (5 + 2) + 10);
+    assert_eq!(registry.timeout(TOOL), Some(longest), "every inner limit fits into the outer one");
 }
