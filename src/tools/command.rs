@@ -58,6 +58,8 @@ pub(super) enum End {
     Signalled(i32),
     TimedOut,
     Cancelled,
+    /// The system would not say how it ended.
+    Lost,
 }
 
 pub(super) struct Finished {
@@ -108,13 +110,18 @@ impl Child<'_> {
             {
                 break ended(status);
             }
+            // A child that never stops writing keeps the timer below from being looked at.
+            if Instant::now() >= deadline {
+                break exited.map_or(End::TimedOut, ended);
+            }
             tokio::select! {
                 biased;
                 () = cancel.cancelled(), if exited.is_none() => break End::Cancelled,
                 () = sleep_until(deadline) => break exited.map_or(End::TimedOut, ended),
                 status = child.wait(), if exited.is_none() => {
                     group.0 = None;
-                    exited = Some(status.map_err(|e| format!("the end of `{program}` could not be read: {e}"))?);
+                    let Ok(status) = status else { break End::Lost };
+                    exited = Some(status);
                     deadline = deadline.min(Instant::now() + DRAIN);
                 }
                 read = read(&mut out, &mut out_buffer) => tail.take(read, &out_buffer, &mut out),
@@ -181,7 +188,7 @@ impl Tail {
             return;
         };
         self.total += bytes.len() as u64;
-        self.kept.extend(bytes);
+        self.kept.extend(bytes.iter().skip(bytes.len().saturating_sub(MAX_TAIL)));
         let excess = self.kept.len().saturating_sub(MAX_TAIL);
         self.kept.drain(..excess);
     }

@@ -3,11 +3,12 @@
 //! The order of a run: health gate, lock, back end, then reading the version back until it is the wanted
 //! one and the service is healthy. Until the back end is started everything is a plain failure; from
 //! then on only what was read back, or an end that the back end itself reported, is taken for known.
-//! The tool never tries a back end twice.
+//! The tool never tries a back end twice, and one process deploys to one place once at a time; against
+//! another process stand the plan, which is made again right before a run, and the lock file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -229,6 +230,20 @@ pub struct DeployService {
     facts: ToolFacts,
     schema: Value,
     services: Arc<Services>,
+    /// Where a deployment is under way, as `service environment`.
+    busy: Mutex<BTreeSet<String>>,
+}
+
+/// One place that is being deployed to, until this value is dropped.
+struct Busy<'a> {
+    all: &'a Mutex<BTreeSet<String>>,
+    place: String,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place);
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -275,7 +290,21 @@ impl DeployService {
             plans: true,
             editable: true,
         };
-        Self { facts, schema: schema_of::<Args>(), services }
+        Self { facts, schema: schema_of::<Args>(), services, busy: Mutex::default() }
+    }
+
+    /// # Errors
+    /// Somebody else is at it.
+    fn occupy(&self, args: &Args) -> Result<Busy<'_>, String> {
+        let place = format!("{} {}", args.service, args.environment);
+        if self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone()) {
+            Ok(Busy { all: &self.busy, place })
+        } else {
+            Err(format!(
+                "another deployment of {} to {} is under way; nothing was changed",
+                args.service, args.environment
+            ))
+        }
     }
 
     /// # Errors
@@ -362,6 +391,7 @@ impl DeployService {
         let target = self.target(args).map_err(failed)?;
         let Args { service, environment, version: wanted } = &target.args;
         let token = target.token().map_err(failed)?;
+        let _busy = self.occupy(&target.args).map_err(failed)?;
         let before = async {
             let gate = self.gate(&target, &call.cancel).await?;
             // Last of all, so that a lock that has just been set still counts.
@@ -508,10 +538,12 @@ fn filled(value: &Value, args: &Args) -> Value {
 
 /// `HTTP 409: already running`, without the token if the other side repeats it.
 fn refusal(answer: &Answer, token: Option<&str>) -> String {
-    let mut line = answer.first_line();
-    if let Some(token) = token {
-        line = line.replace(token, "[token]");
-    }
+    // Before anything is cut: half a token is still part of a secret.
+    let said = String::from_utf8_lossy(&answer.body);
+    let line = match token {
+        Some(token) => text::first_line(&said.replace(token, "[token]")),
+        None => text::first_line(&said),
+    };
     match (answer.status, line.is_empty()) {
         (status @ 300..=399, _) => format!("HTTP {status} (redirects are not followed)"),
         (status, true) => format!("HTTP {status}"),
@@ -578,6 +610,7 @@ impl CommandBackEnd {
                 Err(unknown(args, &format!("the command was ended because it took longer than {limit}"), output))
             }
             End::Cancelled => Err(unknown(args, "the command was stopped while it was working", output)),
+            End::Lost => Err(unknown(args, "the system would not say how the command ended", output)),
         }
     }
 }

@@ -273,7 +273,7 @@ impl Registry {
             let hint = text::did_you_mean(name, self.names());
             let given = text::one_line(name, 60);
             text::cut(
-                &format!("there is no tool `{given}`{hint} Tools: {}", text::list(self.names(), 180)),
+                &format!("there is no tool `{given}`{hint} (tools: {})", text::list(self.names(), 180)),
                 MAX_REFUSAL,
             )
         })

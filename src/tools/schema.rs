@@ -137,7 +137,6 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
-    #[expect(dead_code)]
     enum Level {
         Low,
         High,

@@ -269,6 +269,7 @@ impl Services {
                 End::Signalled(signal) => return Err(format!("the command was ended by signal {signal}")),
                 End::TimedOut => return Err(format!("the command did not end within {}", shown(limit))),
                 End::Cancelled => return Err("stopped".to_owned()),
+                End::Lost => return Err("the end of the command could not be read".to_owned()),
             }
         };
         if found.is_empty() { Err("the answer is empty".to_owned()) } else { Ok(found) }
