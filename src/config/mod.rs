@@ -430,11 +430,14 @@ impl Bound {
                 Ok(_) => Some(format!("has to be from {} to {}", span::show(*least), span::show(*most))),
                 Err(_) => Some("has to be a length of time such as \"90s\" or \"2h 30m\"".to_owned()),
             },
-            Self::Url => {
-                let web =
-                    reqwest::Url::parse(text).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-                (!web).then(|| "has to be a URL that starts with http:// or https://".to_owned())
-            }
+            Self::Url => match reqwest::Url::parse(text) {
+                Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => Some(NOT_A_URL.to_owned()),
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    Some("must not hold a user name or password: they would stand in messages and logs".to_owned())
+                }
+                Ok(_) => None,
+                Err(_) => Some(NOT_A_URL.to_owned()),
+            },
             Self::NotEmpty => text.trim().is_empty().then(|| "must not be empty".to_owned()),
             Self::LogFilter => {
                 let readable = text.is_empty() || text.parse::<tracing_subscriber::filter::Targets>().is_ok();
@@ -443,6 +446,8 @@ impl Bound {
         }
     }
 }
+
+const NOT_A_URL: &str = "has to be a URL that starts with http:// or https://";
 
 fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();

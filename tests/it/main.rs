@@ -1,1 +1,4 @@
 //! The one integration binary: one module for each room of the program.
+
+mod config;
+mod prompts;
