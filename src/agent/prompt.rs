@@ -125,13 +125,11 @@ pub(super) fn problems_with(spec: &AgentSpec) -> Vec<String> {
             continue;
         }
         let line = spec.prompt_line + line_of(&spec.prompt, &name).unwrap_or(0);
-        let hint = did_you_mean(&name, VARIABLES.iter().copied());
-        problems.push(format!(
-            "{} line {line}: the prompt uses `{name}`, which does not exist{hint}{} there are {}",
-            spec.file,
-            if hint.is_empty() { ";" } else { "" },
-            VARIABLES.join(", ")
-        ));
+        let hint = match did_you_mean(&name, VARIABLES) {
+            hint if hint.is_empty() => format!("; there are {}", VARIABLES.join(", ")),
+            hint => hint,
+        };
+        problems.push(format!("{} line {line}: the prompt uses `{name}`, which does not exist{hint}", spec.file));
     }
     problems
 }

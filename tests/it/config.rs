@@ -138,6 +138,9 @@ fn tables_of_tools_are_merged_as_they_are_written() {
     assert_eq!(config.tools["http"]["hosts"][0].as_str(), Some("b"));
     let config = load(file, "", &[("TWELVE__TOOLS__SERVICES", "none")]).unwrap().config;
     assert_eq!(config.tools["services"].as_str(), Some("none"), "the later layer replaces a whole table");
+    let config =
+        load("[tools]\nservices = \"none\"\n", "", &[("TWELVE__TOOLS__SERVICES__A__URL", "z")]).unwrap().config;
+    assert_eq!(config.tools["services"]["a"]["url"].as_str(), Some("z"), "and a plain value likewise");
 }
 
 #[test]
@@ -154,11 +157,11 @@ fn a_dot_env_file_is_read_as_people_write_it() {
 fn a_line_of_dot_env_that_cannot_be_read_is_named_without_its_text() {
     let words = load("", "APP_NAME=x\nsk-thisisasecret\nKEY=\"open\nBAD NAME=1\n", &[]).unwrap_err();
     insta::assert_snapshot!(words, @r#"
-The configuration has 3 problems:
-- .env line 2: expected NAME=value
-- .env line 3: the value has no closing quote, or something after it
-- .env line 4: the part before = is not a variable name (A to Z, 0 to 9 and _)
-"#);
+    The configuration has 3 problems:
+    - .env line 2: expected NAME=value
+    - .env line 3: the value has no closing quote, or something after it
+    - .env line 4: the part before = is not a variable name (A to Z, 0 to 9 and _)
+    "#);
 }
 
 #[test]
@@ -177,17 +180,17 @@ fn unknown_settings_are_refused_in_every_layer_with_a_suggestion() {
 #[test]
 fn wrong_types_are_refused_with_the_type_that_is_wanted() {
     insta::assert_snapshot!(refused("[app]\ndebug = \"yes\"\nname = 3\n[limits]\nmax_steps = 1.5\n[approvals.approvers]\nusers = \"*\"\n"), @r#"
-The configuration has 4 problems:
-- twelve.toml line 2: `app.debug` has to be true or false, not text in quotes
-- twelve.toml line 3: `app.name` has to be text in quotes, not a whole number
-- twelve.toml line 7: `approvals.approvers.users` has to be a list in [ ], not text in quotes
-- twelve.toml line 5: `limits.max_steps` has to be a whole number, not a number
-"#);
+    The configuration has 4 problems:
+    - twelve.toml line 2: `app.debug` has to be true or false, not text in quotes
+    - twelve.toml line 3: `app.name` has to be text in quotes, not a whole number
+    - twelve.toml line 7: `approvals.approvers.users` has to be a list in [ ], not text in quotes
+    - twelve.toml line 5: `limits.max_steps` has to be a whole number, not a fraction
+    "#);
     insta::assert_snapshot!(refused_environment(&[("DEBUG", "maybe"), ("MAX_CONTEXT_TOKENS", "many")]), @r#"
-The configuration has 2 problems:
-- environment DEBUG: `app.debug` has to be true or false, not `maybe`
-- environment MAX_CONTEXT_TOKENS: `model.max_context_tokens` has to be a whole number, not `many`
-"#);
+    The configuration has 2 problems:
+    - environment DEBUG: `app.debug` has to be true or false, not `maybe`
+    - environment MAX_CONTEXT_TOKENS: `model.max_context_tokens` has to be a whole number, not `many`
+    "#);
 }
 
 #[test]
@@ -197,20 +200,20 @@ fn bad_values_are_refused_with_what_is_allowed() {
             "[model]\nprovider = \"opnai\"\nmax_context_tokens = 10\ncontext_compression_threshold = 1.5\ntimeout = \"soon\"\nretry_base = \"3m\"\n[store]\ndurability = \"replica\"\n[app]\nname = \" \"\n[approvals]\nexpires_after = \"0s\"\nrequester_may_approve = \"sometimes\"\n[log]\nfilter = \"a=b=c\"\n[providers.openai]\nbase_url = \"ftp://host\"\n[providers.anthropic]\nbase_url = \"https://user:hunter22@host\"\n"
         ),
         @r#"
-The configuration has 12 problems:
-- twelve.toml line 10: `app.name` must not be empty; it is ` `
-- twelve.toml line 15: `log.filter` has to be a list like "twelve::store=trace,hyper=debug"; it is `a=b=c`
-- twelve.toml line 8: `store.durability` has to be "process" or "disk"; it is `replica`
-- twelve.toml line 2: `model.provider` has to be "auto", "openai", "anthropic" or "scripted"; did you mean `openai`?; it is `opnai`
-- twelve.toml line 3: `model.max_context_tokens` has to be a whole number from 1000 to 10000000; it is `10`
-- twelve.toml line 4: `model.context_compression_threshold` has to be a number above 0 and at most 1; it is `1.5`
-- twelve.toml line 5: `model.timeout` has to be a length of time such as "90s" or "2h 30m"; it is `soon`
-- twelve.toml line 17: `providers.openai.base_url` has to be a URL that starts with http:// or https://; it is `ftp://host`
-- twelve.toml line 19: `providers.anthropic.base_url` must not hold a user name or password: they would stand in messages and logs; it is `https://user:[secret removed: password in a URL]@host`
-- twelve.toml line 12: `approvals.expires_after` has to be from 1s to 365d; it is `0s`
-- twelve.toml line 13: `approvals.requester_may_approve` has to be "never", "local" or "always"; it is `sometimes`
-- twelve.toml line 6: `model.retry_base` (3m) is above `model.retry_cap` (1m, default)
-"#
+    The configuration has 12 problems:
+    - twelve.toml line 10: `app.name` must not be empty; it is ` `
+    - twelve.toml line 15: `log.filter` has to be a list like "twelve::store=trace,hyper=debug"; it is `a=b=c`
+    - twelve.toml line 8: `store.durability` has to be "process" or "disk"; it is `replica`
+    - twelve.toml line 2: `model.provider` has to be "auto", "openai", "anthropic" or "scripted"; it is `opnai`; did you mean `openai`?
+    - twelve.toml line 3: `model.max_context_tokens` has to be a whole number from 1000 to 10000000; it is `10`
+    - twelve.toml line 4: `model.context_compression_threshold` has to be a number above 0 and at most 1; it is `1.5`
+    - twelve.toml line 5: `model.timeout` has to be a length of time such as "90s" or "2h 30m"; it is `soon`
+    - twelve.toml line 17: `providers.openai.base_url` has to be a URL that starts with http:// or https://; it is `ftp://host`
+    - twelve.toml line 19: `providers.anthropic.base_url` must not hold a user name or password: they would stand in messages and logs; it is `https://user:[secret removed: password in a URL]@host`
+    - twelve.toml line 12: `approvals.expires_after` has to be from 1s to 365d; it is `0s`
+    - twelve.toml line 13: `approvals.requester_may_approve` has to be "never", "local" or "always"; it is `sometimes`
+    - twelve.toml line 6: `model.retry_base` (3m) is above `model.retry_cap` (1m, default)
+    "#
     );
     insta::assert_snapshot!(refused_environment(&[("LOG_LEVEL", "verbose")]), @r#"The configuration has a problem: environment LOG_LEVEL: `log.level` has to be "error", "warn", "info", "debug" or "trace"; it is `verbose`"#);
 }
@@ -230,15 +233,34 @@ fn a_provider_without_what_it_needs_is_refused_in_a_sentence() {
 }
 
 #[test]
+fn a_key_without_a_model_is_refused_also_when_the_provider_is_chosen_by_it() {
+    insta::assert_snapshot!(
+        load("[providers.openai]\ndefault_model = \"\"\n", "", &[("OPENAI_API_KEY", "k")]).unwrap_err(),
+        @"The configuration has a problem: default: the provider `openai` needs a model: set `model.model` or `providers.openai.default_model`"
+    );
+}
+
+#[test]
+fn all_problems_of_all_layers_come_at_once() {
+    let words =
+        load("[app]\nnme = 1\n[model]\ntimeout = \"x\"\n", "broken\n", &[("DEBUG", "perhaps"), ("TWELVE__X", "1")])
+            .unwrap_err();
+    for part in ["5 problems", "app.nme", "model.timeout", ".env line 1", "environment DEBUG", "environment TWELVE__X"]
+    {
+        assert!(words.contains(part), "{part} is missing in {words}");
+    }
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused() {
     insta::assert_snapshot!(
         refused("[model]\nkeep_last_events = 400\nretry_cap = \"1s\"\n[approvals.approvers]\nusers = [\"console:a\"]\nquorum = 2\n"),
         @r#"
-The configuration has 3 problems:
-- default: `model.retry_base` (2s) is above `model.retry_cap` (1s, twelve.toml line 3)
-- twelve.toml line 2: `model.keep_last_events` (400) has to be below `model.max_entries` (400, default)
-- twelve.toml line 6: `approvals.approvers.quorum` is 2, but only 1 may decide
-"#
+    The configuration has 3 problems:
+    - default: `model.retry_base` (2s) is above `model.retry_cap` (1s, twelve.toml line 3)
+    - twelve.toml line 2: `model.keep_last_events` (400) has to be below `model.max_entries` (400, default)
+    - twelve.toml line 6: `approvals.approvers.quorum` is 2, but only 1 may decide
+    "#
     );
 }
 
@@ -275,13 +297,13 @@ gate = "ask"
 "#
         ),
         @r#"
-The configuration has 5 problems:
-- twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; did you mean `tool`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `why`
-- twelve.toml line 2: policy rule 3 `regex`: regex parse error:
-- twelve.toml line 2: policy rule 4: missing field `name`
-- twelve.toml line 2: policy rule 5 `good`: unknown word `asks`; did you mean `ask`; allowed: `auto`, `ask`, `deny`
-- twelve.toml line 2: policy rule 6 `good`: another rule has this name; cards and logs name rules, so names differ
-"#
+    The configuration has 5 problems:
+    - twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `why`; did you mean `tool`?
+    - twelve.toml line 2: policy rule 3 `regex`: not a regular expression: unclosed group
+    - twelve.toml line 2: policy rule 4: missing field `name`
+    - twelve.toml line 2: policy rule 5 `good`: unknown word `asks`; allowed: `auto`, `ask`, `deny`; did you mean `ask`?
+    - twelve.toml line 2: policy rule 6 `good`: another rule has this name; cards and logs name rules, so names differ
+    "#
     );
 }
 
@@ -358,18 +380,18 @@ fn what_is_shown_of_a_configuration_holds_no_secret() {
         .map(|l| format!("{l}\n"))
         .collect();
     insta::assert_snapshot!(part, @r#"
-providers.anthropic.api_key = "********"                    # environment ANTHROPIC_API_KEY
-providers.anthropic.base_url = "https://api.anthropic.com"  # default
-providers.anthropic.default_model = "claude-sonnet-4-5"     # default
-providers.openai.api_key = "********"                       # file twelve.toml line 2
-providers.openai.base_url = "https://models.example/v1"     # file twelve.toml line 3
-providers.openai.default_model = "gpt-5-mini"               # default
-providers.scripted.script = ""                              # default
-tools.deploy.argv = ["run", "--with", "[secret removed: configured secret]"]  # file twelve.toml line 7
-tools.deploy.bot_token = "********"                         # file twelve.toml line 6
-tools.deploy.nested = [{ password = "********" }]           # file twelve.toml line 8
-tools.deploy.url = "https://me:[secret removed: password in a URL]@deploy.example/"  # file twelve.toml line 5
-"#);
+    providers.anthropic.api_key = "********"                    # environment ANTHROPIC_API_KEY
+    providers.anthropic.base_url = "https://api.anthropic.com"  # default
+    providers.anthropic.default_model = "claude-sonnet-4-5"     # default
+    providers.openai.api_key = "********"                       # file twelve.toml line 2
+    providers.openai.base_url = "https://models.example/v1"     # file twelve.toml line 3
+    providers.openai.default_model = "gpt-5-mini"               # default
+    providers.scripted.script = ""                              # default
+    tools.deploy.argv = ["run", "--with", "[secret removed: configured secret]"]  # file twelve.toml line 7
+    tools.deploy.bot_token = "********"                         # file twelve.toml line 6
+    tools.deploy.nested = [{ password = "********" }]           # file twelve.toml line 8
+    tools.deploy.url = "https://me:[secret removed: password in a URL]@deploy.example/"  # file twelve.toml line 5
+    "#);
 }
 
 #[test]

@@ -81,13 +81,13 @@ fn the_deployment_prompt_says_which_tools_ask() {
     let prompt = &agents.get("deployment").unwrap().prompt;
     let (_, part) = prompt.split_once("## Your tools").unwrap();
     let (part, _) = part.split_once("\n\n## ").unwrap();
-    insta::assert_snapshot!(part, @r#"
-- `check_service_status` (low risk): What check_service_status does.
-- `deploy_service` (high risk): What deploy_service does. People are asked before it runs.
-- `log_message` (low risk): What log_message does.
-- `sleep` (low risk): What sleep does.
-- `ask_human`: puts one question to a person and waits for the answer.
-"#);
+    insta::assert_snapshot!(part.trim(), @r#"
+    - `check_service_status` (low risk): What check_service_status does.
+    - `deploy_service` (high risk): What deploy_service does. People are asked before it runs.
+    - `log_message` (low risk): What log_message does.
+    - `sleep` (low risk): What sleep does.
+    - `ask_human`: puts one question to a person and waits for the answer.
+    "#);
     assert!(prompt.starts_with("You are deployment, the deployment agent of twelve."));
 }
 
@@ -155,13 +155,14 @@ fn mistakes_in_the_front_matter_are_named_with_their_line() {
     insta::assert_snapshot!(
         problems("tols = []\nmodel = 3\n[limits]\nmax_step = 3\nmax_tokens = 0\n[[prefetch]]\ntol = \"x\"", "Hi."),
         @r#"
-agents/probe.md line 3: unknown setting `tols`; did you mean `tools`?
-agents/probe.md line 4: `model`: invalid type: integer `3`, expected a string
-agents/probe.md line 6: unknown setting `limits.max_step`; did you mean `max_steps`?
-agents/probe.md line 7: `limits.max_tokens` has to be a whole number from 1 to 100000000
-agents/probe.md line 8: `prefetch.0`: unknown setting `tol`; did you mean `tool`; allowed: `tool`, `args`
-"#
+    agents/probe.md line 3: unknown setting `tols`; did you mean `tools`?
+    agents/probe.md line 4: `model`: invalid type: integer `3`, expected a string
+    agents/probe.md line 6: unknown setting `limits.max_step`; did you mean `max_steps`?
+    agents/probe.md line 7: `limits.max_tokens` has to be a whole number from 1 to 100000000
+    agents/probe.md line 8: `prefetch.0`: unknown setting `tol`; allowed: `tool`, `args`; did you mean `tool`?
+    "#
     );
+    insta::assert_snapshot!(problems("tools = [\"sleep\", \"sleep\"]", "Hi."), @"agents/probe.md line 3: the tool `sleep` is listed twice");
     insta::assert_snapshot!(problems("tools = [", "Hi."), @"agents/probe.md line 3: unclosed array, expected `]`");
 }
 
@@ -173,19 +174,19 @@ fn gates_are_checked_when_agents_are_loaded() {
             "Hi."
         ),
         @r#"
-agents/probe.md line 5: the gate for `deploy_servce` fits none of this agent's tools; did you mean `deploy_service`?
-agents/probe.md line 7: unknown setting `gates.deploy_service.approver`; did you mean `approvers`?
-agents/probe.md line 7: `gates.deploy_service`: regex parse error:
-agents/probe.md line 6: `gates.sleep`: unknown word `aks`; did you mean `ask`; allowed: `auto`, `ask`, `deny`
-"#
+    agents/probe.md line 5: the gate for `deploy_servce` fits none of this agent's tools; did you mean `deploy_service`?
+    agents/probe.md line 7: unknown setting `gates.deploy_service.approver`; did you mean `approvers`?
+    agents/probe.md line 7: `gates.deploy_service`: not a regular expression: unclosed group
+    agents/probe.md line 6: `gates.sleep`: unknown word `aks`; allowed: `auto`, `ask`, `deny`; did you mean `ask`?
+    "#
     );
 }
 
 #[test]
 fn a_prompt_variable_that_does_not_exist_is_a_start_up_error() {
-    insta::assert_snapshot!(problems("", "One.\n{{ agnt.name }}"), @"agents/probe.md line 6: the prompt uses `agnt.name`, which does not exist; did you mean `agent.name`? there are app_name, agent, agent.name, agent.description, tools, limits, limits.max_steps, limits.max_tokens, limits.max_errors, limits.max_output_tokens");
+    insta::assert_snapshot!(problems("", "One.\n{{ agnt.name }}"), @"agents/probe.md line 6: the prompt uses `agnt.name`, which does not exist; did you mean `agent.name`?");
     insta::assert_snapshot!(problems("", "{{ nothing|tojson }}"), @"agents/probe.md line 5: the prompt uses `nothing`, which does not exist; there are app_name, agent, agent.name, agent.description, tools, limits, limits.max_steps, limits.max_tokens, limits.max_errors, limits.max_output_tokens");
-    insta::assert_snapshot!(problems("", "{% if false %}{{ limits.max_stps }}{% endif %}"), @"agents/probe.md line 5: the prompt uses `limits.max_stps`, which does not exist; did you mean `limits.max_steps`? there are app_name, agent, agent.name, agent.description, tools, limits, limits.max_steps, limits.max_tokens, limits.max_errors, limits.max_output_tokens");
+    insta::assert_snapshot!(problems("", "{% if false %}{{ limits.max_stps }}{% endif %}"), @"agents/probe.md line 5: the prompt uses `limits.max_stps`, which does not exist; did you mean `limits.max_steps`?");
     insta::assert_snapshot!(problems("tools = [\"sleep\"]", "a\nb\n{% for t in tools %}{{ t.nam }}{% endfor %}"), @"agents/probe.md line 7: undefined value: `t.nam` is undefined");
 }
 
@@ -201,10 +202,13 @@ fn a_prompt_with_a_syntax_error_a_missing_partial_or_too_much_work_is_a_start_up
 fn unknown_tools_and_bad_prefetches_are_start_up_errors() {
     insta::assert_snapshot!(
         problems(
-            r#"tools = ["check_status", "deploy_servce", "sleep", "sleep"]"#,
+            r#"tools = ["reboot", "deploy_servce", "sleep"]"#,
             "Hi."
         ),
-        @"agents/probe.md line 3: the tool `sleep` is listed twice"
+        @r#"
+    agents/probe.md: there is no tool `reboot`
+    agents/probe.md: there is no tool `deploy_servce`; did you mean `deploy_service`?
+    "#
     );
     insta::assert_snapshot!(
         problems(
@@ -219,12 +223,81 @@ tool = "chek_service_status""#,
             "Hi."
         ),
         @r#"
-agents/probe.md: there is no tool `check_servic_status`; did you mean `check_service_status`?
-agents/probe.md: prefetch of `deploy_service`, which has side effects; only tools that read may run before the model is asked
-agents/probe.md: prefetch of `check_service_status` has bad arguments: `service` is missing
-agents/probe.md: prefetch names a tool that does not exist: `chek_service_status`; did you mean `check_service_status`?
-"#
+    agents/probe.md: there is no tool `check_servic_status`; did you mean `check_service_status`?
+    agents/probe.md: prefetch of `deploy_service`, which has side effects; only tools that read may run before the model is asked
+    agents/probe.md: prefetch of `check_service_status` has bad arguments: `service` is missing
+    agents/probe.md: prefetch names a tool that does not exist: `chek_service_status`; did you mean `check_service_status`?
+    "#
     );
+}
+
+#[test]
+fn a_prefetch_that_the_policy_would_not_let_run_is_a_start_up_error() {
+    let front = "tools = [\"check_service_status\"]\n[gates]\ncheck_service_status = { gate = \"ask\", args = { service = \"db\" } }\n";
+    let of = |service: &str| {
+        problems(
+            &format!("{front}[[prefetch]]\ntool = \"check_service_status\"\nargs = {{ service = \"{service}\" }}"),
+            "Hi.",
+        )
+    };
+    insta::assert_snapshot!(of("db"), @"agents/probe.md: prefetch of `check_service_status`, which does not run by itself under the policy; only such calls may be prefetched");
+    assert_eq!(of("api"), "", "another argument is not gated");
+}
+
+#[test]
+fn what_the_policy_can_say_of_a_tool_follows_from_its_rules() {
+    use twelve::agent::{PossibleGate, effective_gate};
+    let gate = |tools_and_gates: &str| {
+        let text =
+            format!("+++\ndescription = \"x\"\ntools = [\"deploy_service\", \"sleep\"]\n{tools_and_gates}\n+++\nHi.");
+        let spec = AgentSpec::parse("a.md", &text, &Limits::default()).unwrap();
+        [1, 3].map(|i| effective_gate(&spec, &tools()[i], &anyone()))
+    };
+    use Gate::{Ask, Auto, Deny};
+    use PossibleGate::{Depends, Only};
+    assert_eq!(gate(""), [Only(Ask), Only(Auto)], "without rules, side effects ask");
+    assert_eq!(gate("gates = { \"*\" = \"auto\" }"), [Only(Auto), Only(Auto)]);
+    assert_eq!(gate("gates = { \"*\" = \"auto\", deploy_service = \"deny\" }"), [Only(Deny), Only(Auto)]);
+    assert_eq!(
+        gate(
+            "gates = { deploy_service = { gate = \"auto\", args = { environment = \"dev\" } }, sleep = { gate = \"auto\", args = { x = \"y\" } } }"
+        ),
+        [Depends, Only(Auto)]
+    );
+    assert_eq!(
+        gate("gates = { deploy_service = \"ask\", \"*\" = { gate = \"deny\", args = { environment = \"prod\" } } }"),
+        [Depends, Depends]
+    );
+}
+
+#[test]
+fn no_agent_file_and_no_case_file_makes_the_readers_panic() {
+    const PIECES: &[&str] = &[
+        "+++\n",
+        "description = \"x\"\n",
+        "tools = [\"sleep\"]\n",
+        "[gates]\n",
+        "sleep = ",
+        "{",
+        "}",
+        "{{ ",
+        "{% if",
+        "\"",
+        "é",
+        "[[case]]\n",
+        "name = \"x\"\n",
+        "\u{0}",
+        "\n",
+    ];
+    let text = proptest::collection::vec(proptest::sample::select(PIECES), 0..20);
+    proptest::proptest!(|(pieces in text)| {
+        let text = pieces.concat();
+        if let Ok(spec) = AgentSpec::parse("a.md", &text, &Limits::default()) {
+            let vars = PromptVars::new(&spec, "twelve", &tools(), &anyone());
+            let _either = render(&spec, &vars);
+        }
+        let _either = cases::parse("a.cases.toml", &text);
+    });
 }
 
 #[test]
@@ -240,13 +313,13 @@ fn a_gated_tool_that_nobody_or_anybody_may_approve_is_a_start_up_error() {
     };
     insta::assert_snapshot!(words(&[("quorum.md", &explicit)], &anyone(), false), @"quorum.md: `deploy_service` asks people (rule `agent:quorum:deploy_service`) and needs 2 approvals, but only 1 may decide; lower `quorum` or name more approvers");
     insta::assert_snapshot!(words(&[("implicit.md", &implicit)], &nobody, false), @r#"
-deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
-implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
-"#);
+    deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
+    implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
+    "#);
     insta::assert_snapshot!(words(&[("implicit.md", &implicit)], &anyone(), true), @r#"
-deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
-implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
-"#);
+    deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
+    implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
+    "#);
     let named = Policy { approvers: Approvers { groups: vec!["release".into()], ..Approvers::default() }, ..anyone() };
     assert_eq!(words(&[("implicit.md", &implicit)], &named, true), "");
 }
@@ -256,20 +329,20 @@ fn names_of_agents_are_checked_and_unique() {
     let ok = "+++\ndescription = \"x\"\n+++\nHi.";
     let words = |files: &[(&str, &str)]| load(files, &anyone(), false).err().unwrap_or_default().join("\n");
     insta::assert_snapshot!(words(&[("a/one.md", ok), ("b/one.md", ok), ("b/Bad Name.md", ok)]), @r#"
-b/one.md: there is already an agent `one`, in a/one.md
-b/Bad Name.md: `Bad Name` cannot be an agent's name; rename the file: a to z first, then a to z, 0 to 9, - and _, at most 40
-"#);
+    b/one.md: there is already an agent `one`, in a/one.md
+    b/Bad Name.md: `Bad Name` cannot be an agent's name; rename the file: a to z first, then a to z, 0 to 9, - and _, at most 40
+    "#);
     insta::assert_snapshot!(words(&[("none.md", "Hi."), ("open.md", "+++\ndescription = \"x\"\n")]), @r#"
-none.md: the first line has to be `+++`, followed by the settings and another `+++`
-open.md: the settings never end: a second line `+++` is missing
-"#);
+    none.md: the first line has to be `+++`, followed by the settings and another `+++`
+    open.md: the settings never end: a second line `+++` is missing
+    "#);
 }
 
 #[test]
 fn an_unknown_agent_is_answered_with_those_that_exist() {
     let agents = load(&[], &anyone(), false).unwrap();
-    insta::assert_snapshot!(agents.get("deploymnt").unwrap_err(), @"there is no agent `deploymnt`; did you mean `deployment`?. Agents: assistant, deployment, support");
-    insta::assert_snapshot!(agents.get("chef").unwrap_err(), @"there is no agent `chef`. Agents: assistant, deployment, support");
+    insta::assert_snapshot!(agents.get("deploymnt").unwrap_err(), @"there is no agent `deploymnt`; there are assistant, deployment, support; did you mean `deployment`?");
+    insta::assert_snapshot!(agents.get("chef").unwrap_err(), @"there is no agent `chef`; there are assistant, deployment, support");
 }
 
 #[test]
@@ -314,27 +387,27 @@ fn a_case_says_what_is_wrong_with_any_other_reply() {
     let deploys = case("expect = { tool = \"deploy\", args = { to = { env = \"prod\" }, v = 1 } }\nnever = [\"log\"]");
     let words = |case: &Case, reply: &ModelReply| cases::check(case, "prompt", reply).join("\n");
     insta::assert_snapshot!(words(&deploys, &calls("deploy", r#"{"to":{"env":"test"}}"#)), @r#"
-the argument `to.env` is "test"; expected "prod"
-the argument `v` is missing; expected 1
-"#);
+    the argument `to.env` is "test"; expected "prod"
+    the argument `v` is missing; expected 1
+    "#);
     insta::assert_snapshot!(words(&deploys, &calls("log", "{}")), @r#"
-it called `log`, which it must not
-expected a call of `deploy`, but it called `log` {}
-"#);
+    it called `log`, which it must not
+    expected a call of `deploy`, but it called `log` {}
+    "#);
     insta::assert_snapshot!(words(&deploys, &says("Done!")), @"expected a call of `deploy`, but it said `Done!`");
     insta::assert_snapshot!(words(&deploys, &calls("deploy", r#"{"v":1,"v":2}"#)), @"the arguments of `deploy` are the key `v` occurs twice in one object");
     insta::assert_snapshot!(words(&case("expect = { asks = true }"), &says("Which one?")), @"expected a question to a person, but it said `Which one?`");
     insta::assert_snapshot!(words(&case("expect = { say_contains = [\"up\"] }"), &calls("check", "{}")), @r#"
-expected an answer, but it called `check` {}
-the answer lacks `up`: ``
-"#);
+    expected an answer, but it called `check` {}
+    the answer lacks `up`: ``
+    "#);
     insta::assert_snapshot!(
         words(&case("prompt_contains = [\"x\"]\nprompt_lacks = [\"rom\"]\nmax_prompt_tokens = 1"), &says("")),
         @r#"
-the prompt lacks `x`
-the prompt contains `rom`
-the prompt has about 2 tokens; at most 1 are allowed
-"#
+    the prompt lacks `x`
+    the prompt contains `rom`
+    the prompt has about 2 tokens; at most 1 are allowed
+    "#
     );
 }
 
@@ -356,14 +429,14 @@ window = [{ tool_result = { tool = "x", outcome = "denid" } }]
 "#
         ),
         @r#"
-x.cases.toml: case `nothing`: it expects nothing
-x.cases.toml: case `two`: `expect` has to name exactly one of `tool`, `say_contains` and `asks`
-x.cases.toml: case `two`: there is another case with this name
-x.cases.toml: case `two`: `denid` is no outcome; did you mean `denied`? Outcomes: succeeded, failed, denied, expired, cancelled, not_run
-x.cases.toml: case `two`: `expect` has to name exactly one of `tool`, `say_contains` and `asks`
-x.cases.toml: case `two`: `expect.args` needs `expect.tool`
-"#
+    x.cases.toml: case `nothing`: it expects nothing
+    x.cases.toml: case `two`: `expect` has to name exactly one of `tool`, `say_contains` and `asks`
+    x.cases.toml: case `two`: there is another case with this name
+    x.cases.toml: case `two`: `denid` is no outcome; there are succeeded, failed, denied, expired, cancelled, not_run; did you mean `denied`?
+    x.cases.toml: case `two`: `expect` has to name exactly one of `tool`, `say_contains` and `asks`
+    x.cases.toml: case `two`: `expect.args` needs `expect.tool`
+    "#
     );
-    insta::assert_snapshot!(words("[[case]]\nname = \"x\"\nexpct = {}"), @"x.cases.toml line 3: unknown setting `expct`; did you mean `expect`; allowed: `name`, `window`, `expect`, `never`, `prompt_contains`, `prompt_lacks`, `max_prompt_tokens`");
-    insta::assert_snapshot!(words("[[case]]\nname = \"x\"\nwindow = [{ humn = \"hi\" }]"), @"x.cases.toml line 3: unknown word `humn`; did you mean `human`; allowed: `human`, `agent`, `tool_call`, `tool_result`, `question`, `answer`, `notice`, `summary`");
+    insta::assert_snapshot!(words("[[case]]\nname = \"x\"\nexpct = {}"), @"x.cases.toml line 3: unknown setting `expct`; allowed: `name`, `window`, `expect`, `never`, `prompt_contains`, `prompt_lacks`, `max_prompt_tokens`; did you mean `expect`?");
+    insta::assert_snapshot!(words("[[case]]\nname = \"x\"\nwindow = [{ humn = \"hi\" }]"), @"x.cases.toml line 3: unknown word `humn`; allowed: `human`, `agent`, `tool_call`, `tool_result`, `question`, `answer`, `notice`, `summary`; did you mean `human`?");
 }
