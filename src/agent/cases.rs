@@ -112,7 +112,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Vec<String>> {
                 && !OUTCOMES.contains(&outcome.as_str())
             {
                 let hint = super::did_you_mean(outcome, OUTCOMES);
-                wrong(format!("`{outcome}` is no outcome{hint} Outcomes: {}", OUTCOMES.join(", ")));
+                wrong(format!("`{outcome}` is no outcome; there are {}{hint}", OUTCOMES.join(", ")));
             }
         }
         if let Some(expect) = &case.expect {

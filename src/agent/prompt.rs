@@ -1,9 +1,9 @@
 //! From an agent's prompt body to the exact text that a model is given as its instructions.
 //!
 //! Rendering is pure: the same file and the same variables give the same bytes. A template sees four
-//! variables and one partial, `window.md`, which explains our window format and so belongs to the
-//! program; it can load nothing else and runs on a budget. A variable that does not exist is an error
-//! when agents are loaded, not a hole in the prompt.
+//! variables and two partials: `window.md` explains our window format, which belongs to the program, and
+//! `tools.md` lists the tools. It can load nothing else and runs on a budget. A variable that does not
+//! exist is an error when agents are loaded, not a hole in the prompt.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +23,11 @@ const FUEL: u64 = 50_000;
 /// Longest rendered prompt in bytes. At 4 bytes a token it would be a third of the default window.
 pub const MAX_PROMPT: usize = 128 * 1024;
 
-/// The partial that explains the window's blocks: `{% include "window.md" %}`.
-const WINDOW: &str = include_str!("../../templates/prompts/window.md");
+/// The partials that a prompt can include: what the window's blocks mean, and the list of the tools.
+const PARTIALS: [(&str, &str); 2] = [
+    ("window.md", include_str!("../../templates/prompts/window.md")),
+    ("tools.md", include_str!("../../templates/prompts/tools.md")),
+];
 
 /// What a template can read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -122,13 +125,11 @@ pub(super) fn problems_with(spec: &AgentSpec) -> Vec<String> {
             continue;
         }
         let line = spec.prompt_line + line_of(&spec.prompt, &name).unwrap_or(0);
-        let hint = did_you_mean(&name, VARIABLES.iter().copied());
-        problems.push(format!(
-            "{} line {line}: the prompt uses `{name}`, which does not exist{hint}{} there are {}",
-            spec.file,
-            if hint.is_empty() { ";" } else { "" },
-            VARIABLES.join(", ")
-        ));
+        let hint = match did_you_mean(&name, VARIABLES) {
+            hint if hint.is_empty() => format!("; there are {}", VARIABLES.join(", ")),
+            hint => hint,
+        };
+        problems.push(format!("{} line {line}: the prompt uses `{name}`, which does not exist{hint}", spec.file));
     }
     problems
 }
@@ -167,7 +168,9 @@ fn environment() -> Environment<'static> {
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         env.set_syntax(syntax);
     }
-    let _ = env.add_template("window.md", WINDOW);
+    for (name, text) in PARTIALS {
+        let _ = env.add_template(name, text);
+    }
     env
 }
 
@@ -177,7 +180,8 @@ fn explain(spec: &AgentSpec, error: &minijinja::Error) -> PromptError {
             "the prompt is more work to render than is allowed; look for a loop or a repetition".to_owned()
         }
         ErrorKind::TemplateNotFound => {
-            format!("{}; only \"window.md\" can be included", error.detail().unwrap_or("no such template"))
+            let partials = PARTIALS.map(|(name, _)| name).join(", ");
+            format!("{}; a prompt can include {partials}", error.detail().unwrap_or("no such template"))
         }
         kind => match error.detail() {
             Some(detail) => format!("{kind}: {detail}"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::Digest;
-use super::policy::{Approvers, Gate, Pattern, Policy, Rule, glob};
+use super::policy::{Approvers, Gate, Pattern, Policy, Rule, Verdict, glob};
 use super::prompt::{self, PromptVars};
 use super::tool::ToolFacts;
 
@@ -125,7 +125,7 @@ impl AgentSpec {
         let model = reader.take("model");
         let tools: Vec<String> = reader.take("tools").unwrap_or_default();
         if let Some(twice) = tools.iter().enumerate().find(|(i, tool)| tools.iter().take(*i).any(|t| t == *tool)) {
-            reader.problem("tools", &format!("the tool `{}` is listed twice", twice.1));
+            reader.problem("tools", format!("the tool `{}` is listed twice", twice.1));
         }
         let rules = reader.rules(&tools);
         let limits = reader.limits(defaults);
@@ -353,7 +353,7 @@ pub struct Agents {
 
 /// There is no such agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no agent `{given}`{hint}. Agents: {names}")]
+#[error("there is no agent `{given}`; there are {names}{hint}")]
 pub struct UnknownAgent {
     given: String,
     hint: String,
@@ -451,13 +451,15 @@ fn problems_with(spec: &AgentSpec, given: &Given) -> Vec<String> {
             }
         }
     }
+    let mut whole = given.policy.clone();
+    whole.rules.extend(spec.rules.iter().cloned());
     for Prefetch { tool: name, args } in &spec.prefetch {
         match known(name) {
             None => problems.push(format!("{file}: prefetch names a tool that does not exist: `{name}`{}", hint(name))),
             Some(tool) if tool.side_effects => problems.push(format!(
                 "{file}: prefetch of `{name}`, which has side effects; only tools that read may run before the model is asked"
             )),
-            Some(tool) if effective_gate(spec, tool, given.policy) != PossibleGate::Only(Gate::Auto) => problems.push(
+            Some(tool) if !matches!(whole.verdict(&spec.name, tool, args), Verdict::Auto { .. }) => problems.push(
                 format!("{file}: prefetch of `{name}`, which does not run by itself under the policy; only such calls may be prefetched"),
             ),
             Some(_) => {
@@ -605,17 +607,18 @@ pub(crate) fn toml_problem(file: &str, text: &str, lines_before: usize, error: &
     format!("{file}{line}: {}", serde_words(error.message()))
 }
 
-/// serde's words for an unknown field or variant, with a suggestion instead of the bare list.
+/// serde's words on one line, with a suggestion for an unknown field or variant.
 pub(crate) fn serde_words(message: &str) -> String {
+    if message.starts_with("regex parse error") {
+        let why = message.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it cannot be read");
+        return format!("not a regular expression: {why}");
+    }
     let message = message.lines().next().unwrap_or(message);
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (Some((given, known)), true) = (quoted.split_first(), message.starts_with("unknown ")) {
         let one_of = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
         let kind = if message.starts_with("unknown field") { "unknown setting" } else { "unknown word" };
-        return format!(
-            "{kind} `{given}`{}; allowed: {one_of}",
-            did_you_mean(given, known.iter().copied()).trim_end_matches('?')
-        );
+        return format!("{kind} `{given}`; allowed: {one_of}{}", did_you_mean(given, known.iter().copied()));
     }
     message.to_owned()
 }

@@ -118,7 +118,7 @@ fn put_open(path: String, setting: Setting, settings: &mut Settings) {
     settings.retain(|other, value| {
         let above =
             path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('.')) && !value.value.is_table();
-        !above && !(replaces_all && other.starts_with(&below))
+        !(above || replaces_all && other.starts_with(&below))
     });
     settings.insert(path, setting);
 }
@@ -187,6 +187,7 @@ fn fit(value: Value, default: &Value) -> Result<Value, &'static str> {
     match (value, default) {
         (Value::Integer(n), Value::Float(_)) => Ok(Value::Float(n as f64)),
         (value, default) if value.same_type(default) => Ok(value),
+        (Value::Float(_), _) => Err("a fraction"),
         (value, _) => Err(type_name(&value)),
     }
 }

@@ -214,7 +214,7 @@ impl Config {
         ProviderKind::from_name(&self.model.provider).unwrap_or_else(|| {
             [ProviderKind::OpenAi, ProviderKind::Anthropic]
                 .into_iter()
-                .find(|kind| self.missing_for(*kind).is_none())
+                .find(|kind| self.has_access(*kind))
                 .unwrap_or(ProviderKind::Scripted)
         })
     }
@@ -230,6 +230,16 @@ impl Config {
         if !self.model.model.is_empty() && provider == self.provider() { &self.model.model } else { default }
     }
 
+    /// Whether a provider has a key or needs none.
+    fn has_access(&self, provider: ProviderKind) -> bool {
+        let config = match provider {
+            ProviderKind::OpenAi => &self.providers.openai,
+            ProviderKind::Anthropic => &self.providers.anthropic,
+            ProviderKind::Scripted => return true,
+        };
+        config.key().is_some() || is_loopback(&config.base_url)
+    }
+
     /// Why this provider cannot be asked, if so: what is missing and which variable to set.
     pub fn missing_for(&self, provider: ProviderKind) -> Option<String> {
         let (config, variable, vendor) = match provider {
@@ -238,7 +248,7 @@ impl Config {
             ProviderKind::Scripted => return None,
         };
         let section = provider.name();
-        if config.key().is_none() && !is_loopback(&config.base_url) {
+        if !self.has_access(provider) {
             return Some(format!(
                 "the provider `{section}` needs a key: set {variable}_API_KEY, or {variable}_BASE_URL to a server on this machine that speaks {vendor}'s API (any text will do as key for a server that wants none)"
             ));
@@ -287,9 +297,9 @@ impl Config {
             let why = match ProviderKind::from_name(name) {
                 Some(kind) => self.missing_for(kind)?,
                 None => format!(
-                    "there is no provider `{name}`{}; there are {}",
-                    did_you_mean(name, ProviderKind::NAMES).trim_end_matches('?'),
-                    ProviderKind::NAMES.join(", ")
+                    "there is no provider `{name}`; there are {}{}",
+                    ProviderKind::NAMES.join(", "),
+                    did_you_mean(name, ProviderKind::NAMES)
                 ),
             };
             Some(format!("{}: {why}", agent.spec.file))
@@ -396,8 +406,7 @@ impl Bound {
     fn refuses(&self, value: &toml::Value) -> Option<String> {
         let text = value.as_str().unwrap_or("");
         match self {
-            Self::OneOf(words) => (!words.contains(&text))
-                .then(|| format!("has to be {}{}", one_of(words), did_you_mean(text, words.iter().copied()))),
+            Self::OneOf(words) => (!words.contains(&text)).then(|| format!("has to be {}", one_of(words))),
             Self::Whole(least, most) => (!value.as_integer().is_some_and(|n| (*least..=*most).contains(&n)))
                 .then(|| format!("has to be a whole number from {least} to {most}")),
             Self::Fraction(above, most) => (!value.as_float().is_some_and(|n| n > *above && n <= *most))
@@ -407,11 +416,14 @@ impl Bound {
                 Ok(_) => Some(format!("has to be from {} to {}", span::show(*least), span::show(*most))),
                 Err(_) => Some("has to be a length of time such as \"90s\" or \"2h 30m\"".to_owned()),
             },
-            Self::Url => {
-                let web =
-                    reqwest::Url::parse(text).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-                (!web).then(|| "has to be a URL that starts with http:// or https://".to_owned())
-            }
+            Self::Url => match reqwest::Url::parse(text) {
+                Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => Some(NOT_A_URL.to_owned()),
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    Some("must not hold a user name or password: they would stand in messages and logs".to_owned())
+                }
+                Ok(_) => None,
+                Err(_) => Some(NOT_A_URL.to_owned()),
+            },
             Self::NotEmpty => text.trim().is_empty().then(|| "must not be empty".to_owned()),
             Self::LogFilter => {
                 let readable = text.is_empty() || text.parse::<tracing_subscriber::filter::Targets>().is_ok();
@@ -420,6 +432,8 @@ impl Bound {
         }
     }
 }
+
+const NOT_A_URL: &str = "has to be a URL that starts with http:// or https://";
 
 fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
@@ -473,7 +487,11 @@ impl Loaded {
             let Some(setting) = settings.get_mut(*path) else { continue };
             if let Some(wants) = bound.refuses(&setting.value) {
                 let given = shown(path, &plain(&setting.value));
-                problems.push(format!("{}: `{path}` {wants}; it is `{given}`", place(&setting.origin)));
+                let hint = match bound {
+                    Bound::OneOf(words) => did_you_mean(&given, words.iter().copied()),
+                    _ => String::new(),
+                };
+                problems.push(format!("{}: `{path}` {wants}; it is `{given}`{hint}", place(&setting.origin)));
                 // Go on with the default, so that what else is wrong is found as well.
                 setting.value = defaults.get(*path).map_or(toml::Value::Boolean(false), |d| d.value.clone());
             }
@@ -648,7 +666,7 @@ fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
 /// Settings that only make sense together.
 fn check_groups(config: &Config, settings: &Settings, problems: &mut Vec<String>) {
     let at = |path: &str| settings.get(path).map_or_else(String::new, |s| place(&s.origin));
-    if let Some(why) = ProviderKind::from_name(&config.model.provider).and_then(|kind| config.missing_for(kind)) {
+    if let Some(why) = config.missing_for(config.provider()) {
         problems.push(format!("{}: {why}", at("model.provider")));
     }
     if config.model.retry_base > config.model.retry_cap {

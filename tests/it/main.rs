@@ -1,10 +1,12 @@
 //! The one integration binary: one module for each room of the program.
 
 mod architecture;
+mod config;
 mod demo_service;
 mod fake_service;
 mod fakes;
 mod llm;
+mod prompts;
 mod runtime;
 mod store_contract;
 mod store_faults;
