@@ -10,9 +10,7 @@ use serde_json::Value;
 use super::json;
 use super::model::ModelReply;
 use super::spec::toml_problem;
-
-/// The call by which a model asks a person, offered to every agent by the engine itself.
-pub const ASK_HUMAN: &str = "ask_human";
+use super::step::ASK_HUMAN;
 
 /// Bytes that are counted as one token: the usual rule of thumb for English prose. No provider is asked.
 pub const BYTES_PER_TOKEN: usize = 4;

@@ -48,7 +48,7 @@ const SAY_LABEL: &str = " (scripted answer)";
 const ASK_LABEL: &str = " (scripted question)";
 
 /// The reserved tool by which an agent asks a person.
-const ASK_TOOL: &str = "ask_human";
+const ASK_TOOL: &str = crate::agent::ASK_HUMAN;
 
 /// The tags of the window's blocks.
 const TAGS: [&str; 8] = ["human", "agent", "tool_call", "tool_result", "question", "answer", "notice", "summary"];

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use secrecy::ExposeSecret as _;
-use twelve::agent::{Agents, Principal};
+use twelve::agent::{Agents, RequesterRule};
 use twelve::config::layers::{PLAIN_NAMES, Sources};
-use twelve::config::{Config, DEFAULT, Loaded, ProviderKind, RequesterMay, is_loopback};
+use twelve::config::{Config, DEFAULT, Loaded, ProviderKind, is_loopback};
 use twelve::telemetry;
 
 fn pairs(environment: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -348,18 +348,15 @@ fn only_this_machine_counts_as_loopback() {
 }
 
 #[test]
-fn whether_a_requester_may_approve_depends_on_where_they_sit() {
-    let (here, there) = (Principal::human("console:ops"), Principal::human("slack:T1:U1"));
-    let may = |setting: RequesterMay| {
-        [setting.allows(&here), setting.allows(&there), setting.allows(&Principal::agent("console"))]
-    };
-    assert_eq!(may(RequesterMay::Never), [false, false, false]);
-    assert_eq!(may(RequesterMay::Local), [true, false, false]);
-    assert_eq!(may(RequesterMay::Always), [true, true, false]);
-    let config = config("");
-    assert!(config.approvers("console").requester_may);
-    assert!(!config.approvers("slack").requester_may);
-    assert_eq!(config.policy(&Agents::default(), "slack").expires_after_ms, 7_200_000);
+fn who_may_approve_is_read_as_written_and_the_gate_knows_who_asked() {
+    for (word, rule) in
+        [("never", RequesterRule::Never), ("local", RequesterRule::Local), ("always", RequesterRule::Always)]
+    {
+        let config = config(&format!("[approvals]\nrequester_may_approve = \"{word}\""));
+        assert_eq!(config.approvals.requester_may_approve, rule);
+        assert!(!config.approvers().requester_may, "that is decided for each call");
+    }
+    assert_eq!(config("").policy(&Agents::default()).expires_after_ms, 7_200_000);
 }
 
 #[test]

@@ -255,7 +255,7 @@ async fn a_base_url_may_have_a_path_and_a_trailing_slash() {
 
 #[tokio::test]
 async fn an_empty_key_sends_no_auth_header() {
-    crate::fakes::ring();
+    crate::crypto();
     for vendor in Vendor::BOTH {
         let (base_url, head) = raw_server(b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", End::Close).await;
         vendor.provider(&HttpProviderConfig::new(base_url, "")).complete(&request()).await.unwrap_err();
@@ -508,7 +508,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unreachable() {
-    crate::fakes::ring();
+    crate::crypto();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for vendor in Vendor::BOTH {
         let provider = vendor.provider(&HttpProviderConfig::new(format!("http://{closed}"), KEY));
@@ -525,7 +525,7 @@ async fn a_refused_connection_is_unreachable() {
 async fn a_connection_closed_without_an_answer_is_unreachable() {
     for vendor in Vendor::BOTH {
         let (base_url, _head) = raw_server(b"", End::Close).await;
-        crate::fakes::ring();
+        crate::crypto();
         let provider = vendor.provider(&HttpProviderConfig::new(base_url, KEY));
         let error = provider.complete(&request()).await.unwrap_err();
         let message = format!("{} closed the connection without an answer", vendor.label());
@@ -639,7 +639,7 @@ async fn an_oversized_body_is_not_read_to_its_end() {
 async fn dropping_the_question_closes_its_connection() {
     for vendor in Vendor::BOTH {
         let (base_url, gone) = raw_server(b"", End::WaitForClose).await;
-        crate::fakes::ring();
+        crate::crypto();
         let provider = vendor.provider(&HttpProviderConfig::new(base_url, KEY));
         let request = request();
         let mut gone = gone;

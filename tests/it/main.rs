@@ -13,4 +13,12 @@ mod store_faults;
 mod tools_deploy;
 mod tools_registry;
 mod tools_status;
+mod vendors;
 mod world;
+
+/// reqwest's rustls panics without a provider; the first test that needs one installs it.
+pub fn crypto() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // An error means that somebody installed it before: fine.
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}

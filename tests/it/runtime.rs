@@ -229,7 +229,7 @@ async fn an_unknown_agent_is_named_with_those_that_exist_and_nothing_is_kept() {
     let w = World::new().await;
     let thread: ThreadId = "api:t".parse().unwrap();
     let error = w.runtime.message(&thread, "testr", ann(), "hi".into(), None).await.unwrap_err();
-    insta::assert_snapshot!(error, @"there is no agent `testr`; did you mean `tester`?. Agents: tester");
+    insta::assert_snapshot!(error, @"there is no agent `testr`; there are tester; did you mean `tester`?");
     assert!(matches!(w.runtime.parts().store.load(thread.short(), 0).await, Err(StoreError::Unknown(_))));
 }
 

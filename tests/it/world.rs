@@ -96,6 +96,8 @@ pub struct Setup {
     pub requester: RequesterRule,
     pub durability: Durability,
     pub settings: Settings,
+    /// Takes the place of the script.
+    pub provider: Option<Arc<dyn Fn() -> Provider + Send + Sync>>,
 }
 
 impl Default for Setup {
@@ -119,6 +121,7 @@ impl Default for Setup {
                 lease_ms: 30_000,
                 sweep_ms: 30_000,
             },
+            provider: None,
         }
     }
 }
@@ -129,7 +132,7 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::crypto();
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let clock = Clock::manual(START);
         let outside = Outside::new(dir.path());
@@ -221,11 +224,11 @@ impl World {
 
 async fn open(dir: &Path, clock: &Clock, outside: &Outside, setup: &Setup) -> Runtime {
     let store = Store::open(&StoreConfig { path: dir.join("twelve.db"), durability: setup.durability }).await.unwrap();
-    Runtime::new(parts(store, clock, outside, setup, None))
+    Runtime::new(parts(store, clock, outside, setup))
 }
 
-/// The parts of a world over any store; `provider` takes the place of the script.
-pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup, provider: Option<Provider>) -> Parts {
+/// The parts of a world over any store.
+pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> Parts {
     let tools = outside.registry();
     let facts: Vec<ToolFacts> = tools.names().filter_map(|n| tools.facts(n).cloned()).collect();
     let given = Given {
@@ -240,7 +243,10 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup, prov
     let agents = Agents::load(&[file], &[], &given).unwrap();
     let mut policy = setup.policy.clone();
     policy.rules.extend(agents.rules().cloned());
-    let provider = provider.unwrap_or_else(|| Provider::Scripted(Scripted::parse(&setup.script).unwrap()));
+    let provider = match &setup.provider {
+        Some(provider) => provider(),
+        None => Provider::Scripted(Scripted::parse(&setup.script).unwrap()),
+    };
     let name = provider.name().to_owned();
     let (mut named, mut scripted) = (std::collections::HashMap::new(), std::collections::HashMap::new());
     if name == "scripted" {
@@ -294,9 +300,6 @@ pub struct Gatekeeper(Arc<Semaphore>);
 impl Gatekeeper {
     pub fn shut(&self) {
         self.0.forget_permits(usize::MAX >> 4);
-    }
-    pub fn open(&self) {
-        self.0.add_permits(1000);
     }
     fn forget(&self) {
         self.shut();

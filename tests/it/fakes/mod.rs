@@ -2,11 +2,3 @@
 //! fake got something that the real service would refuse, or did not get what it was told to expect.
 
 pub mod model;
-
-/// The TLS provider that `main` installs; reqwest panics without one.
-pub fn ring() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}

@@ -188,7 +188,7 @@ pub struct FakeModel {
 
 impl FakeModel {
     pub async fn start(vendor: Vendor, answers: impl IntoIterator<Item = Answer>) -> Self {
-        crate::fakes::ring();
+        crate::crypto();
         let log = Arc::new(Mutex::new(Log { answers: answers.into_iter().collect(), ..Log::default() }));
         let app = Router::new().fallback(answer).with_state((vendor, log.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
