@@ -1,8 +1,6 @@
 //! Twelve: 12-factor agents that live in chat threads and ask before they act. (the map is in work)
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro)]
-// Clocks, files and chance are what the edges are for; `agent` denies them again.
-#![allow(clippy::disallowed_methods)]
 
 pub mod agent;
 pub mod app;

@@ -575,7 +575,7 @@ impl Loaded {
     /// `key = value   # origin`, one setting a line.
     pub fn show(&self) -> String {
         let lines: Vec<(String, String)> =
-            self.shown().into_iter().map(|s| (format!("{} = {}", s.key, toml_text(&s.value)), s.origin)).collect();
+            self.shown().into_iter().map(|s| (format!("{} = {}", s.key, s.value), s.origin)).collect();
         // Long values do not push all origins to the right.
         let width = lines.iter().map(|(left, _)| left.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
         lines.into_iter().map(|(left, origin)| format!("{left:<width$}  # {origin}\n")).collect()
@@ -626,10 +626,6 @@ fn masked(path: &str, value: &toml::Value, filter: &SecretFilter) -> toml::Value
             value.clone()
         }
     }
-}
-
-fn toml_text(value: &toml::Value) -> String {
-    value.to_string()
 }
 
 fn plain(value: &toml::Value) -> String {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use secrecy::ExposeSecret as _;
-use twelve::agent::{Agents, RequesterRule};
+use twelve::agent::{AgentFile, Agents, Given, RequesterRule};
 use twelve::config::layers::{PLAIN_NAMES, Sources};
 use twelve::config::{Config, DEFAULT, Loaded, ProviderKind, is_loopback};
 use twelve::telemetry;
@@ -419,6 +419,30 @@ fn agents_and_cases_are_read_from_the_configured_directory() {
     assert!(config.agent_files().unwrap_err()[0].ends_with("c.md cannot be read: the file has more than 131072 bytes"));
     config.agents.directory = directory.path().join("none");
     assert!(config.agent_files().unwrap_err()[0].starts_with("agents.directory "));
+}
+
+#[test]
+fn an_agent_that_asks_for_a_provider_without_a_key_is_a_start_up_error() {
+    let file = |name: &str, provider: &str| AgentFile {
+        file: name.into(),
+        text: format!("+++\ndescription = \"x\"\nprovider = \"{provider}\"\n+++\nHi."),
+    };
+    let config = config("");
+    let policy = config.base_policy();
+    let given = Given {
+        app_name: "twelve",
+        tools: &[],
+        check_args: &|_, _| Ok(()),
+        policy: &policy,
+        require_approvers: false,
+        limits: &config.limits,
+    };
+    let agents = [file("a.md", "openai"), file("b.md", "opnai"), file("c.md", "scripted")];
+    let agents = Agents::load(&agents, &[], &given).unwrap();
+    insta::assert_snapshot!(config.problems_with(&agents).join("\n"), @r#"
+    a.md: the provider `openai` needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL to a server on this machine that speaks OpenAI's API (any text will do as key for a server that wants none)
+    b.md: there is no provider `opnai`; there are openai, anthropic, scripted; did you mean `openai`?
+    "#);
 }
 
 #[test]
