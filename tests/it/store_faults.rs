@@ -250,8 +250,7 @@ async fn an_edited_row_is_an_error_of_its_thread() {
             other => panic!("{sql}: {other:?}"),
         }
     }
-    // An event in the middle that was replaced by another of any length follows from no hash of ours:
-    // the fold finds it by the chain. The others read as they were.
+    // An event in the middle that was replaced is not the store's to find: the fold checks the chain.
     for n in edits.len()..9 {
         assert_eq!(store.load(thread(n).short(), 0).await.unwrap().events, [event(n, 1), event(n, 2), event(n, 3)]);
     }
