@@ -250,8 +250,7 @@ async fn an_edited_row_is_an_error_of_its_thread() {
             other => panic!("{sql}: {other:?}"),
         }
     }
-    // An event in the middle that was replaced by another of any length follows from no hash of ours:
-    // the fold finds it by the chain. The others read as they were.
+    // An event in the middle that was replaced is not the store's to find: the fold checks the chain.
     for n in edits.len()..9 {
         assert_eq!(store.load(thread(n).short(), 0).await.unwrap().events, [event(n, 1), event(n, 2), event(n, 3)]);
     }
@@ -567,4 +566,32 @@ async fn an_append_writes_as_much_to_a_long_thread_as_to_a_short_one() {
     }
     let ratio = written[1] as f64 / written[0] as f64;
     assert!((0.8..=1.2).contains(&ratio), "{written:?} bytes for 50 appends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_store_is_free_although_programs_are_being_started() {
+    // A process that is being started holds copies of all our files until it runs its program.
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let enough = Arc::new(AtomicBool::new(false));
+    let starter = std::thread::spawn({
+        let enough = enough.clone();
+        move || {
+            while !enough.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let mut outcome = Ok(());
+    for _ in 0..200 {
+        match Store::open(&config(&path)).await {
+            Ok(store) => store.close().await.unwrap(),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    enough.store(true, Ordering::Relaxed);
+    starter.join().unwrap();
+    assert!(outcome.is_ok(), "{outcome:?}");
 }

@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file in WAL mode, for one process at a time.
 //!
-//! Everything that changes something goes through one [`writer`] thread, which commits in groups; reads
+//! Everything that changes something goes through one writer thread, which commits in groups; reads
 //! go past it, on a few connections of their own, in tokio's blocking threads. A read begins its own
 //! transaction after the commit that it follows, so it sees what was acknowledged.
 //!
