@@ -14,7 +14,8 @@ use super::{shown, text};
 /// Longest body that is read of any answer, in bytes. Versions and health reports are far below it.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// Longest wait for a connection. Shorter than any whole request, so that "not connected" is known as such.
+/// Longest wait for a connection. A request whose own limit is shorter than this, and that ends while it
+/// connects, counts as lost: the safe side.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
