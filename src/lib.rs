@@ -1,4 +1,78 @@
-//! Twelve: 12-factor agents that live in chat threads and ask before they act. (the map is in work)
+//! **Twelve**: 12-factor agents that live in chat threads and ask before they act.
+//!
+//! # Bird's eye
+//! A person writes to a small, focused agent. The agent is a fold over an event log: a model picks one
+//! structured next step at a time, deterministic code does the rest. A tool that can do harm becomes an
+//! approval bound to the exact arguments that people see; the run holds nothing while it waits, survives
+//! `kill -9`, and goes on when somebody decides, minutes or weeks later.
+//!
+//! ```text
+//!   console   command line   (REST, web, Slack, Discord, mail: later)
+//!        \        |        /
+//!         v       v       v
+//!   cli, platform: who is it, what do they want          -> agent::Input
+//!                 |
+//!   runtime: load the fold, agent::step (PURE)            -> events, already folded
+//!            compare-and-append (store)                   conflict: load and decide again
+//!            tell the person
+//!            perform what is runnable (llm, tools, platform)
+//!                 |
+//!                 +---- every result is an Input again
+//! ```
+//!
+//! # Code map
+//! | room | owns | uses |
+//! |---|---|---|
+//! | [`agent`] | the core, PURE: events, the fold, decisions, the gate, the context window, agents as data | nothing |
+//! | [`runtime`] | the only loop: deliver, perform, timers and recovery, drain | agent, llm, tools, platform, store |
+//! | [`store`] | event logs: the contract, and the embedded store (SQLite, one writer, group commit) | agent |
+//! | [`llm`] | model providers: OpenAI, Anthropic, scripted | agent |
+//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent |
+//! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
+//! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
+//! | [`app`] | assembly: a configuration becomes the parts of a runtime | all of the above |
+//! | [`cli`] | arguments, the chat at a terminal, commands that look and decide | all |
+//! | [`demo_service`], [`telemetry`] | the small real service that the demo deploys to; logs | |
+//!
+//! A test (`tests/it/architecture.rs`) keeps the last column true; a lint keeps `agent` pure.
+//!
+//! # A deployment, step by step
+//! 1. `ops` writes "deploy api v1.2.3 to staging". [`runtime::Runtime::message`] loads the thread's fold
+//!    and calls [`agent::step`], which records `MessageReceived` and folds it; the fold issues the effect
+//!    `CallModel`. The event is appended, and only then is the person told that it is kept.
+//! 2. `CallModel` is performed: [`agent::window::Window::render`] is what the model sees. The reply comes
+//!    back as an input; the gate stamps a verdict on each call ([`agent::Policy::verdict`]) and the event
+//!    `ModelReplied` carries both. A status check runs at once; `deploy_service` asks.
+//! 3. The tool says what it would do (`PlanTool`: "now v1.2.2 -> v1.2.3"). `ApprovalRequested` records
+//!    everything people see and the SHA-256 over it. The thread rests: no task, no timer, one row.
+//! 4. The process is killed. Nothing is lost, since nothing was held.
+//! 5. `ann` presses Approve on the card from before. [`agent::step`] checks who she is, that the digest on
+//!    her card is the request's, that it has not expired; `VoteCast` and `ApprovalResolved` are one append.
+//! 6. `RunTool` is performed. Right before it runs, the plan is made anew and the digest computed again
+//!    ([`agent::clearance`]); a difference voids the approval and asks again. `ToolStarted` is appended
+//!    *before* the tool runs: after a crash in between, a person is asked what happened; it never reruns
+//!    by itself.
+//! 7. `ToolFinished` is folded, the model is asked once more, its answer ends the run.
+//!
+//! # Invariants
+//! 1. A gated call starts only with an approval that is approved, unexpired, unused, by enough allowed
+//!    people, none of them the agent, nor the requester unless the policy says so ([`agent::clearance`]).
+//! 2. What runs is what was shown: the digest is computed again right before the start.
+//! 3. A call that is not idempotent runs at most once for a step; an unknown outcome goes to a person.
+//! 4. What was acknowledged is in the log; what is delivered twice is applied once.
+//! 5. State equals the fold of the log; two writers never both write a thread's next event.
+//! 6. Terminal is terminal: nothing starts after deny, expiry, stop, cancel.
+//! 7. No secret enters a log: texts pass [`agent::SecretFilter`] before they become events.
+//! 8. Everything is bounded, and each bound is a named constant or a setting.
+//!
+//! # Where this differs from the first design
+//! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads
+//!   today's configuration, folding never does. That is what makes a log readable for ever.
+//! - A provider makes one attempt. Retries are events with a durable timer, so they survive a restart
+//!   and people can see them.
+//! - Timers are derived from the fold (`due_at` of the summary) instead of being effects.
+//! - Tokens are estimated from bytes and calibrated by the provider's own counts: no tokenizer is linked.
+//! - Settings are merged with our own forty lines over `toml`, because each value has to name its origin.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro)]
 
