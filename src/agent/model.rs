@@ -76,7 +76,7 @@ pub struct ModelStamp {
     /// `openai`, `anthropic` or `scripted`. A scripted answer is always labelled as such.
     pub provider: String,
     pub model: String,
-    /// Digest prefix of the agent's file (prompt and settings) that was used.
+    /// Digest prefix of the rendered prompt that was used.
     pub prompt: String,
 }
 

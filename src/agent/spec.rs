@@ -360,6 +360,14 @@ pub struct UnknownAgent {
     names: String,
 }
 
+impl Agent {
+    /// What each event of a model names as the prompt it was asked with: partials, tools and gates
+    /// included. The settings of the file are not in it; `spec.digest` is over the file.
+    pub fn prompt_digest(&self) -> String {
+        Digest::of(self.prompt.as_bytes()).prefix()
+    }
+}
+
 impl Agents {
     /// Parses and checks all agents. A file of `overrides` takes the place of the built-in agent with its
     /// name. The error is everything that is wrong with all files, one sentence each.

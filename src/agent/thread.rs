@@ -223,7 +223,7 @@ impl Thread {
         Ok(())
     }
 
-    /// Whether an event with this source id has been folded (within [`Sources::KEEP_MS`]).
+    /// Whether an event with this source id has been folded in the last 25 hours.
     pub fn knows_source(&self, source: &str) -> bool {
         self.sources.contains(source)
     }

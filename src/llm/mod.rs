@@ -7,7 +7,7 @@
 //! core's gate). No call is checked here: an unknown tool or bad arguments are passed through as they
 //! came, because the core answers them.
 //!
-//! [`openai`] and [`anthropic`] speak HTTP through [`wire`]; [`scripted`] needs neither key nor net.
+//! [`openai`] and [`anthropic`] speak HTTP through `wire`; [`scripted`] needs neither key nor net.
 
 pub mod anthropic;
 pub mod openai;

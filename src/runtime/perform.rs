@@ -120,7 +120,7 @@ impl Runtime {
                 let model = ModelStamp {
                     provider: provider.name().to_owned(),
                     model: if reply.model.is_empty() { request.model } else { reply.model },
-                    prompt: agent.spec.digest.prefix(),
+                    prompt: agent.prompt_digest(),
                 };
                 let ModelReply { text, finish, usage, .. } = reply;
                 Some(Input::Replied { effect: id, seen, text, calls, finish, usage, model })
