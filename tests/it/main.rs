@@ -6,6 +6,7 @@ mod demo_service;
 mod fake_service;
 mod fakes;
 mod llm;
+mod postings;
 mod prompts;
 mod runtime;
 mod store_contract;

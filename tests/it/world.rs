@@ -96,6 +96,7 @@ pub struct Setup {
     pub requester: RequesterRule,
     pub durability: Durability,
     pub settings: Settings,
+    pub platforms: Platforms,
     /// Takes the place of the script.
     pub provider: Option<Arc<dyn Fn() -> Provider + Send + Sync>>,
 }
@@ -121,6 +122,7 @@ impl Default for Setup {
                 lease_ms: 30_000,
                 sweep_ms: 30_000,
             },
+            platforms: Platforms::default(),
             provider: None,
         }
     }
@@ -148,6 +150,11 @@ impl World {
         self.runtime.drain(std::time::Duration::ZERO).await.unwrap();
         self.outside = Outside::new(self.dir.path());
         self.runtime = open(self.dir.path(), &self.clock, &self.outside, &self.setup).await;
+    }
+
+    /// From the next crash on there is no surface to write to.
+    pub fn disconnect(&mut self) {
+        self.setup.platforms = Platforms::default();
     }
 
     /// A person writes; then everything happens that can happen without waiting.
@@ -262,7 +269,7 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
         policy,
         requester: setup.requester,
         secrets: SecretFilter::default(),
-        platforms: Platforms::default(),
+        platforms: setup.platforms.clone(),
         clock: clock.clone(),
         settings: setup.settings.clone(),
     }
