@@ -210,6 +210,8 @@ pub enum Answer {
 
 /// Decides. The returned bytes are the encoded events, folded into `thread` already.
 pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+    // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
+    let now = now.max(thread.updated_at);
     let mut log = Recorder { thread, now, events: Vec::new() };
     // First what time alone has done: a vote after the expiry finds the request expired.
     log.settle(rules);
@@ -238,8 +240,7 @@ impl Recorder<'_> {
         let event = Event {
             v: EVENT_VERSION,
             seq: self.thread.version + 1,
-            // Clocks of two machines differ; a log's time never goes back.
-            at: self.now.max(self.thread.updated_at),
+            at: self.now,
             source,
             answers,
             prev: self.thread.head,
