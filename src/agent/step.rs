@@ -930,9 +930,22 @@ fn ballot(
             if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
                 return Err(Refusal::InvalidEdit { why: format!("they contain what looks like a secret ({label})") });
             }
-            // An edit may only lead to a call that could be asked for, never around a deny.
-            if let Verdict::Deny { why, .. } = rules.policy.verdict(&thread.agent, &facts, &args) {
-                return Err(Refusal::InvalidEdit { why });
+            if thread.calls.get(&approval.call).is_none_or(|c| c.gated.tool != facts.name) {
+                return Err(Refusal::InvalidEdit { why: format!("they are for the tool `{}`", facts.name) });
+            }
+            // An edit may only lead to a call that these very people could be asked for: never around
+            // a deny, and never to what a rule puts before others.
+            match rules.policy.verdict(&thread.agent, &facts, &args) {
+                Verdict::Deny { why, .. } => return Err(Refusal::InvalidEdit { why }),
+                Verdict::Ask { terms } if !approval.terms.approvers.same_people(&terms.approvers) => {
+                    let why = format!(
+                        "the rule `{}` puts them before {}; deny this and ask for that instead",
+                        terms.rule,
+                        terms.approvers.describe()
+                    );
+                    return Err(Refusal::InvalidEdit { why });
+                }
+                Verdict::Ask { .. } | Verdict::Auto { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {}
             }
             Vote::Edit { args, title }
         }
