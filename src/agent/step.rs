@@ -669,14 +669,6 @@ fn request_body(
     let Verdict::Ask { terms } = &call.gated.verdict else { return None };
     let before = call.approval.and_then(|a| thread.approvals.get(&a));
     let schema_version = schema_version.or(call.gated.facts.as_ref().map(|f| f.schema_version))?;
-    // Whose words led to this call: the run's initiator and whoever spoke last before it.
-    let mut requesters: Vec<Principal> =
-        thread.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
-    if let Some(before) = before {
-        requesters.clone_from(&before.requesters);
-    }
-    requesters.sort();
-    requesters.dedup();
     Some(Body::ApprovalRequested {
         approval: before.map_or_else(|| ApprovalId::new(thread.short, thread.version + 1, 0), |b| b.id),
         call: id,
@@ -687,7 +679,7 @@ fn request_body(
         args: call.gated.args.clone(),
         plan,
         terms: terms.clone(),
-        requesters,
+        requesters: call.requesters.clone(),
         expires_at: now.plus_ms(terms.expires_after_ms),
     })
 }

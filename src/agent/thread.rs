@@ -61,6 +61,8 @@ pub struct Call {
     pub gated: GatedCall,
     pub stage: Stage,
     pub approval: Option<ApprovalId>,
+    /// Whose words led to it: the run's initiator and whoever spoke last before the call was made.
+    pub requesters: Vec<Principal>,
 }
 
 /// How far a call is.
@@ -563,6 +565,10 @@ impl Thread {
 
     /// Takes the calls of a reply in; those that will not run end at once.
     fn take_calls(&mut self, seq: u64, calls: &[GatedCall], why: &str) {
+        let mut requesters: Vec<Principal> =
+            self.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
+        requesters.sort();
+        requesters.dedup();
         for (ord, gated) in calls.iter().enumerate() {
             let id = CallId::new(self.short, seq, ord as u32);
             let why = if ord == 0 { why.to_owned() } else { String::new() };
@@ -575,7 +581,7 @@ impl Thread {
                 Verdict::Invalid { error } => (Stage::Ready, Some((Ending::Failed, error.clone()))),
                 Verdict::Held { why } => (Stage::Ready, Some((Ending::NotRun, why.clone()))),
             };
-            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None });
+            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None, requesters: requesters.clone() });
             if let Some((ending, text)) = end {
                 self.finish(seq, id, ending, text);
             }
