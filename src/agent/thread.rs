@@ -150,8 +150,8 @@ pub struct Thread {
     pub model: ModelState,
     /// The last event in which a person said something to the agent.
     pub last_human: u64,
-    /// A call with side effects of the present reply has failed.
-    pub step_failed: bool,
+    /// The first call with side effects of the present reply that has failed.
+    pub step_failed: Option<CallId>,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
     outstanding: BTreeMap<EffectId, Effect>,
@@ -199,7 +199,7 @@ impl Thread {
             questions: BTreeMap::new(),
             model: ModelState::default(),
             last_human: 0,
-            step_failed: false,
+            step_failed: None,
             window: Window::default(),
             posts: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -358,7 +358,7 @@ impl Thread {
                     run.steps = run.steps.saturating_add(1);
                     run.tokens = run.tokens.saturating_add(used);
                 }
-                self.step_failed = false;
+                self.step_failed = None;
                 match step {
                     NextStep::Call { calls, why } => self.take_calls(seq, calls, why),
                     // The question itself is an event of its own; if none follows, the model is asked again.
@@ -560,7 +560,7 @@ impl Thread {
             errors: BTreeMap::new(),
         });
         self.model = ModelState::default();
-        self.step_failed = false;
+        self.step_failed = None;
     }
 
     /// Takes the calls of a reply in; those that will not run end at once.
@@ -606,7 +606,7 @@ impl Thread {
             }
         }
         if ending == Ending::Failed && call.gated.has_side_effects() {
-            self.step_failed = true;
+            self.step_failed = Some(self.step_failed.map_or(id, |first| first.min(id)));
         }
         self.window.push(seq, Block::ToolResult { call: id, tool: call.gated.tool, ending, text });
     }
@@ -738,7 +738,7 @@ impl Thread {
                 Stage::Planning => wanted.push(Effect::PlanTool { call: *id }),
                 // Calls with side effects run one after the other, in the order of the reply; after a
                 // failure the rest of them does not run, because the model could not know of it.
-                Stage::Ready if ordered && self.step_failed => skipped.push(*id),
+                Stage::Ready if ordered && self.step_failed.is_some_and(|failed| failed < *id) => skipped.push(*id),
                 Stage::Ready if !(ordered && turn_taken) => wanted.push(Effect::RunTool { call: *id }),
                 Stage::Ready
                 | Stage::Planned { .. }
