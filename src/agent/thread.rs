@@ -504,7 +504,7 @@ impl Thread {
                 Timer::Wake { call } => {
                     if let Some(Call { stage: Stage::Sleeping { text, .. }, .. }) = self.calls.get(call) {
                         let text = text.clone();
-                        self.finish(seq, *call, Ending::Succeeded, text);
+                        self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
                     }
                 }
                 Timer::Model => self.model.retry_at = None,
