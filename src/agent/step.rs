@@ -355,6 +355,10 @@ impl Recorder<'_> {
                 let Some(state) = self.thread.calls.get(&call).filter(|c| c.stage == Stage::Lost) else {
                     return Answer::Refused(Refusal::NothingToMark);
                 };
+                // The truth may still be told of what had started; trying again would be a start.
+                if self.thread.cancelled && mark == Mark::Retry {
+                    return Answer::Refused(Refusal::Cancelled);
+                }
                 // Marking decides what the agent believes of a gated call: the approvers' business.
                 if let Verdict::Ask { terms } = &state.gated.verdict
                     && !terms.approvers.includes(&by, &[])
