@@ -518,8 +518,10 @@ impl Thread {
             Body::Posted { posting, reference } => {
                 let state = PostState { reference: Some(reference.clone()), ..PostState::default() };
                 self.posts.insert(posting.clone(), state);
-                while self.posts.len() > REMEMBERED_POSTS {
-                    self.posts.pop_first();
+                while self.posts.len() > REMEMBERED_POSTS
+                    && let Some(oldest) = self.least_needed_post()
+                {
+                    self.posts.remove(&oldest);
                 }
             }
             Body::DeliveryFailed { posting, error, attempt, retry_at } => {
@@ -722,6 +724,20 @@ impl Thread {
         for id in settled.iter().take(settled.len().saturating_sub(REMEMBERED_APPROVALS)) {
             self.approvals.remove(id);
         }
+    }
+
+    /// The posting whose reference can be forgotten first: the oldest of those that will hardly be edited.
+    fn least_needed_post(&self) -> Option<Posting> {
+        let key = |posting: &Posting, state: &PostState| {
+            let (seq, open) = match posting {
+                Posting::Answer { seq } | Posting::Notice { seq } => (*seq, false),
+                Posting::Card { approval } => (approval.seq, self.approvals.get(approval).is_some_and(Approval::is_live)),
+                Posting::Question { question } => (question.seq, self.questions.contains_key(question)),
+                Posting::Unknown { call } => (call.seq, self.calls.contains_key(call)),
+            };
+            (open || state.retry_at.is_some(), seq)
+        };
+        self.posts.iter().min_by_key(|(posting, state)| key(posting, state)).map(|(posting, _)| posting.clone())
     }
 
     /// Issues what the new state calls for. Everything that is ever done outside starts here.
