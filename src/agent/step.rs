@@ -321,14 +321,15 @@ impl Recorder<'_> {
                 Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
             },
             Input::Lost { effect } => match self.thread.outstanding().get(&effect) {
-                Some(Effect::RunTool { call }) if self.thread.calls.get(call).is_some_and(|c| c.stage == Stage::Started) => {
+                Some(Effect::RunTool { call })
+                    if self.thread.calls.get(call).is_some_and(|c| c.stage == Stage::Started) =>
+                {
                     let call = *call;
                     self.answer(effect, Body::OutcomeLost { call });
                     Answer::Accepted
                 }
-                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => {
-                    Answer::Stale
-                }
+                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. })
+                | None => Answer::Stale,
             },
             Input::Vote { approval, digest, by, groups, vote, source } => {
                 if self.is_duplicate(source.as_deref()) {

@@ -731,7 +731,9 @@ impl Thread {
         let key = |posting: &Posting, state: &PostState| {
             let (seq, open) = match posting {
                 Posting::Answer { seq } | Posting::Notice { seq } => (*seq, false),
-                Posting::Card { approval } => (approval.seq, self.approvals.get(approval).is_some_and(Approval::is_live)),
+                Posting::Card { approval } => {
+                    (approval.seq, self.approvals.get(approval).is_some_and(Approval::is_live))
+                }
                 Posting::Question { question } => (question.seq, self.questions.contains_key(question)),
                 Posting::Unknown { call } => (call.seq, self.calls.contains_key(call)),
             };
