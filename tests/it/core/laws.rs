@@ -25,7 +25,7 @@ fn pick<T: Clone>(from: &[T], n: u8) -> Option<T> {
 
 fn anybody(n: u8) -> Principal {
     let agent = Principal { kind: PrincipalKind::Agent, id: "chat:ann".into(), name: None };
-    pick(&[ops(), ann(), bob(), eve(), ann(), robot(), agent, ann()], n).unwrap()
+    pick(&[ann(), bob(), ann(), ops(), bob(), eve(), robot(), agent, ann(), bob(), ann(), bob()], n).unwrap()
 }
 
 /// Does something to the thread. Returns the call that was let go, with the arguments it got.
@@ -34,24 +34,51 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     let find = |wanted: fn(&Effect) -> bool, n: u8| {
         let fitting: Vec<EffectId> = effects.iter().filter(|(_, e)| wanted(e)).map(|(id, _)| *id).collect();
         // Every eighth is an effect of which nobody knows.
-        if n.is_multiple_of(8) { Some(EffectId::new(t.thread.short, u64::from(a), 0)) } else { pick(&fitting, n) }
+        if n.is_multiple_of(16) { Some(EffectId::new(t.thread.short, u64::from(a), 0)) } else { pick(&fitting, n) }
     };
     let thinks = find(|e| *e == Effect::CallModel, a);
     let plans = find(|e| matches!(e, Effect::PlanTool { .. }), a);
     let runs = find(|e| matches!(e, Effect::RunTool { .. }), a);
     let posts = find(|e| matches!(e, Effect::Post { .. }), a);
     let tools = ["look", "note", "ping", "mail", "deploy", "deploy", "wait", "nothing"];
-    match what % 24 {
-        0 => drop(t.deliver(anybody(a), "go on", (b > 200).then_some(["s1", "s2"][usize::from(c % 2)]))),
+    // Two of three are something that the state calls for, or nothing much would ever happen.
+    let mut wanted: Vec<u8> = effects
+        .iter()
+        .map(|(_, effect)| match effect {
+            Effect::CallModel => 1,
+            Effect::PlanTool { .. } => 6,
+            Effect::RunTool { call } if t.thread.calls[call].stage == Stage::Started => 11,
+            Effect::RunTool { call } if t.thread.calls[call].gated.facts.as_ref().is_some_and(|f| f.idempotent) => {
+                [8, 11][usize::from(b % 2)]
+            }
+            Effect::RunTool { .. } => 8,
+            Effect::Post { .. } => 19,
+        })
+        .collect();
+    wanted.extend(t.thread.pending_approvals().flat_map(|_| [14; 2]));
+    wanted.extend(t.thread.questions.keys().map(|_| 17));
+    wanted.extend(t.thread.calls.values().filter(|c| c.stage == Stage::Lost).map(|_| 18));
+    wanted.extend(t.thread.run.is_none().then_some(0));
+    wanted.extend(t.thread.paused.is_some().then_some(24));
+    let what = if what % 3 > 0 { pick(&wanted, what / 3).unwrap_or(21) } else { what / 3 % 24 };
+    match what {
+        0 => drop(t.deliver(
+            [ops(), bob(), eve()][usize::from(a % 3)].clone(),
+            "go on",
+            (b > 250).then_some(["s1", "s2"][usize::from(c % 2)]),
+        )),
         1..=4 => {
             let effect = thinks?;
-            let calls = match b % 8 {
+            let calls = match b % 12 {
                 0 => vec![],
                 1 => vec![t.propose(ASK_HUMAN, json!({"question": "Which?"}))],
                 n => (0..n.min(3))
                     .map(|i| {
                         let env = ["prod", "test", "moon"][usize::from(c.wrapping_add(i) % 3)];
-                        t.propose(tools[usize::from((c >> i) % 8)], json!({"env": env, "n": f64::from(c) / 7.0}))
+                        t.propose(
+                            tools[usize::from((c ^ b.rotate_left(u32::from(i) * 3)) % 8)],
+                            json!({"env": env, "n": f64::from(c) / 7.0}),
+                        )
                     })
                     .collect(),
             };
@@ -107,11 +134,11 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             let all: Vec<Approval> = t.thread.approvals.values().cloned().collect();
             let approval = pick(&all, b)?;
             let digest = match c {
-                0..=10 => String::new(),
-                11..=30 => Digest::of(b"other").prefix(),
+                0..=3 => String::new(),
+                4..=15 => Digest::of(b"other").prefix(),
                 _ => approval.digest.prefix(),
             };
-            let vote = match c % 8 {
+            let vote = match c % 16 {
                 0 => Ballot::Deny { reason: "no".into() },
                 1 | 2 => Ballot::Edit { args: Box::new(t.propose("deploy", json!({"env": "test", "n": c}))) },
                 _ => Ballot::Approve { note: String::new() },
@@ -151,6 +178,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             t.now = Timestamp(t.now.0 + ms);
             t.feed(Input::Tick);
         }
+        24 => drop(t.resume()),
         22 => t.plan = format!("v{}", b % 2),
         _ => t.facts.get_mut("deploy").unwrap().schema_version += u32::from(b % 4 == 0),
     }
@@ -299,7 +327,7 @@ fn lawful(t: &Sim, seen: &mut usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(config(200))]
 
     #[test]
     fn whatever_is_pressed_in_whatever_order_the_laws_hold(
@@ -313,7 +341,7 @@ proptest! {
         t.policy.approvers.quorum = quorum;
         t.policy.approvers.users.push("chat:bob".into());
         t.requester = if local { RequesterRule::Local } else { RequesterRule::Never };
-        t.spec.limits = Limits { max_steps: 6, max_errors: 2, ..Limits::default() };
+        t.spec.limits = Limits { max_steps: 12, max_errors: 3, ..Limits::default() };
         t.say("do it");
         let mut seen = 0;
         for op in ops {
