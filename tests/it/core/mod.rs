@@ -5,7 +5,9 @@
 //! scenario in which the live thread differs from its log fails at the step that made the difference.
 //! It leaves out the world: what tools and models answer is said by each test.
 
+mod chain;
 mod laws;
+mod policy;
 
 mod scenarios;
 
