@@ -619,12 +619,13 @@ proptest! {
 
     #[test]
     fn any_event_in_any_state_folds_and_opens_nothing_that_votes_do_not_carry(
+        waits: bool,
         ops in prop::collection::vec((any::<Op>(), any::<bool>()), 1..60),
     ) {
-        let t = Sim::new();
+        let t = if waits { Sim::waiting() } else { Sim::new() };
         let mut thread = t.thread.clone();
-        for (i, (op, answers)) in ops.into_iter().enumerate() {
-            let seq = i as u64 + 1;
+        for (op, answers) in ops {
+            let seq = thread.version + 1;
             let answers = thread.outstanding().keys().next().copied().filter(|_| answers);
             let at = t.now.plus_ms(u64::from(op.2));
             let event =

@@ -302,6 +302,75 @@ fn a_click_after_the_decision_gets_the_decision() {
     assert_eq!(late(&mut t), "Already approved by ann (2026-11-22T14:00:00Z). It succeeded.");
 }
 
+/// Folds an event that nobody decided on, as if the log had been written by something else.
+fn forge(thread: &mut Thread, body: Body) {
+    let (seq, prev) = (thread.version + 1, thread.head);
+    let event = Event { v: EVENT_VERSION, seq, at: thread.updated_at, source: None, answers: None, prev, body };
+    thread.apply(&event, Digest::of(&event.encode()));
+}
+
+#[test]
+fn a_resolution_that_the_votes_in_the_log_do_not_carry_opens_nothing() {
+    let agent = Principal { kind: PrincipalKind::Agent, ..ann() };
+    let yes = || Vote::Approve { note: String::new() };
+    let no = || Vote::Deny { reason: String::new() };
+    for (what, quorum, revision, votes, opens) in [
+        ("no vote", 1, 1, vec![], false),
+        ("a quorum of none", 0, 1, vec![], false),
+        ("a stranger", 1, 1, vec![(eve(), 1, yes())], false),
+        ("the requester", 1, 1, vec![(ops(), 1, yes())], false),
+        ("a service", 1, 1, vec![(robot(), 1, yes())], false),
+        ("the agent", 1, 1, vec![(agent, 1, yes())], false),
+        ("one of two", 2, 1, vec![(ann(), 1, yes())], false),
+        ("one person twice", 2, 1, vec![(ann(), 1, yes()), (ann(), 1, yes())], false),
+        ("a denial beside it", 1, 1, vec![(ann(), 1, yes()), (bob(), 1, no())], false),
+        ("a vote on another revision", 1, 1, vec![(ann(), 2, yes())], false),
+        ("another revision", 1, 2, vec![(ann(), 1, yes())], false),
+        ("an allowed person", 1, 1, vec![(ann(), 1, yes())], true),
+        ("two allowed people", 2, 1, vec![(ann(), 1, yes()), (bob(), 1, yes())], true),
+    ] {
+        let mut t = Sim::asked();
+        t.policy.approvers.users.push("chat:bob".into());
+        t.policy.approvers.quorum = quorum;
+        t.deploy_requested();
+        let approval = t.pending().id;
+        for (by, revision, vote) in votes {
+            forge(&mut t.thread, Body::VoteCast { approval, revision, by, groups: vec![], vote });
+        }
+        forge(&mut t.thread, Body::ApprovalResolved { approval, revision, resolution: Resolution::Approved });
+        assert_eq!(t.run_effect("deploy").is_some(), opens, "{what}");
+    }
+}
+
+#[test]
+fn an_approval_clears_its_own_call_for_what_was_shown_in_time_and_once() {
+    let mut t = Sim::waiting();
+    let pending = t.pending();
+    t.approve(ann());
+    let good = t.thread.approvals[&pending.id].clone();
+    let (call, digest, end) = (good.call, good.digest, good.expires_at);
+    let last = Timestamp(end.0 - 1);
+    assert_eq!(clearance(&good, call, digest, last), Clearance::Cleared);
+    assert!(matches!(clearance(&good, call, digest, end), Clearance::Stale(_)));
+    assert!(matches!(clearance(&good, call, Digest::ZERO, NOON), Clearance::Stale(_)));
+    let other = CallId::new(t.thread.short, 3, 1);
+    assert_eq!(clearance(&good, other, digest, NOON), Clearance::Closed);
+    assert_eq!(clearance(&pending, call, digest, NOON), Clearance::Closed);
+    let unvoted = Approval { votes: vec![], ..good.clone() };
+    assert_eq!(clearance(&unvoted, call, digest, NOON), Clearance::Closed);
+    for state in [
+        ApprovalState::Pending,
+        ApprovalState::Revising { because: Because::Gated },
+        ApprovalState::Used { at: NOON },
+        ApprovalState::Denied { at: NOON, reason: String::new() },
+        ApprovalState::Expired { at: NOON },
+        ApprovalState::Cancelled,
+    ] {
+        let closed = Approval { state: state.clone(), ..good.clone() };
+        assert_eq!(clearance(&closed, call, digest, NOON), Clearance::Closed, "{state:?}");
+    }
+}
+
 // --- time and staleness
 
 #[test]
