@@ -60,6 +60,11 @@ impl Approvers {
             && (self.users.iter().any(|u| u == "*" || *u == by.id) || self.groups.iter().any(|g| groups.contains(g)))
     }
 
+    /// Whether the same people decide, and as many of them.
+    pub fn same_people(&self, other: &Approvers) -> bool {
+        (&self.users, &self.groups, self.quorum) == (&other.users, &other.groups, other.quorum)
+    }
+
     /// For the card: `@release-team, bob (2 needed)`.
     pub fn describe(&self) -> String {
         let mut who: Vec<String> = self.groups.iter().map(|g| format!("@{g}")).collect();

@@ -210,6 +210,8 @@ pub enum Answer {
 
 /// Decides. The returned bytes are the encoded events, folded into `thread` already.
 pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+    // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
+    let now = now.max(thread.updated_at);
     let mut log = Recorder { thread, now, events: Vec::new() };
     // First what time alone has done: a vote after the expiry finds the request expired.
     log.settle(rules);
@@ -238,8 +240,7 @@ impl Recorder<'_> {
         let event = Event {
             v: EVENT_VERSION,
             seq: self.thread.version + 1,
-            // Clocks of two machines differ; a log's time never goes back.
-            at: self.now.max(self.thread.updated_at),
+            at: self.now,
             source,
             answers,
             prev: self.thread.head,
@@ -320,12 +321,15 @@ impl Recorder<'_> {
                 Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
             },
             Input::Lost { effect } => match self.thread.outstanding().get(&effect) {
-                Some(Effect::RunTool { call }) => {
+                Some(Effect::RunTool { call })
+                    if self.thread.calls.get(call).is_some_and(|c| c.stage == Stage::Started) =>
+                {
                     let call = *call;
                     self.answer(effect, Body::OutcomeLost { call });
                     Answer::Accepted
                 }
-                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. })
+                | None => Answer::Stale,
             },
             Input::Vote { approval, digest, by, groups, vote, source } => {
                 if self.is_duplicate(source.as_deref()) {
@@ -352,6 +356,10 @@ impl Recorder<'_> {
                 let Some(state) = self.thread.calls.get(&call).filter(|c| c.stage == Stage::Lost) else {
                     return Answer::Refused(Refusal::NothingToMark);
                 };
+                // The truth may still be told of what had started; trying again would be a start.
+                if self.thread.cancelled && mark == Mark::Retry {
+                    return Answer::Refused(Refusal::Cancelled);
+                }
                 // Marking decides what the agent believes of a gated call: the approvers' business.
                 if let Verdict::Ask { terms } = &state.gated.verdict
                     && !terms.approvers.includes(&by, &[])
@@ -668,14 +676,6 @@ fn request_body(
     let Verdict::Ask { terms } = &call.gated.verdict else { return None };
     let before = call.approval.and_then(|a| thread.approvals.get(&a));
     let schema_version = schema_version.or(call.gated.facts.as_ref().map(|f| f.schema_version))?;
-    // Whose words led to this call: the run's initiator and whoever spoke last before it.
-    let mut requesters: Vec<Principal> =
-        thread.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
-    if let Some(before) = before {
-        requesters.clone_from(&before.requesters);
-    }
-    requesters.sort();
-    requesters.dedup();
     Some(Body::ApprovalRequested {
         approval: before.map_or_else(|| ApprovalId::new(thread.short, thread.version + 1, 0), |b| b.id),
         call: id,
@@ -686,7 +686,7 @@ fn request_body(
         args: call.gated.args.clone(),
         plan,
         terms: terms.clone(),
-        requesters,
+        requesters: call.requesters.clone(),
         expires_at: now.plus_ms(terms.expires_after_ms),
     })
 }
@@ -929,9 +929,22 @@ fn ballot(
             if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
                 return Err(Refusal::InvalidEdit { why: format!("they contain what looks like a secret ({label})") });
             }
-            // An edit may only lead to a call that could be asked for, never around a deny.
-            if let Verdict::Deny { why, .. } = rules.policy.verdict(&thread.agent, &facts, &args) {
-                return Err(Refusal::InvalidEdit { why });
+            if thread.calls.get(&approval.call).is_none_or(|c| c.gated.tool != facts.name) {
+                return Err(Refusal::InvalidEdit { why: format!("they are for the tool `{}`", facts.name) });
+            }
+            // An edit may only lead to a call that these very people could be asked for: never around
+            // a deny, and never to what a rule puts before others.
+            match rules.policy.verdict(&thread.agent, &facts, &args) {
+                Verdict::Deny { why, .. } => return Err(Refusal::InvalidEdit { why }),
+                Verdict::Ask { terms } if !approval.terms.approvers.same_people(&terms.approvers) => {
+                    let why = format!(
+                        "the rule `{}` puts them before {}; deny this and ask for that instead",
+                        terms.rule,
+                        terms.approvers.describe()
+                    );
+                    return Err(Refusal::InvalidEdit { why });
+                }
+                Verdict::Ask { .. } | Verdict::Auto { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {}
             }
             Vote::Edit { args, title }
         }

@@ -61,6 +61,8 @@ pub struct Call {
     pub gated: GatedCall,
     pub stage: Stage,
     pub approval: Option<ApprovalId>,
+    /// Whose words led to it: the run's initiator and whoever spoke last before the call was made.
+    pub requesters: Vec<Principal>,
 }
 
 /// How far a call is.
@@ -148,8 +150,8 @@ pub struct Thread {
     pub model: ModelState,
     /// The last event in which a person said something to the agent.
     pub last_human: u64,
-    /// A call with side effects of the present reply has failed.
-    pub step_failed: bool,
+    /// The first call with side effects of the present reply that has failed.
+    pub step_failed: Option<CallId>,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
     outstanding: BTreeMap<EffectId, Effect>,
@@ -197,7 +199,7 @@ impl Thread {
             questions: BTreeMap::new(),
             model: ModelState::default(),
             last_human: 0,
-            step_failed: false,
+            step_failed: None,
             window: Window::default(),
             posts: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -364,7 +366,7 @@ impl Thread {
                     run.steps = run.steps.saturating_add(1);
                     run.tokens = run.tokens.saturating_add(used);
                 }
-                self.step_failed = false;
+                self.step_failed = None;
                 match step {
                     NextStep::Call { calls, why } => self.take_calls(seq, calls, why),
                     // The question itself is an event of its own; if none follows, the model is asked again.
@@ -510,7 +512,7 @@ impl Thread {
                 Timer::Wake { call } => {
                     if let Some(Call { stage: Stage::Sleeping { text, .. }, .. }) = self.calls.get(call) {
                         let text = text.clone();
-                        self.finish(seq, *call, Ending::Succeeded, text);
+                        self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
                     }
                 }
                 Timer::Model => self.model.retry_at = None,
@@ -524,8 +526,10 @@ impl Thread {
             Body::Posted { posting, reference } => {
                 let state = PostState { reference: Some(reference.clone()), ..PostState::default() };
                 self.posts.insert(posting.clone(), state);
-                while self.posts.len() > REMEMBERED_POSTS {
-                    self.posts.pop_first();
+                while self.posts.len() > REMEMBERED_POSTS
+                    && let Some(oldest) = self.least_needed_post()
+                {
+                    self.posts.remove(&oldest);
                 }
             }
             Body::DeliveryFailed { posting, error, attempt, retry_at } => {
@@ -566,11 +570,15 @@ impl Thread {
             errors: BTreeMap::new(),
         });
         self.model = ModelState::default();
-        self.step_failed = false;
+        self.step_failed = None;
     }
 
     /// Takes the calls of a reply in; those that will not run end at once.
     fn take_calls(&mut self, seq: u64, calls: &[GatedCall], why: &str) {
+        let mut requesters: Vec<Principal> =
+            self.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
+        requesters.sort();
+        requesters.dedup();
         for (ord, gated) in calls.iter().enumerate() {
             let id = CallId::new(self.short, seq, ord as u32);
             let why = if ord == 0 { why.to_owned() } else { String::new() };
@@ -583,7 +591,7 @@ impl Thread {
                 Verdict::Invalid { error } => (Stage::Ready, Some((Ending::Failed, error.clone()))),
                 Verdict::Held { why } => (Stage::Ready, Some((Ending::NotRun, why.clone()))),
             };
-            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None });
+            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None, requesters: requesters.clone() });
             if let Some((ending, text)) = end {
                 self.finish(seq, id, ending, text);
             }
@@ -608,7 +616,7 @@ impl Thread {
             }
         }
         if ending == Ending::Failed && call.gated.has_side_effects() {
-            self.step_failed = true;
+            self.step_failed = Some(self.step_failed.map_or(id, |first| first.min(id)));
         }
         self.window.push(seq, Block::ToolResult { call: id, tool: call.gated.tool, ending, text });
     }
@@ -726,6 +734,22 @@ impl Thread {
         }
     }
 
+    /// The posting whose reference can be forgotten first: the oldest of those that will hardly be edited.
+    fn least_needed_post(&self) -> Option<Posting> {
+        let key = |posting: &Posting, state: &PostState| {
+            let (seq, open) = match posting {
+                Posting::Answer { seq } | Posting::Notice { seq } => (*seq, false),
+                Posting::Card { approval } => {
+                    (approval.seq, self.approvals.get(approval).is_some_and(Approval::is_live))
+                }
+                Posting::Question { question } => (question.seq, self.questions.contains_key(question)),
+                Posting::Unknown { call } => (call.seq, self.calls.contains_key(call)),
+            };
+            (open || state.retry_at.is_some(), seq)
+        };
+        self.posts.iter().min_by_key(|(posting, state)| key(posting, state)).map(|(posting, _)| posting.clone())
+    }
+
     /// Issues what the new state calls for. Everything that is ever done outside starts here.
     fn advance(&mut self, issue: &mut Issue) {
         if self.cancelled {
@@ -740,7 +764,7 @@ impl Thread {
                 Stage::Planning => wanted.push(Effect::PlanTool { call: *id }),
                 // Calls with side effects run one after the other, in the order of the reply; after a
                 // failure the rest of them does not run, because the model could not know of it.
-                Stage::Ready if ordered && self.step_failed => skipped.push(*id),
+                Stage::Ready if ordered && self.step_failed.is_some_and(|failed| failed < *id) => skipped.push(*id),
                 Stage::Ready if !(ordered && turn_taken) => wanted.push(Effect::RunTool { call: *id }),
                 Stage::Ready
                 | Stage::Planned { .. }

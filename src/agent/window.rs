@@ -172,13 +172,10 @@ impl Window {
         while keep > 1 && tail_bytes(keep).saturating_mul(self.tokens_per_kb) / 1000 > limits.max_tokens / 2 {
             keep /= 2;
         }
-        let folded: Vec<&Entry> = self
-            .entries
-            .iter()
-            .take(self.entries.len().saturating_sub(keep))
-            .filter(|e| !e.block.call().is_some_and(|call| pending.contains(&call)))
-            .collect();
-        let upto = folded.last()?.seq;
+        let settled = |e: &&Entry| !e.block.call().is_some_and(|call| pending.contains(&call));
+        let upto = self.entries.iter().take(self.entries.len().saturating_sub(keep)).rfind(settled)?.seq;
+        // A cut is made between events: the other blocks of that event go the same way.
+        let folded = self.entries.iter().filter(|e| e.seq <= upto).filter(settled);
         let mut summary = self.summary.clone();
         for entry in folded {
             summary.push_str(&line(&entry.block));

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod config;
+mod core;
 mod demo_service;
 mod fake_service;
 mod fakes;

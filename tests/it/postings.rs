@@ -25,7 +25,7 @@ async fn world_with_screen() -> (World, Arc<Mutex<Vec<String>>>) {
                 Outbound::Notice { text } => format!("notice: {text}"),
             };
             lines.lock().unwrap().push(format!("{edit}{line}"));
-            drop(shown.done.send(()));
+            let _ = shown.done.send(());
         }
     });
     let platforms = Platforms { console: Some(console) };
