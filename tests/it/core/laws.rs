@@ -230,7 +230,7 @@ fn may_go(log: &[Event], call: CallId, args: &Value) -> Result<(), String> {
         seq,
         body: Body::ApprovalRequested { approval, revision, digest, requesters, expires_at, args: shown, .. },
         ..
-    }) = requests.last()
+    }) = requests.next_back()
     else {
         return Err("nobody was asked".into());
     };
