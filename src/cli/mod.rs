@@ -4,9 +4,13 @@
 //! 3 the run ended without an answer because it waits for people (`run`).
 
 mod chat;
+mod command;
 mod demo;
 mod explain;
+mod input;
 mod inspect;
+mod run;
+pub mod screen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +38,7 @@ enum Command {
     /// Talk to an agent: live steps, approval cards, questions.
     Chat(chat::ChatArgs),
     /// Give an agent one message and wait until it answers or has to wait for people.
-    Run(chat::RunArgs),
+    Run(run::RunArgs),
     /// List, show, replay, fork, stop and cancel threads.
     #[command(subcommand)]
     Threads(inspect::Threads),
@@ -91,7 +95,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let blueprint = Blueprint::new(loaded)?;
     match cli.command {
         Command::Chat(args) => block_on(chat::chat(args, blueprint)),
-        Command::Run(args) => block_on(chat::run(args, blueprint)),
+        Command::Run(args) => block_on(run::run(args, blueprint)),
         Command::Threads(command) => block_on(inspect::threads(command, blueprint)),
         Command::Approvals(command) => block_on(inspect::approvals(command, blueprint)),
         Command::Audit(command) => block_on(inspect::audit(command, blueprint)),

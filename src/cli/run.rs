@@ -1,0 +1,193 @@
+//! `twelve run`: one message, and the answer or what it waits for.
+//!
+//! The run is an ordinary thread (`api:<uuid>`): what does not end now is kept and can be decided,
+//! answered and looked at with the other commands. This file owns when to stop waiting and what to say.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::chat::{at_rest, choose_thread, colours, person};
+use super::screen::{self, Line, Steps, Style};
+use super::{input, screen::render};
+use crate::agent::{
+    Answer, Body, Event, Input, NextStep, Posting, QuestionId, Refusal, Status, Thread, ThreadId, span,
+};
+use crate::app::Blueprint;
+use crate::platform::{Card, Platforms};
+use crate::runtime::{Change, DeliverError, Runtime};
+use crate::store::StoreError;
+
+/// Threads of this surface are read, not written to.
+const SURFACE: &str = "api";
+
+/// The run waits for people, a timer or a provider, and is kept.
+const WAITS: u8 = 3;
+
+#[derive(clap::Args, Debug)]
+pub struct RunArgs {
+    /// The agent to ask.
+    pub agent: String,
+    /// What it is to do; `-` reads it from stdin.
+    pub message: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Say it in this thread (`api:…`) instead of a new one.
+    #[arg(long, value_name = "THREAD")]
+    thread: Option<String>,
+    /// Who asks, in logs and on cards; otherwise $USER.
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+    /// How long to wait for the agent at the most.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span::parse)]
+    wait: u64,
+}
+
+pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode> {
+    blueprint.agents.get(&args.agent)?;
+    let me = person(args.name.as_deref())?;
+    let message = if args.message == "-" { input::whole().context("stdin")? } else { args.message };
+    // The core refuses these as well; here no store is made for them.
+    let limit = blueprint.config().runtime.message_max_bytes;
+    if message.trim().is_empty() {
+        bail!(Refusal::EmptyMessage);
+    }
+    if message.len() > limit {
+        bail!(Refusal::TooLong { bytes: message.len(), limit });
+    }
+    let drain = Duration::from_millis(blueprint.config().runtime.drain_timeout);
+    let runtime = blueprint.open(Platforms::default()).await?;
+    let thread = choose_thread(&runtime, args.thread.as_deref(), SURFACE, &args.agent).await?;
+    let mut changes = runtime.watch();
+    let delivered = match only_question(&runtime, &thread).await? {
+        Some(question) => {
+            let answer = Input::Answer { question, by: me, text: message, source: None };
+            runtime.deliver(thread.short(), answer).await?
+        }
+        None => runtime.message(&thread, &args.agent, me, message, None).await?,
+    };
+    if let Answer::Refused(refusal) = delivered.answer {
+        runtime.drain(drain).await?;
+        bail!(refusal);
+    }
+    let timers = {
+        let runtime = runtime.clone();
+        tokio::spawn(async move { runtime.run_timers().await })
+    };
+    let mut steps = Steps::default();
+    let rested = async {
+        while !at_rest(&runtime.thread(thread.short()).await?) {
+            match changes.recv().await {
+                Ok(change) => tell(&mut steps, &change, &delivered.thread),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        rested = tokio::time::timeout(Duration::from_millis(args.wait), rested) => match rested {
+            Ok(rested) => rested?,
+            Err(_) => eprintln!("twelve: it did not rest within {}; what it does is kept", span::show(args.wait)),
+        },
+        _ = tokio::signal::ctrl_c() => eprintln!("twelve: interrupted; what it does is kept"),
+    }
+    let folded = runtime.thread(thread.short()).await?;
+    let answer = last_answer(&runtime, &folded, delivered.version).await?;
+    if args.json {
+        input::print(&format!("{}\n", report(&folded, answer.as_deref())));
+    } else {
+        input::print(&render(&words(&folded, answer.as_deref()), colours()));
+    }
+    runtime.drain(drain).await?;
+    timers.abort();
+    Ok(match folded.status() {
+        Status::Done => ExitCode::SUCCESS,
+        Status::Stopped | Status::Cancelled => ExitCode::FAILURE,
+        Status::Running
+        | Status::WaitingApproval
+        | Status::WaitingAnswer
+        | Status::WaitingMark
+        | Status::Sleeping
+        | Status::Paused => ExitCode::from(WAITS),
+    })
+}
+
+/// The question that the message answers: the only one that is open.
+async fn only_question(runtime: &Runtime, thread: &ThreadId) -> anyhow::Result<Option<QuestionId>> {
+    match runtime.thread(thread.short()).await {
+        Ok(thread) => Ok(thread.questions.keys().next().copied().filter(|_| thread.questions.len() == 1)),
+        Err(DeliverError::Store(StoreError::Unknown(_))) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Live steps go to stderr: stdout is the answer's.
+fn tell(steps: &mut Steps, change: &Change, thread: &ThreadId) {
+    if change.thread != thread.short() {
+        return;
+    }
+    for (seq, bytes) in (change.first..).zip(change.events.iter()) {
+        let Ok(event) = Event::decode(bytes, seq) else { continue };
+        let mut lines = steps.tell(change.thread, &event);
+        if matches!(event.body, Body::ModelFailed { .. }) {
+            let vacant = Thread::vacant(thread.clone());
+            let notice = crate::platform::outbound(&vacant, &Posting::Notice { seq }, Some(&event));
+            lines.extend(notice.iter().flat_map(|n| screen::posting(n, event.at)));
+        }
+        eprint!("{}", render(&lines, false));
+    }
+}
+
+/// The answer to this message, if there is one: the last one after event `after - 1`.
+async fn last_answer(runtime: &Runtime, thread: &Thread, after: u64) -> anyhow::Result<Option<String>> {
+    let after = after.saturating_sub(1);
+    let loaded = runtime.parts().store.load(thread.short, after).await?;
+    let mut answer = None;
+    for (seq, bytes) in (after + 1..).zip(&loaded.events) {
+        if let Body::ModelReplied { step: NextStep::Done { text }, .. } = Event::decode(bytes, seq)?.body {
+            answer = Some(text);
+        }
+    }
+    Ok(answer)
+}
+
+/// For people.
+fn words(thread: &Thread, answer: Option<&str>) -> Vec<Line> {
+    let mut lines = match answer {
+        Some(answer) => screen::prose(Style::Plain, "", answer),
+        None => Vec::new(),
+    };
+    if thread.status() == Status::Done {
+        return lines;
+    }
+    lines.push(Line::new(Style::Waiting, &format!("No final answer yet: the thread {}.", screen::standing(thread))));
+    for approval in thread.pending_approvals() {
+        lines.extend(screen::request_lines(&Card::of(thread, approval), thread.updated_at));
+        lines.push(Line::plain(&format!("  twelve approvals approve {}", approval.id)));
+        lines.push(Line::plain(&format!("  twelve approvals deny {} [reason]", approval.id)));
+    }
+    for (id, question) in &thread.questions {
+        lines.extend(screen::prose(Style::Waiting, "Question: ", &question.text));
+        lines.push(Line::plain(&format!("  {id}  {}", crate::platform::how_to_answer(&question.answer))));
+        lines.push(Line::plain(&format!("  twelve run {} \"<answer>\" --thread {}", thread.agent, thread.id)));
+    }
+    lines.push(Line::plain(&format!("Everything is kept. Look at it with:   twelve threads show {}", thread.short)));
+    lines
+}
+
+/// For programs.
+fn report(thread: &Thread, answer: Option<&str>) -> Value {
+    let approvals: Vec<Value> =
+        thread.pending_approvals().map(|a| screen::approval_json(&Card::of(thread, a))).collect();
+    let questions: Vec<Value> =
+        thread.questions.iter().map(|(id, q)| screen::question_json(id, &q.text, &q.answer)).collect();
+    json!({
+        "thread": thread.id, "status": thread.status(), "answer": answer, "approvals": approvals,
+        "questions": questions, "tokens": thread.tokens, "events": thread.version,
+    })
+}

@@ -1,0 +1,498 @@
+//! What the terminal shows: cards, answers, questions, steps, as lines of text. Pure.
+//!
+//! Owns the words and the order of lines, and one promise: no text of a model, a tool or a person can
+//! forge what the program itself says. A [`Line`] can only be made from text whose control characters,
+//! direction marks and invisible characters are written out (`\u{1b}`), and foreign text never starts a
+//! line: it is indented, or it stands behind a label. It does not know where lines go; `chat` does.
+//!
+//! A card shows everything that the digest of its approval covers, however long: a terminal scrolls.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::agent::{
+    AnswerKind, Body, Call, CallId, Event, NextStep, Outcome, Plan, Principal, QuestionCause, Stage, Status, Thread,
+    ThreadId, Timestamp, Verdict, Vote, json as strict, span,
+};
+use crate::platform::{Card, CardState, Outbound, how_to_answer};
+
+/// How a line looks where colours are possible; its words alone say everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Plain,
+    Strong,
+    Dim,
+    Waiting,
+    Good,
+    Bad,
+}
+
+/// One line without anything that a terminal would act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    style: Style,
+    text: String,
+}
+
+impl Line {
+    /// Line ends in `text` are written out like any other control character.
+    pub fn new(style: Style, text: &str) -> Self {
+        Self { style, text: harmless(text) }
+    }
+
+    pub fn plain(text: &str) -> Self {
+        Self::new(Style::Plain, text)
+    }
+}
+
+/// The text with everything written out that a terminal would act on or not show.
+pub fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\t' {
+            out.push_str("    ");
+        } else if c.is_control() || is_invisible(c) {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Characters that change the order of others, break lines, or are not seen.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The lines as one text, each with its line end.
+pub fn render(lines: &[Line], colour: bool) -> String {
+    let mut out = String::new();
+    for Line { style, text } in lines {
+        let code = match style {
+            _ if !colour => "",
+            Style::Plain => "",
+            Style::Strong => "1",
+            Style::Dim => "2",
+            Style::Waiting => "1;33",
+            Style::Good => "32",
+            Style::Bad => "31",
+        };
+        let _ = if code.is_empty() { writeln!(out, "{text}") } else { writeln!(out, "\x1b[{code}m{text}\x1b[0m") };
+    }
+    out
+}
+
+/// Foreign prose behind a label; the lines after its first are indented.
+pub fn prose(style: Style, label: &str, text: &str) -> Vec<Line> {
+    let text = text.trim_end();
+    let mut lines = text.lines();
+    let first = Line::new(style, format!("{label}{}", lines.next().unwrap_or("")).trim_end());
+    std::iter::once(first).chain(lines.map(|line| Line::new(style, &format!("    {line}")))).collect()
+}
+
+/// A posting as lines.
+pub fn posting(outbound: &Outbound, now: Timestamp) -> Vec<Line> {
+    match outbound {
+        Outbound::Answer { agent, text } => prose(Style::Strong, &format!("{agent}: "), text),
+        Outbound::Card(shown) => card(shown, now),
+        Outbound::Question { id, question } => {
+            let label = match question.cause {
+                QuestionCause::Agent => "Question: ",
+                QuestionCause::StepBudget
+                | QuestionCause::TokenBudget
+                | QuestionCause::Errors { .. }
+                | QuestionCause::ModelDown => "Question (from the engine): ",
+            };
+            let mut lines = prose(Style::Waiting, label, &question.text);
+            lines.push(Line::plain(&format!("  {}", how_to_answer(&question.answer))));
+            lines.push(Line::new(Style::Dim, &format!("  {id}  type the answer, or /answer [id] <text>")));
+            lines
+        }
+        Outbound::QuestionClosed { id } => vec![Line::new(Style::Dim, &format!("- answered: {id}"))],
+        Outbound::Unknown { call, title, waits_for } => vec![
+            Line::new(Style::Bad, &format!("Result unknown: {title}")),
+            Line::plain("  It was started, and nobody can tell how it ended. It is not run again by itself."),
+            Line::plain(&format!("  Look for yourself, then mark it. It waits for: {waits_for}")),
+            Line::new(Style::Dim, &format!("  {call}  /mark succeeded|failed|retry [note]")),
+        ],
+        Outbound::Notice { text } => prose(Style::Plain, "* ", text),
+    }
+}
+
+/// An approval in its present state.
+pub fn card(card: &Card, now: Timestamp) -> Vec<Line> {
+    let approval = &card.approval;
+    let style = match &card.state {
+        CardState::Pending { .. } => Style::Waiting,
+        CardState::Approved | CardState::Running | CardState::Succeeded(_) => Style::Good,
+        CardState::Failed(_) | CardState::Unknown => Style::Bad,
+        CardState::Revising | CardState::Denied { .. } | CardState::Expired | CardState::Cancelled => Style::Dim,
+    };
+    let mut lines = vec![Line::new(style, &card.headline())];
+    if matches!(card.state, CardState::Pending { .. }) {
+        request(card, now, &mut lines);
+        return lines;
+    }
+    // What was decided was shown in full when it was put before people; here follows what came of it.
+    if card.state == CardState::Running {
+        return vec![Line::new(Style::Dim, &format!("- running: {}", approval.title))];
+    }
+    if card.state == CardState::Approved {
+        for cast in &approval.votes {
+            if let Vote::Approve { note } = &cast.vote {
+                let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+                lines.push(Line::plain(&format!("  approved by {}{note}", cast.by)));
+            }
+        }
+    }
+    if let Some(outcome) = card.outcome() {
+        lines.push(Line::new(style, &format!("  {outcome}")));
+    }
+    lines.push(Line::new(Style::Dim, &format!("  {}  digest {}", approval.id, approval.digest.prefix())));
+    lines
+}
+
+/// A request as it is shown where nothing can be typed: the same, without the commands of the chat.
+pub fn request_lines(shown: &Card, now: Timestamp) -> Vec<Line> {
+    let mut lines = card(shown, now);
+    lines.pop();
+    lines
+}
+
+/// Everything that a person needs to decide, and how to.
+fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
+    let approval = &card.approval;
+    let mut field = |name: &str, value: &str| lines.push(Line::plain(&format!("  {name:<13} {value}")));
+    field("Agent", &card.agent);
+    field("Risk", approval.terms.risk.word());
+    field("Requested by", &people(&approval.requesters));
+    field("Can approve", &approval.terms.approvers.describe());
+    let left = approval.expires_at.ms_since(now);
+    field("Expires in", &format!("{} (at {}), which counts as a denial", span::show(left), approval.expires_at));
+    field("Tool", &card.tool);
+    for (name, value) in arguments(&approval.args) {
+        field("", &format!("{name} = {value}"));
+    }
+    match &approval.plan {
+        Some(Plan { summary, facts }) => {
+            field("Plan", summary);
+            if !facts.is_null() {
+                field("", &format!("rests on {}", spelled(facts)));
+            }
+        }
+        None => field("Plan", "none: this tool cannot say beforehand what it would do"),
+    }
+    if !card.why.trim().is_empty() {
+        lines.extend(prose(Style::Plain, "  Why (agent's words): ", card.why.trim()));
+    }
+    if let Some(note) = card.revision_note() {
+        lines.push(Line::new(Style::Waiting, &format!("  Revision {}: {note}", approval.revision)));
+    }
+    lines.extend(card.outcome().map(|outcome| Line::plain(&format!("  {outcome}"))));
+    lines.push(Line::new(Style::Dim, &format!("  {}  digest {}", approval.id, approval.digest.prefix())));
+    let edit = if card.editable { "   /edit name=value" } else { "" };
+    lines.push(Line::new(Style::Strong, &format!("  /approve [note]   /deny [reason]{edit}   or y / n")));
+}
+
+fn people(people: &[Principal]) -> String {
+    people.iter().map(Principal::label).collect::<Vec<_>>().join(", ")
+}
+
+/// Each argument by name, all of it.
+fn arguments(args: &Value) -> Vec<(String, String)> {
+    match args.as_object() {
+        Some(map) if map.is_empty() => vec![("arguments".to_owned(), "none".to_owned())],
+        Some(map) => map.iter().map(|(name, value)| (name.clone(), spelled(value))).collect(),
+        None => vec![("arguments".to_owned(), spelled(args))],
+    }
+}
+
+/// A value so that two different values never look the same: bare words as they are, all else as JSON,
+/// in which what cannot be seen is written as JSON writes it.
+fn spelled(value: &Value) -> String {
+    let bare = |text: &str| {
+        let harmless = text.chars().all(|c| c.is_ascii_alphanumeric() || " ._+-/:@,".contains(c));
+        harmless && !text.is_empty() && text.trim() == text && serde_json::from_str::<Value>(text).is_err()
+    };
+    match value {
+        Value::String(text) if bare(text) => text.clone(),
+        value => {
+            let mut out = String::new();
+            for c in strict::canonical(value).chars() {
+                if c.is_control() || is_invisible(c) {
+                    let mut units = [0; 2];
+                    for unit in c.encode_utf16(&mut units) {
+                        let _ = write!(out, "\\u{unit:04x}");
+                    }
+                } else {
+                    out.push(c);
+                }
+            }
+            out
+        }
+    }
+}
+
+/// A posting for a program: one object with everything that the lines say, and the lines.
+pub fn posting_json(outbound: &Outbound, now: Timestamp) -> Value {
+    let text = render(&posting(outbound, now), false);
+    match outbound {
+        Outbound::Answer { agent, text: answer } => {
+            json!({"type": "answer", "agent": agent, "answer": answer, "text": text})
+        }
+        Outbound::Card(card) => {
+            let mut object = approval_json(card);
+            if let Some(map) = object.as_object_mut() {
+                map.insert("type".to_owned(), "card".into());
+                map.insert("text".to_owned(), text.into());
+            }
+            object
+        }
+        Outbound::Question { id, question } => json!({
+            "type": "question", "id": id, "question": question.text, "answer": question.answer, "text": text,
+        }),
+        Outbound::QuestionClosed { id } => json!({"type": "question_closed", "id": id, "text": text}),
+        Outbound::Unknown { call, title, waits_for } => {
+            json!({"type": "unknown", "call": call, "title": title, "waits_for": waits_for, "text": text})
+        }
+        Outbound::Notice { text: notice } => json!({"type": "notice", "notice": notice, "text": text}),
+    }
+}
+
+/// An approval for a program.
+pub fn approval_json(card: &Card) -> Value {
+    let approval = &card.approval;
+    let state = match &card.state {
+        CardState::Pending { .. } => "pending",
+        CardState::Revising => "revising",
+        CardState::Approved => "approved",
+        CardState::Running => "running",
+        CardState::Succeeded(_) => "succeeded",
+        CardState::Failed(_) => "failed",
+        CardState::Unknown => "unknown",
+        CardState::Denied { .. } => "denied",
+        CardState::Expired => "expired",
+        CardState::Cancelled => "cancelled",
+    };
+    json!({
+        "id": approval.id, "state": state, "revision": approval.revision, "digest": approval.digest,
+        "title": approval.title, "headline": card.headline(), "agent": card.agent, "tool": card.tool,
+        "args": approval.args, "plan": approval.plan, "why": card.why, "risk": approval.terms.risk,
+        "can_approve": approval.terms.approvers.describe(), "votes": approval.votes.len(),
+        "revision_note": card.revision_note(), "outcome": card.outcome(), "expires_at": approval.expires_at,
+    })
+}
+
+/// Tells events as short lines while they happen. What a posting says anyway is left out.
+#[derive(Default)]
+pub struct Steps {
+    titles: HashMap<CallId, String>,
+}
+
+impl Steps {
+    /// Takes over the calls that are open in a thread, so that their ends can be told.
+    pub fn resume(&mut self, thread: &Thread) {
+        let tellable = thread.calls.iter().filter(|(_, call)| call.approval.is_none());
+        self.titles = tellable.map(|(id, call)| (*id, call.gated.title.clone())).collect();
+    }
+
+    /// The line about an event, if there is something to say.
+    pub fn tell(&mut self, thread: crate::agent::ShortId, event: &Event) -> Vec<Line> {
+        let step = |text: String| vec![Line::new(Style::Dim, &format!("- {text}"))];
+        match &event.body {
+            Body::MessageReceived { prefetch, .. } => {
+                self.know(thread, event.seq, prefetch);
+                Vec::new()
+            }
+            Body::ModelReplied { step: NextStep::Call { calls, why }, .. } => {
+                self.know(thread, event.seq, calls);
+                let asks = calls.iter().any(|c| matches!(c.verdict, Verdict::Ask { .. }));
+                // A card shows these words itself.
+                let mut lines = if asks || why.is_empty() { Vec::new() } else { prose(Style::Dim, "- ", why) };
+                for call in calls {
+                    match &call.verdict {
+                        Verdict::Auto { .. } | Verdict::Ask { .. } => {}
+                        Verdict::Deny { rule, why } => {
+                            lines.extend(step(format!("{}: not allowed by the rule {rule}: {why}", call.title)));
+                        }
+                        Verdict::Invalid { error } => {
+                            lines.extend(step(format!("{}: this call cannot be made: {error}", call.tool)));
+                        }
+                        Verdict::Held { why } => lines.extend(step(format!("{}: held back: {why}", call.title))),
+                    }
+                }
+                lines
+            }
+            Body::ToolPlanned { call, plan: Err(error) } => {
+                let title = self.titles.remove(call).unwrap_or_else(|| "the call".to_owned());
+                step(format!("{title}: {error}"))
+            }
+            // From here on its card tells.
+            Body::ApprovalRequested { call, .. } => {
+                self.titles.remove(call);
+                Vec::new()
+            }
+            Body::ToolFinished { call, outcome: Outcome::Suspended { until, .. }, .. } => match self.titles.get(call) {
+                Some(title) => step(format!("{title} … until {until}; nothing is held meanwhile")),
+                None => Vec::new(),
+            },
+            Body::ToolFinished { call, outcome, duration_ms } => {
+                let Some(title) = self.titles.remove(call) else { return Vec::new() };
+                let took = span::show(*duration_ms);
+                step(match outcome {
+                    Outcome::Succeeded { text } => format!("{title} … ok in {took}: {}", first_line(text)),
+                    Outcome::Failed { error } => format!("{title} … failed after {took}: {}", first_line(error)),
+                    Outcome::Unknown { error } => format!("{title} … ended nobody knows how: {}", first_line(error)),
+                    Outcome::Suspended { text, .. } => format!("{title} … {}", first_line(text)),
+                })
+            }
+            Body::TimerFired { timer: crate::agent::Timer::Wake { call } } => match self.titles.remove(call) {
+                Some(title) => step(format!("{title} … over")),
+                None => Vec::new(),
+            },
+            Body::TimerFired { timer: crate::agent::Timer::Model } => step("asking the model again".to_owned()),
+            Body::Compacted { .. } => step("older parts of the conversation were shortened for the model".to_owned()),
+            Body::ThreadStarted { .. }
+            | Body::ModelReplied { .. }
+            | Body::ModelFailed { .. }
+            | Body::ToolPlanned { .. }
+            | Body::VoteCast { .. }
+            | Body::ApprovalResolved { .. }
+            | Body::QuestionAsked { .. }
+            | Body::QuestionAnswered { .. }
+            | Body::ToolStarted { .. }
+            | Body::OutcomeLost { .. }
+            | Body::OutcomeMarked { .. }
+            | Body::TimerFired { .. }
+            | Body::Posted { .. }
+            | Body::DeliveryFailed { .. }
+            | Body::Paused { .. }
+            | Body::Resumed { .. }
+            | Body::Stopped { .. }
+            | Body::Cancelled { .. } => Vec::new(),
+        }
+    }
+
+    fn know(&mut self, thread: crate::agent::ShortId, seq: u64, calls: &[crate::agent::GatedCall]) {
+        for (ord, call) in (0..).zip(calls) {
+            self.titles.insert(CallId::new(thread, seq, ord), call.title.clone());
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or("")
+}
+
+/// Where a thread stands, in one sentence.
+pub fn standing(thread: &Thread) -> String {
+    match thread.status() {
+        Status::Running => match thread.model.retry_at {
+            Some(at) => format!("waits for the model, which is asked again at {at}"),
+            None => "is at work".to_owned(),
+        },
+        Status::WaitingApproval => "waits for a decision".to_owned(),
+        Status::WaitingAnswer => "waits for an answer".to_owned(),
+        Status::WaitingMark => "waits until somebody says how a call ended".to_owned(),
+        Status::Sleeping => {
+            let until = thread.calls.values().filter_map(|call: &Call| match &call.stage {
+                Stage::Sleeping { until, .. } => Some(*until),
+                Stage::Planning | Stage::Planned { .. } | Stage::Asking | Stage::Ready | Stage::Started => None,
+                Stage::Lost => None,
+            });
+            until.min().map_or_else(|| "sleeps".to_owned(), |at| format!("sleeps until {at}"))
+        }
+        Status::Paused => "is paused; /resume lets it go on".to_owned(),
+        Status::Done => "is done; a message starts the next run".to_owned(),
+        Status::Stopped => "was stopped; a message starts the next run".to_owned(),
+        Status::Cancelled => "was cancelled; nothing runs here any more".to_owned(),
+    }
+}
+
+/// For `/status`: where the thread stands and what waits.
+pub fn status(thread: &Thread) -> Vec<Line> {
+    let mut lines = vec![
+        Line::plain(&format!("{} ({}): {}", thread.id, thread.agent, standing(thread))),
+        Line::new(Style::Dim, &format!("  {} events, {} tokens", thread.version, thread.tokens)),
+    ];
+    lines.extend(waiting(thread));
+    lines
+}
+
+/// What waits for people, a line each.
+pub fn waiting(thread: &Thread) -> Vec<Line> {
+    let approvals = thread.pending_approvals().map(|a| format!("  {}  {}", a.id, a.title));
+    let questions = thread.questions.iter().map(|(id, q)| format!("  {id}  {}", first_line(&q.text)));
+    let lost = thread.calls.iter().filter(|(_, c)| c.stage == Stage::Lost);
+    let lost = lost.map(|(id, c)| format!("  {id}  result unknown: {}", c.gated.title));
+    approvals.chain(questions).chain(lost).map(|text| Line::plain(&text)).collect()
+}
+
+/// What is said on leaving: what still waits, and how to come back.
+pub fn farewell(thread: Option<&Thread>) -> Vec<Line> {
+    let Some(thread) = thread else { return vec![Line::plain("Nothing was said, so nothing was kept.")] };
+    let mut lines = Vec::new();
+    let open = waiting(thread);
+    if !open.is_empty() {
+        lines.push(Line::plain("Still waiting, and kept:"));
+        lines.extend(open);
+        lines.push(Line::plain("See all that waits:   twelve approvals list"));
+    } else if !matches!(thread.status(), Status::Done | Status::Stopped | Status::Cancelled) {
+        lines.push(Line::plain(&format!("The thread {}.", standing(thread))));
+    }
+    lines.push(Line::plain(&format!("Come back with:   {}", come_back(&thread.agent, &thread.id))));
+    lines
+}
+
+/// The command that goes on with a thread.
+pub fn come_back(agent: &str, thread: &ThreadId) -> String {
+    format!("twelve chat {agent} --thread {thread}")
+}
+
+/// For `/history`: one event, short.
+pub fn history_line(event: &Event) -> Line {
+    let about = match &event.body {
+        Body::MessageReceived { from, text, .. } => format!("{from}: {}", first_line(text)),
+        Body::ModelReplied { step: NextStep::Done { text }, .. } => first_line(text).to_owned(),
+        Body::ModelReplied { step: NextStep::Ask { text, .. }, .. } => first_line(text).to_owned(),
+        Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => {
+            calls.iter().map(|c| c.title.as_str()).collect::<Vec<_>>().join("; ")
+        }
+        Body::ModelFailed { message, attempt, .. } => format!("attempt {attempt}: {message}"),
+        Body::ToolPlanned { plan: Ok(plan), .. } => plan.summary.clone(),
+        Body::ToolPlanned { plan: Err(error), .. } => error.clone(),
+        Body::ApprovalRequested { title, revision, .. } => format!("revision {revision}: {title}"),
+        Body::VoteCast { by, vote, .. } => match vote {
+            Vote::Approve { note } => format!("{by} approves {note}"),
+            Vote::Deny { reason } => format!("{by} denies {reason}"),
+            Vote::Edit { title, .. } => format!("{by} changes it to: {title}"),
+        },
+        Body::QuestionAsked { text, .. } => first_line(text).to_owned(),
+        Body::QuestionAnswered { by, text, .. } => format!("{by}: {}", first_line(text)),
+        Body::ToolFinished { outcome, .. } => match outcome {
+            Outcome::Succeeded { text } | Outcome::Suspended { text, .. } => first_line(text).to_owned(),
+            Outcome::Failed { error } | Outcome::Unknown { error } => first_line(error).to_owned(),
+        },
+        Body::Paused { by, why } | Body::Stopped { by, why } | Body::Cancelled { by, why } => format!("{by} {why}"),
+        Body::Resumed { by } | Body::OutcomeMarked { by, .. } => by.to_string(),
+        Body::ThreadStarted { agent, by, .. } => format!("{agent}, by {by}"),
+        Body::ApprovalResolved { .. }
+        | Body::ToolStarted { .. }
+        | Body::OutcomeLost { .. }
+        | Body::TimerFired { .. }
+        | Body::Posted { .. }
+        | Body::DeliveryFailed { .. }
+        | Body::Compacted { .. } => String::new(),
+    };
+    Line::plain(format!("  {:>4}  {}  {:<18} {about}", event.seq, event.at, event.body.name()).trim_end())
+}
+
+/// How an answer kind is asked for in JSON.
+pub fn question_json(id: &crate::agent::QuestionId, text: &str, answer: &AnswerKind) -> Value {
+    json!({"id": id, "question": text, "answer": answer})
+}
