@@ -3,6 +3,7 @@
 mod architecture;
 mod config;
 mod core;
+mod crash;
 mod demo_service;
 mod fake_service;
 mod fakes;
