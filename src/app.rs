@@ -4,6 +4,7 @@
 //! set-up is found here, before anything runs, and all of it is said at once.
 
 use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -62,7 +63,11 @@ impl Blueprint {
         let config = self.config();
         let path = config.store_path();
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory)
+            // What is said to agents is nobody else's business on this machine.
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
                 .with_context(|| format!("the data directory {} cannot be made", directory.display()))?;
         }
         let durability = if config.store.durability == "process" { Durability::Process } else { Durability::Disk };

@@ -37,15 +37,12 @@ impl Runtime {
         let sweep = self.0.parts.settings.sweep_ms;
         let lease = self.0.parts.settings.lease_ms;
         loop {
-            if let Err(error) = self.fire_due().await {
-                tracing::error!(%error, "due threads could not be claimed; trying again");
-            }
-            self.renew_leases().await;
-            let now = self.now();
-            let next = match self.0.parts.store.next_due(now).await {
-                Ok(next) => next.map_or(sweep, |at| at.ms_since(now)),
+            let next = match self.look_after().await {
+                Ok(next) => next.unwrap_or(sweep),
+                // A drain closes the store while this looks; that is no news.
+                Err(_) if self.0.stop.is_cancelled() => return,
                 Err(error) => {
-                    tracing::error!(%error, "the store could not say what is due next");
+                    tracing::error!(%error, "the store could not say what is due; trying again");
                     sweep
                 }
             };
@@ -56,6 +53,14 @@ impl Runtime {
                 () = self.0.stop.cancelled() => return,
             }
         }
+    }
+
+    /// Sets going what is due and keeps what is held; gives the milliseconds until the next timer.
+    async fn look_after(&self) -> Result<Option<u64>, DeliverError> {
+        self.fire_due().await?;
+        self.renew_leases().await;
+        let now = self.now();
+        Ok(self.0.parts.store.next_due(now).await?.map(|at| at.ms_since(now)))
     }
 
     /// Keeps the threads whose effects are being performed here.
