@@ -225,12 +225,12 @@ fn may_go(log: &[Event], call: CallId, args: &Value) -> Result<(), String> {
         Verdict::Ask { terms } => terms,
         other => return Err(format!("the verdict was {other:?}")),
     };
-    let requests = log.iter().filter(|e| matches!(&e.body, Body::ApprovalRequested { call: c, .. } if *c == call));
+    let mut requests = log.iter().filter(|e| matches!(&e.body, Body::ApprovalRequested { call: c, .. } if *c == call));
     let Some(Event {
         seq,
         body: Body::ApprovalRequested { approval, revision, digest, requesters, expires_at, args: shown, .. },
         ..
-    }) = requests.last()
+    }) = requests.next_back()
     else {
         return Err("nobody was asked".into());
     };
