@@ -163,6 +163,8 @@ impl Pattern {
 impl TryFrom<String> for Pattern {
     type Error = regex::Error;
     fn try_from(text: String) -> Result<Self, regex::Error> {
+        // On its own first: `a)|(?:b` is only an expression, and no whole one, once it is wrapped.
+        Regex::new(&text)?;
         let regex = Regex::new(&format!("^(?:{text})$"))?;
         Ok(Self(text, regex))
     }

@@ -261,6 +261,7 @@ impl Recorder<'_> {
     }
 
     fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
+        let clean = |text: String| rules.secrets.clean(&text).into_owned();
         match input {
             Input::Message { from, text, source, pushes, prefetch } => {
                 self.message(from, &text, source, pushes, prefetch, rules)
@@ -302,13 +303,16 @@ impl Recorder<'_> {
             Input::Planned { effect, plan } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::PlanTool { call }) => {
                     let call = *call;
-                    let plan = plan.map_err(|e| rules.secrets.clean(&e).into_owned());
+                    let plan = clean_plan(plan, rules.secrets);
                     self.answer(effect, Body::ToolPlanned { call, plan });
                     Answer::Accepted
                 }
                 Some(Effect::CallModel | Effect::RunTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
             },
-            Input::Start { effect, facts, plan } => self.start(effect, &facts, plan),
+            Input::Start { effect, facts, plan } => {
+                let plan = plan.map(|plan| clean_plan(plan, rules.secrets));
+                self.start(effect, &facts, plan)
+            }
             Input::Finished { effect, outcome, duration_ms } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::RunTool { call }) => {
                     let call = *call;
@@ -366,6 +370,11 @@ impl Recorder<'_> {
                 {
                     return Answer::Refused(Refusal::NotAnApprover { waits_for: terms.approvers.describe() });
                 }
+                let mark = match mark {
+                    Mark::Succeeded { note } => Mark::Succeeded { note: clean(note) },
+                    Mark::Failed { note } => Mark::Failed { note: clean(note) },
+                    Mark::Retry => Mark::Retry,
+                };
                 self.record(Body::OutcomeMarked { call, by, mark });
                 Answer::Accepted
             }
@@ -388,21 +397,20 @@ impl Recorder<'_> {
                 self.answer(effect, Body::DeliveryFailed { posting, error, attempt, retry_at });
                 Answer::Accepted
             }
-            Input::Pause { by, why } => self.control(Body::Paused { by, why }, |t| match (&t.paused, &t.run) {
-                (Some(_), _) => Some(Refusal::AlreadyPaused),
-                (None, None) => Some(Refusal::NothingRuns),
-                (None, Some(_)) => None,
-            }),
+            Input::Pause { by, why } => {
+                self.control(Body::Paused { by, why: clean(why) }, |t| match (&t.paused, &t.run) {
+                    (Some(_), _) => Some(Refusal::AlreadyPaused),
+                    (None, None) => Some(Refusal::NothingRuns),
+                    (None, Some(_)) => None,
+                })
+            }
             Input::Resume { by } => {
                 self.control(Body::Resumed { by }, |t| if t.paused.is_some() { None } else { Some(Refusal::NotPaused) })
             }
-            Input::Stop { by, why } => {
-                self.control(
-                    Body::Stopped { by, why },
-                    |t| if t.run.is_some() { None } else { Some(Refusal::NothingRuns) },
-                )
-            }
-            Input::Cancel { by, why } => self.control(Body::Cancelled { by, why }, |_| None),
+            Input::Stop { by, why } => self.control(Body::Stopped { by, why: clean(why) }, |t| {
+                if t.run.is_some() { None } else { Some(Refusal::NothingRuns) }
+            }),
+            Input::Cancel { by, why } => self.control(Body::Cancelled { by, why: clean(why) }, |_| None),
             Input::Tick => Answer::Accepted,
         }
     }
@@ -801,7 +809,16 @@ fn next_step(
     }
     if let Some(ask) = calls.iter().find(|c| c.tool == ASK_HUMAN) {
         return Ok(match parse_ask(&ask.raw) {
-            Ok((question, answer)) => NextStep::Ask { text: rules.secrets.clean(&question).into_owned(), answer },
+            Ok((question, answer)) => {
+                let clean = |text: String| rules.secrets.clean(&text).into_owned();
+                let answer = match answer {
+                    AnswerKind::Choice { choices } => {
+                        AnswerKind::Choice { choices: choices.into_iter().map(clean).collect() }
+                    }
+                    AnswerKind::Text | AnswerKind::YesNo => answer,
+                };
+                NextStep::Ask { text: clean(question), answer }
+            }
             Err(error) => NextStep::Call {
                 calls: vec![gate(Proposed { checked: Err(error), ..ask.clone() }, thread, rules, None)],
                 why: text,
@@ -950,6 +967,16 @@ fn ballot(
         }
     };
     Ok((approval.revision, vote))
+}
+
+/// A plan is shown and logged, and its digest is compared with a later one's: nothing in its facts can
+/// be blotted out, so a plan that rests on a secret is no plan.
+fn clean_plan(plan: Result<Plan, String>, secrets: &SecretFilter) -> Result<Plan, String> {
+    let Plan { summary, facts } = plan.map_err(|error| secrets.clean(&error).into_owned())?;
+    match secrets.find(&super::json::canonical(&facts)) {
+        Some(label) => Err(format!("the plan contains what looks like a secret ({label})")),
+        None => Ok(Plan { summary: secrets.clean(&summary).into_owned(), facts }),
+    }
 }
 
 fn clean_outcome(outcome: Outcome, secrets: &SecretFilter) -> Outcome {

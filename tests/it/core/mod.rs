@@ -174,7 +174,7 @@ impl Sim {
 
     /// Gives an input to the core, keeps what a store would, and folds the bytes again.
     pub fn feed(&mut self, input: Input) -> Answer {
-        let secrets = SecretFilter::default();
+        let secrets: SecretFilter = Default::default();
         let rules = Rules {
             spec: &self.spec,
             policy: &self.policy,

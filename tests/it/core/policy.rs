@@ -110,6 +110,16 @@ fn a_rule_matches_only_if_all_its_conditions_hold() {
 }
 
 #[test]
+fn a_pattern_is_an_expression_of_its_own_and_has_to_match_the_whole_value() {
+    for broken in ["a)|(?:b", "(", "[", "a{"] {
+        assert!(Pattern::try_from(broken.to_owned()).is_err(), "{broken}");
+    }
+    let either = pattern("a|b");
+    assert!(either.matches("a") && either.matches("b"));
+    assert!(!either.matches("axx") && !either.matches("xxb") && !either.matches("a\n"));
+}
+
+#[test]
 fn a_star_stands_for_any_run_of_characters() {
     for (pattern, name, matches) in [
         ("*", "", true),
