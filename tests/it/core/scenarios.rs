@@ -1358,3 +1358,43 @@ fn a_vacant_thread_answers_everything_and_stays_vacant() {
     assert_eq!(t.after(HOUR), Answer::Accepted);
     assert_eq!((t.thread.version, t.thread.due_at()), (0, None));
 }
+// --- secrets
+
+#[test]
+fn no_secret_gets_into_the_log_by_any_way_in() {
+    let secret = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+    let leak = format!("use {secret} for it");
+    let why = || leak.clone();
+    let mut t = Sim::new();
+    t.say(&leak);
+    t.ask(json!({"question": leak, "choices": [leak, "b"]}));
+    t.reply(ops(), "b");
+    t.ask(json!({"question": "How?"}));
+    t.reply(ops(), &leak);
+    t.calls(&[("note", json!({"text": leak})), ("fly", json!({"with": leak}))]);
+    t.plan = why();
+    t.calls(&[("deploy", prod())]);
+    t.planned();
+    assert_eq!(t.runnable(), ["ask the model"], "a plan that rests on a secret is no plan");
+    t.plan = "v1 -> v2".into();
+    t.deploy_requested();
+    t.vote(ann(), Ballot::Approve { note: why() });
+    let (effect, facts) = (t.run_effect("deploy").unwrap(), t.facts["deploy"].clone());
+    t.feed(Input::Start { effect, facts, plan: Some(Err(why())) });
+    t.deploy_requested();
+    t.deny(ann(), &leak);
+    t.calls(&[("ping", json!({}))]);
+    t.lost("ping");
+    t.mark(ann(), Mark::Succeeded { note: why() });
+    t.calls(&[("look", json!({}))]);
+    t.start("look");
+    t.finish("look", Outcome::Succeeded { text: why() });
+    t.feed(Input::Pause { by: ops(), why: why() });
+    t.resume();
+    t.feed(Input::Stop { by: ops(), why: why() });
+    t.feed(Input::Cancel { by: ops(), why: why() });
+    for (bytes, event) in t.log.iter().zip(t.events()) {
+        assert!(!String::from_utf8_lossy(bytes).contains(&secret), "in {}", event.body.name());
+    }
+    assert!(!t.thread.window.render().contains(&secret) && !t.thread.title.contains(&secret));
+}
