@@ -178,7 +178,7 @@ impl Approval {
 
     /// Whether the person asked for it under terms that want somebody else.
     pub fn is_barred_requester(&self, by: &Principal) -> bool {
-        !self.terms.approvers.requester_may && self.requesters.contains(by)
+        self.terms.approvers.requester_may != Some(true) && self.requesters.contains(by)
     }
 
     /// The different people whose approvals of this revision count.

@@ -62,7 +62,16 @@ pub enum NextStep {
         why: String,
     },
     /// Ask a person and wait.
-    Ask { text: String, answer: AnswerKind },
+    Ask {
+        text: String,
+        answer: AnswerKind,
+        /// The prose that came with it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
+        /// Tools that were called beside the question. They are not run: the answer may change everything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        put_off: Vec<String>,
+    },
     /// Answer; the run is over.
     Done { text: String },
 }
@@ -237,6 +246,9 @@ pub enum Body {
         /// When it is tried again; absent: not before a person says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
+        /// Tokens that a reply cost although it could not be used.
+        #[serde(default, skip_serializing_if = "Usage::is_zero")]
+        usage: Usage,
     },
     /// A tool said what a call would do. An error is the call's result: nothing is asked or run.
     ToolPlanned {

@@ -70,6 +70,12 @@ pub struct Usage {
     pub output: u64,
 }
 
+impl Usage {
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Who answered: stamped on every event that a model caused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelStamp {

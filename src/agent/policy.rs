@@ -33,9 +33,10 @@ pub struct Approvers {
     /// How many different people have to approve. One denial is enough to deny.
     #[serde(default = "one")]
     pub quorum: u32,
-    /// Whether the person who asked may approve.
-    #[serde(default)]
-    pub requester_may: bool,
+    /// Whether the person who asked may approve. Where a rule is silent, `approvals.requester_may_approve`
+    /// decides when the call is made; on an approval it always stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester_may: Option<bool>,
 }
 
 fn one() -> u32 {
@@ -44,7 +45,7 @@ fn one() -> u32 {
 
 impl Default for Approvers {
     fn default() -> Self {
-        Self { users: Vec::new(), groups: Vec::new(), quorum: 1, requester_may: false }
+        Self { users: Vec::new(), groups: Vec::new(), quorum: 1, requester_may: None }
     }
 }
 
@@ -75,7 +76,7 @@ impl Approvers {
         if who.is_empty() {
             who.push("nobody".to_owned());
         }
-        let not_requester = if self.requester_may { "" } else { ", not the requester" };
+        let not_requester = if self.requester_may == Some(true) { "" } else { ", not the requester" };
         format!("{} ({} needed{not_requester})", who.join(", "), self.quorum)
     }
 }
@@ -165,7 +166,7 @@ impl TryFrom<String> for Pattern {
     fn try_from(text: String) -> Result<Self, regex::Error> {
         // On its own first: `a)|(?:b` is only an expression, and no whole one, once it is wrapped.
         Regex::new(&text)?;
-        let regex = Regex::new(&format!("^(?:{text})$"))?;
+        let regex = Regex::new(&format!("^(?s:{text})$"))?;
         Ok(Self(text, regex))
     }
 }
@@ -197,7 +198,14 @@ impl Policy {
             };
             return Verdict::Deny { rule: rule.name.clone(), why };
         }
-        if let Some(rule) = of(Gate::Ask) {
+        // Of several that ask, the one that is hardest to satisfy: more people, then people by name,
+        // then the first.
+        let asking = matching().filter(|r| r.gate == Gate::Ask);
+        let hardest = asking.enumerate().max_by_key(|(i, rule)| {
+            let approvers = rule.approvers.as_ref().unwrap_or(&self.approvers);
+            (approvers.quorum, !approvers.users.iter().any(|u| u == "*"), std::cmp::Reverse(*i))
+        });
+        if let Some((_, rule)) = hardest {
             let approvers = rule.approvers.clone().unwrap_or_else(|| self.approvers.clone());
             return self.ask(&rule.name, tool, approvers, rule.expires_after);
         }

@@ -153,6 +153,7 @@ pub enum Input {
     Mark {
         call: CallId,
         by: Principal,
+        groups: Vec<String>,
         mark: Mark,
     },
     Posted {
@@ -267,7 +268,7 @@ impl Recorder<'_> {
                 self.message(from, &text, source, pushes, prefetch, rules)
             }
             Input::Fork { started } => {
-                if self.thread.version > 0 {
+                if self.thread.version > 0 || !matches!(*started, Body::ThreadStarted { .. }) {
                     return Answer::Refused(Refusal::ThreadExists);
                 }
                 self.record(*started);
@@ -281,7 +282,7 @@ impl Recorder<'_> {
                     Ok(step) => {
                         let newer = self.thread.last_human > seen;
                         let question = match &step {
-                            NextStep::Ask { text, answer } if !newer => Some((text.clone(), answer.clone())),
+                            NextStep::Ask { text, answer, .. } if !newer => Some((text.clone(), answer.clone())),
                             NextStep::Ask { .. } | NextStep::Call { .. } | NextStep::Done { .. } => None,
                         };
                         self.answer(effect, Body::ModelReplied { seen, step, model, usage });
@@ -289,7 +290,7 @@ impl Recorder<'_> {
                             self.ask(QuestionCause::Agent, text, answer);
                         }
                     }
-                    Err(error) => self.model_failed(effect, &error, rules, dice),
+                    Err(error) => self.model_failed(effect, &error, usage, rules, dice),
                 }
                 Answer::Accepted
             }
@@ -297,7 +298,7 @@ impl Recorder<'_> {
                 if self.thread.outstanding().get(&effect) != Some(&Effect::CallModel) {
                     return Answer::Stale;
                 }
-                self.model_failed(effect, &error, rules, dice);
+                self.model_failed(effect, &error, Usage::default(), rules, dice);
                 Answer::Accepted
             }
             Input::Planned { effect, plan } => match self.thread.outstanding().get(&effect) {
@@ -314,7 +315,15 @@ impl Recorder<'_> {
                 self.start(effect, &facts, plan)
             }
             Input::Finished { effect, outcome, duration_ms } => match self.thread.outstanding().get(&effect) {
-                Some(Effect::RunTool { call }) => {
+                // What was never started cannot have taken effect; it can only have failed before.
+                Some(Effect::RunTool { call })
+                    if matches!(outcome, Outcome::Failed { .. })
+                        || self
+                            .thread
+                            .calls
+                            .get(call)
+                            .is_some_and(|c| c.stage == Stage::Started || c.starts_unseen()) =>
+                {
                     let call = *call;
                     self.answer(
                         effect,
@@ -322,7 +331,8 @@ impl Recorder<'_> {
                     );
                     Answer::Accepted
                 }
-                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. })
+                | None => Answer::Stale,
             },
             Input::Lost { effect } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::RunTool { call })
@@ -353,7 +363,7 @@ impl Recorder<'_> {
                 }
                 self.human_answer(question, by, &text, source, rules)
             }
-            Input::Mark { call, by, mark } => {
+            Input::Mark { call, by, groups, mark } => {
                 if by.kind != PrincipalKind::Human {
                     return Answer::Refused(Refusal::NotAPerson);
                 }
@@ -366,7 +376,7 @@ impl Recorder<'_> {
                 }
                 // Marking decides what the agent believes of a gated call: the approvers' business.
                 if let Verdict::Ask { terms } = &state.gated.verdict
-                    && !terms.approvers.includes(&by, &[])
+                    && !terms.approvers.includes(&by, &groups)
                 {
                     return Answer::Refused(Refusal::NotAnApprover { waits_for: terms.approvers.describe() });
                 }
@@ -524,12 +534,12 @@ impl Recorder<'_> {
         self.record(Body::QuestionAsked { question, cause, text, answer });
     }
 
-    fn model_failed(&mut self, effect: EffectId, error: &ModelError, rules: &Rules, dice: f64) {
+    fn model_failed(&mut self, effect: EffectId, error: &ModelError, usage: Usage, rules: &Rules, dice: f64) {
         let attempt = self.thread.model.attempts + 1;
         let again = error.kind.is_transient() && attempt < rules.retry.max_attempts;
         let retry_at = again.then(|| self.now.plus_ms(rules.retry.wait_ms(attempt, error.retry_after_ms, dice)));
         let message = rules.secrets.clean(&error.message).into_owned();
-        self.answer(effect, Body::ModelFailed { error: error.kind, message, attempt, retry_at });
+        self.answer(effect, Body::ModelFailed { error: error.kind, message, attempt, retry_at, usage });
     }
 
     /// The gate, right before a call runs. Whatever is missing or different, it stays closed.
@@ -546,7 +556,7 @@ impl Recorder<'_> {
             // Started before, and declared safe to run again.
             (Stage::Started, _) if facts.idempotent => return go,
             (Stage::Ready, Verdict::Auto { .. }) => {
-                if !facts.idempotent {
+                if !call.starts_unseen() || !facts.idempotent {
                     self.record(Body::ToolStarted { effect, call: id, digest: None });
                 }
                 return go;
@@ -776,11 +786,12 @@ fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) 
     }
     let mut verdict = rules.policy.verdict(&rules.spec.name, &facts, &args);
     if let Verdict::Ask { terms } = &mut verdict {
-        terms.approvers.requester_may |= match rules.requester {
+        let by_default = match rules.requester {
             RequesterRule::Never => false,
             RequesterRule::Always => true,
             RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.initiator.is_local() && r.latest.is_local()),
         };
+        terms.approvers.requester_may.get_or_insert(by_default);
     }
     if let Some(why) = held.filter(|_| facts.side_effects || !matches!(verdict, Verdict::Auto { .. })) {
         verdict = Verdict::Held { why: why.to_owned() };
@@ -817,7 +828,9 @@ fn next_step(
                     }
                     AnswerKind::Text | AnswerKind::YesNo => answer,
                 };
-                NextStep::Ask { text: clean(question), answer }
+                let put_off =
+                    calls.iter().filter(|c| !std::ptr::eq(*c, ask)).map(|c| c.tool.chars().take(60).collect());
+                NextStep::Ask { text: clean(question), answer, why: text, put_off: put_off.collect() }
             }
             Err(error) => NextStep::Call {
                 calls: vec![gate(Proposed { checked: Err(error), ..ask.clone() }, thread, rules, None)],

@@ -243,7 +243,12 @@ impl Thread {
             .filter(move |(_, effect)| match effect {
                 Effect::Post { .. } => true,
                 Effect::CallModel => !held && self.questions.is_empty(),
-                Effect::PlanTool { .. } | Effect::RunTool { .. } => !held,
+                // In a cancelled thread, all that can be done about a start without an end is to say so.
+                Effect::RunTool { call } if self.cancelled => {
+                    self.calls.get(call).is_some_and(Call::is_lost_without_us)
+                }
+                Effect::RunTool { .. } => !held,
+                Effect::PlanTool { .. } => !held,
             })
             .map(|(id, effect)| (*id, effect))
     }
@@ -350,7 +355,9 @@ impl Thread {
                 if self.title.is_empty() {
                     self.title = text.trim().lines().next().unwrap_or("").chars().take(TITLE_CHARS).collect();
                 }
-                self.questions.retain(|_, q| q.cause != QuestionCause::Agent);
+                let overtaken: Vec<QuestionId> =
+                    self.questions.iter().filter(|(_, q)| q.cause == QuestionCause::Agent).map(|(id, _)| *id).collect();
+                self.close_questions(overtaken, issue);
                 match &mut self.run {
                     Some(run) => run.latest = from.clone(),
                     None => self.start_run(seq, from),
@@ -370,7 +377,18 @@ impl Thread {
                 match step {
                     NextStep::Call { calls, why } => self.take_calls(seq, calls, why),
                     // The question itself is an event of its own; if none follows, the model is asked again.
-                    NextStep::Ask { .. } => {}
+                    NextStep::Ask { why, put_off, .. } => {
+                        if !why.is_empty() {
+                            self.window.push(seq, Block::Agent { text: why.clone() });
+                        }
+                        if !put_off.is_empty() {
+                            let text = format!(
+                                "not run, because you asked a question in the same reply: {}",
+                                put_off.join(", ")
+                            );
+                            self.window.push(seq, Block::Notice { text });
+                        }
+                    }
                     NextStep::Done { text } => {
                         self.window.push(seq, Block::Agent { text: text.clone() });
                         if self.run.is_some() {
@@ -383,7 +401,12 @@ impl Thread {
                     }
                 }
             }
-            Body::ModelFailed { error: _, message, attempt, retry_at } => {
+            Body::ModelFailed { error: _, message, attempt, retry_at, usage } => {
+                let used = usage.input.saturating_add(usage.output);
+                self.tokens = self.tokens.saturating_add(used);
+                if let Some(run) = &mut self.run {
+                    run.tokens = run.tokens.saturating_add(used);
+                }
                 self.model = ModelState {
                     attempts: *attempt,
                     retry_at: *retry_at,
@@ -719,12 +742,20 @@ impl Thread {
             self.close_approvals_of(id, ApprovalState::Cancelled, issue);
             self.finish(seq, id, Ending::Cancelled, why.clone());
         }
-        self.questions.clear();
+        let open = self.questions.keys().copied().collect();
+        self.close_questions(open, issue);
         self.model = ModelState::default();
         self.paused = None;
         self.run = None;
         self.end = end;
         self.post(Posting::Notice { seq }, issue);
+    }
+
+    fn close_questions(&mut self, questions: Vec<QuestionId>, issue: &mut Issue) {
+        for question in questions {
+            self.questions.remove(&question);
+            self.post(Posting::Question { question }, issue);
+        }
     }
 
     fn forget_settled_approvals(&mut self) {
@@ -761,10 +792,14 @@ impl Thread {
         for (id, call) in &self.calls {
             let ordered = call.gated.has_side_effects();
             match call.stage {
-                Stage::Planning => wanted.push(Effect::PlanTool { call: *id }),
                 // Calls with side effects run one after the other, in the order of the reply; after a
                 // failure the rest of them does not run, because the model could not know of it.
-                Stage::Ready if ordered && self.step_failed.is_some_and(|failed| failed < *id) => skipped.push(*id),
+                Stage::Ready | Stage::Planning | Stage::Planned { .. } | Stage::Asking
+                    if ordered && self.step_failed.is_some_and(|failed| failed < *id) =>
+                {
+                    skipped.push(*id);
+                }
+                Stage::Planning => wanted.push(Effect::PlanTool { call: *id }),
                 Stage::Ready if !(ordered && turn_taken) => wanted.push(Effect::RunTool { call: *id }),
                 Stage::Ready
                 | Stage::Planned { .. }
@@ -808,7 +843,24 @@ impl Thread {
     }
 }
 
+impl Call {
+    /// Whether it runs without a `ToolStarted` before it: nobody was asked, and running it twice equals
+    /// running it once.
+    pub fn starts_unseen(&self) -> bool {
+        matches!(self.gated.verdict, Verdict::Auto { .. }) && self.gated.is_idempotent()
+    }
+
+    /// Whether a process that does not run it can only report it lost.
+    fn is_lost_without_us(&self) -> bool {
+        self.stage == Stage::Started && !self.gated.is_idempotent()
+    }
+}
+
 impl GatedCall {
+    pub fn is_idempotent(&self) -> bool {
+        self.facts.as_ref().is_some_and(|f| f.idempotent)
+    }
+
     pub fn has_side_effects(&self) -> bool {
         self.facts.as_ref().is_some_and(|f| f.side_effects)
     }

@@ -436,7 +436,7 @@ impl Chat {
             Command::Answer { id, text } => self.answer(id, text).await?,
             Command::Mark { id, mark } => {
                 let Some(call) = self.the_lost_call(id).await? else { return Ok(()) };
-                self.deliver(Step::Mark { call, by, mark }).await?;
+                self.deliver(Step::Mark { call, by, groups: Vec::new(), mark }).await?;
             }
             Command::Pause => self.deliver(Step::Pause { by, why: String::new() }).await?,
             Command::Resume => self.deliver(Step::Resume { by }).await?,

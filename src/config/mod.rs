@@ -271,7 +271,7 @@ impl Config {
     /// who asked.
     pub fn approvers(&self) -> Approvers {
         let ApproversConfig { users, groups, quorum } = self.approvals.approvers.clone();
-        Approvers { users, groups, quorum, requester_may: false }
+        Approvers { users, groups, quorum, requester_may: None }
     }
 
     /// The policy of the configuration, without the agents' own rules: what agents are checked against.

@@ -354,7 +354,7 @@ fn who_may_approve_is_read_as_written_and_the_gate_knows_who_asked() {
     {
         let config = config(&format!("[approvals]\nrequester_may_approve = \"{word}\""));
         assert_eq!(config.approvals.requester_may_approve, rule);
-        assert!(!config.approvers().requester_may, "that is decided for each call");
+        assert_eq!(config.approvers().requester_may, None, "that is decided for each call");
     }
     assert_eq!(config("").policy(&Agents::default()).expires_after_ms, 7_200_000);
 }

@@ -120,7 +120,10 @@ async fn a_start_without_an_end_is_never_rerun_but_put_before_a_person() {
     assert_eq!(w.outside.ledger(), Vec::<String>::new());
     // A person looks, finds that nothing happened, and wants it tried again: that asks again.
     let call = request.call;
-    assert_eq!(w.give("api:t", Input::Mark { call, by: bob(), mark: Mark::Retry }).await, Answer::Accepted);
+    assert_eq!(
+        w.give("api:t", Input::Mark { call, by: bob(), groups: vec![], mark: Mark::Retry }).await,
+        Answer::Accepted
+    );
     assert_eq!(w.pending("api:t").await.revision, 2);
     w.vote("api:t", bob(), approve()).await;
     assert_eq!(w.outside.ledger(), ["v1"]);

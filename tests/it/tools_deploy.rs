@@ -580,7 +580,7 @@ fn settings_that_cannot_work_are_refused_at_start_with_their_place() {
             "give either `command` or `http`",
         ),
         (format!("{deploy}versions = '('\n{command}"), "regex parse error"),
-        (format!("{deploy}versions = 'a)|(b'\n{command}"), "in versions: regex parse error"),
+        (format!("{deploy}versions = 'a)|(b'\n{command}"), "unopened group"),
         (format!("{deploy}versions = '.*'\n{command}"), "versions: `.*` matches the empty text"),
         (format!("{deploy}versions = 'v.+'\nsettle = 60\n{command}"), "invalid type: integer `60`"),
         (format!("{deploy}versions = 'v.+'\nlocked = 'x'\n{command}"), "unknown field `locked`"),

@@ -136,7 +136,7 @@ impl Sim {
                     users: vec!["chat:ann".into(), "console:ops".into()],
                     groups: vec!["release".into()],
                     quorum: 1,
-                    requester_may: false,
+                    requester_may: None,
                 },
                 expires_after_ms: HOUR,
             },
@@ -253,7 +253,7 @@ impl Sim {
 
     pub fn mark(&mut self, by: Principal, mark: Mark) -> Answer {
         let call = self.thread.calls.iter().find(|(_, c)| c.stage == Stage::Lost).map(|(id, _)| *id).unwrap();
-        self.feed(Input::Mark { call, by, mark })
+        self.feed(Input::Mark { call, by, groups: vec![], mark })
     }
 
     pub fn pause(&mut self) -> Answer {
@@ -451,7 +451,7 @@ fn show(event: &Event, log: &[Event]) -> String {
             };
             format!("seen={seen} {step}")
         }
-        Body::ModelFailed { error, message, attempt, retry_at } => {
+        Body::ModelFailed { error, message, attempt, retry_at, .. } => {
             format!("{error:?} {message:?} attempt={attempt} retry={}", retry_at.map_or("never".into(), show_time))
         }
         Body::ToolPlanned { call, plan } => match plan {

@@ -184,3 +184,33 @@ fn only_people_are_ever_approvers() {
     }
     assert!(Approvers::default().is_empty() && !listed.is_empty() && !all.is_empty());
 }
+
+#[test]
+fn of_several_rules_that_ask_the_hardest_to_satisfy_decides_in_whatever_order_they_stand() {
+    let asks = |name: &str, users: &[&str], quorum| Rule {
+        approvers: Some(Approvers {
+            users: users.iter().map(|u| (*u).to_owned()).collect(),
+            quorum,
+            ..Approvers::default()
+        }),
+        ..rule(name, Gate::Ask, "deploy")
+    };
+    let (anyone, named, two) = (asks("anyone", &["*"], 1), asks("named", &["chat:bob"], 1), asks("two", &["*"], 2));
+    for (rules, decides) in [
+        (vec![anyone.clone(), named.clone()], "named"),
+        (vec![named.clone(), anyone.clone()], "named"),
+        (vec![named.clone(), two.clone(), anyone.clone()], "two"),
+        (vec![two, named.clone()], "two"),
+        (vec![named.clone(), asks("second", &["chat:eve"], 1)], "named"),
+        // A rule that names nobody asks the configured approvers, who are named here.
+        (vec![anyone, rule("silent", Gate::Ask, "*")], "silent"),
+    ] {
+        assert_eq!(verdict(rules, "ops", "deploy", json!({})), format!("ask: {decides}"));
+    }
+}
+
+#[test]
+fn a_line_break_does_not_evade_a_pattern() {
+    let freeze = Rule { args: args(&[("env", "prod.*")]), ..rule("freeze", Gate::Deny, "*") };
+    assert!(verdict(vec![freeze], "ops", "deploy", json!({"env": "prod\nx"})).starts_with("deny"));
+}
