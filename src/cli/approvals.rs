@@ -81,8 +81,13 @@ async fn open(store: &Store) -> anyhow::Result<Vec<(Thread, Approval)>> {
     let (waiting, _) = inspect::list(store, &Filter { waiting: true, ..Filter::default() }, usize::MAX).await?;
     let mut open = Vec::new();
     for summary in waiting.into_iter().filter(|s| !s.approvals.is_empty()) {
-        let Looked { thread, .. } = inspect::read(store, summary.thread.short()).await?;
-        open.extend(thread.pending_approvals().map(|a| (thread.clone(), a.clone())));
+        match inspect::read(store, summary.thread.short()).await {
+            Ok(Looked { thread, .. }) => {
+                open.extend(thread.pending_approvals().map(|a| (thread.clone(), a.clone())));
+            }
+            // One that cannot be read must not hide the others.
+            Err(error) => eprintln!("twelve: {error:#}"),
+        }
     }
     open.sort_by_key(|(_, a)| a.requested_at);
     Ok(open)

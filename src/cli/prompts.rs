@@ -306,7 +306,14 @@ mod tests {
             judged("it asks", &["expected a question to a person, but it said `ok`"], None),
             judged("it is short", &[], Some("there is no script")),
         ];
-        insta::assert_snapshot!(test_words(&all, &["mine".to_owned()]), @"");
+        insta::assert_snapshot!(test_words(&all, &["mine".to_owned()]), @r"
+        pass  support  it checks first
+        FAIL  support  it asks
+              expected a question to a person, but it said `ok`
+        pass  support  it is short  (prompt only: there is no script)
+        ----  mine  has no cases
+        2 cases passed, 1 failed.
+        ");
     }
 
     #[test]
@@ -315,6 +322,6 @@ mod tests {
         let digest = Digest::of(b"text");
         assert_eq!(by_digest(&known, &digest.prefix()).unwrap(), known[0]);
         assert!(by_digest(&known, "").is_err());
-        insta::assert_snapshot!(by_digest(&known, "ffff").unwrap_err(), @"");
+        insta::assert_snapshot!(by_digest(&known, "ffff").unwrap_err(), @r"no agent file with the digest `ffff` is here (logs keep digests, not texts). Here are: 982d9e3eb996 a.md; or `builtin`");
     }
 }

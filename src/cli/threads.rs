@@ -349,7 +349,6 @@ async fn stuck(blueprint: &Blueprint, older: u64, json: bool) -> anyhow::Result<
         broken.extend(damaged);
         for summary in threads {
             checked += 1;
-            // Whatever waits in a thread has waited at most since its last change, unless it waits for people.
             match inspect::read(&store, summary.thread.short()).await {
                 Ok(looked) => found.extend(
                     words::waits(&looked.thread, &looked.events)

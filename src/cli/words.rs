@@ -732,7 +732,9 @@ mod tests {
                 expires_at: Timestamp(7_440_000),
             },
         ];
-        let events: Vec<Event> = bodies.into_iter().zip(1..).map(|(body, seq)| event(seq, body)).collect();
+        let mut events: Vec<Event> = bodies.into_iter().zip(1..).map(|(body, seq)| event(seq, body)).collect();
+        // The reply is the answer to what the message called for.
+        events[2].answers = Some(EffectId::new(short, 2, 0));
         let mut thread = Thread::vacant(id);
         for event in &events {
             thread.apply(event, Digest::of(&event.encode()));
@@ -744,14 +746,70 @@ mod tests {
     fn a_thread_is_shown_with_whom_it_waits_for_and_what_to_type() {
         let (thread, events) = waiting();
         let limits = Limits::default();
-        insta::assert_snapshot!(thread_view(&thread, &events, Some(&limits), Timestamp(540_000)), @"");
+        insta::assert_snapshot!(thread_view(&thread, &events, Some(&limits), Timestamp(540_000)), @r"
+        Thread fkfx7vkzn7wottzm (console:story)
+          status    waiting_approval
+          agent     deployment
+          title     deploy api v1.2.3
+          started   by sam, 8m ago (1970-01-01T00:01:00Z)
+          changed   5m ago (1970-01-01T00:04:00Z)
+          log       4 events, head 7cf3769b510b
+          this run  1 of 20 steps, 120 of 200000 tokens
+          tokens    120 in all
+
+        Waits for
+          approval of: Deploy api v1.2.3 by anyone here (1 needed, not the requester), 5m ago
+            twelve approvals show apr_fkfx7vkzn7wottzm_4
+
+        Calls
+          call_fkfx7vkzn7wottzm_3  waits for people: Deploy api v1.2.3
+
+        Approvals
+          apr_fkfx7vkzn7wottzm_4  pending, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+
+        Last events
+             1  1970-01-01T00:01:00Z  started by sam with the agent deployment
+             2  1970-01-01T00:02:00Z  sam wrote: deploy api v1.2.3
+             3  1970-01-01T00:03:00Z  model scripted [scripted, 120 tokens]: deploy_service (ask)
+             4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+        ");
     }
 
     #[test]
     fn an_approval_is_shown_with_everything_that_its_digest_covers() {
         let (thread, events) = waiting();
         let approval = thread.pending_approvals().next().unwrap();
-        insta::assert_snapshot!(approval_view(&thread, approval, &events, Timestamp(540_000)), @"");
+        insta::assert_snapshot!(approval_view(&thread, approval, &events, Timestamp(540_000)), @r#"
+        Approval needed: Deploy api v1.2.3
+          id          apr_fkfx7vkzn7wottzm_4, revision 1, pending
+          tool        deploy_service (schema 1)
+          risk        high
+          agent       deployment
+          thread      fkfx7vkzn7wottzm (console:story)
+          call        call_fkfx7vkzn7wottzm_3
+          asked for   by sam, 5m ago (1970-01-01T00:04:00Z)
+          rule        agent:deployment:deploy_service
+          can decide  anyone here (1 needed, not the requester)
+          expires     in 1h 55m (1970-01-01T02:04:00Z)
+          why         (the agent's words) You asked for it.
+
+        Arguments
+          {
+            "service": "api",
+            "version": "v1.2.3\u{202e}"
+          }
+
+        Plan
+          now v1.2.2 -> v1.2.3
+
+        Votes on this revision
+          none
+
+        History
+             4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+
+        Digest d1384dac94dc32249eb62de2839433bca7b0b8d9f7f8b548c389c0b87fb9880f
+        "#);
     }
 
     #[test]
@@ -770,6 +828,9 @@ mod tests {
         thread.apply(&events[4], Digest::ZERO);
         let waits: Vec<String> =
             waits(&thread, &events).iter().map(|w| format!("{} | {} | {}", w.kind, w.what, w.next)).collect();
-        insta::assert_snapshot!(waits.join("\n"), @"");
+        insta::assert_snapshot!(waits.join("\n"), @r"
+        approval | approval of: Deploy api v1.2.3 | twelve approvals show apr_fkfx7vkzn7wottzm_4
+        model | the model is down: Try again? | twelve threads answer q_fkfx7vkzn7wottzm_5 '...'  (yes or no)
+        ");
     }
 }
