@@ -145,7 +145,9 @@ impl Writer {
             tracing::warn!(error = %e, "the write-ahead log of the store stays beside it");
         }
         drop(conn);
-        drop(lock);
+        // Said, not left to the closing of the file: a process that is being started this very moment has
+        // a copy of it until it runs its program.
+        let _ = lock.unlock();
         for answer in closing {
             let _ = answer.send(());
         }
