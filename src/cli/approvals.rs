@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::inspect::{self, Doing, Looked, say, say_json};
+use super::inspect::{self, Doing, Leave, Looked, say, say_json};
 use super::words;
 use crate::agent::*;
 use crate::app::Blueprint;
@@ -249,7 +249,7 @@ async fn edit(
     };
     // A settled approval has no call any more; the refusal says what became of it.
     let tool = looked.thread.calls.get(&approval.call).map(|c| c.gated.tool.clone()).unwrap_or_default();
-    let drain = inspect::drain_ms(&blueprint);
+    let leave = Leave::of(&blueprint);
     let by = doing.person()?;
     let runtime = inspect::take(blueprint).await?;
     let args = Box::new(runtime.propose(&tool, &raw));
@@ -262,7 +262,7 @@ async fn edit(
         source: None,
     };
     let changed = inspect::change(&runtime, approval.id.thread, vote, doing.wait_ms()).await?;
-    inspect::report(&runtime, changed, drain).await
+    inspect::report(&runtime, changed, leave).await
 }
 
 /// The arguments with `key=value` put in. What was a text stays one; elsewhere a value is JSON if it reads

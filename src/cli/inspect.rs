@@ -5,6 +5,7 @@
 //! change and what follows from it takes: nothing is held while a person thinks.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -180,31 +181,23 @@ pub async fn take(blueprint: Blueprint) -> anyhow::Result<Runtime> {
     blueprint.open(Platforms::default()).await
 }
 
-/// What became of a change.
+/// What a change led to, to be reported once the store is free again.
 pub struct Changed {
-    pub delivered: Delivered,
-    /// The thread once it rested, or when the wait was over.
-    pub thread: Thread,
-    /// What was appended since the change came in.
-    pub events: Vec<Event>,
-    pub rested: bool,
+    delivered: Delivered,
+    /// The version before it.
+    before: u64,
 }
 
 /// Delivers one input and stays until the thread rests, or `wait_ms` are over.
 pub async fn change(runtime: &Runtime, short: ShortId, input: Input, wait_ms: u64) -> anyhow::Result<Changed> {
     let before = runtime.thread(short).await?.version;
     let delivered = runtime.deliver(short, input).await?;
-    follow(runtime, short, delivered, before, wait_ms).await
+    follow(runtime, delivered, before, wait_ms).await
 }
 
 /// Stays with a thread until it rests, or `wait_ms` are over. `before`: the last version already known.
-pub async fn follow(
-    runtime: &Runtime,
-    short: ShortId,
-    delivered: Delivered,
-    before: u64,
-    wait_ms: u64,
-) -> anyhow::Result<Changed> {
+pub async fn follow(runtime: &Runtime, delivered: Delivered, before: u64, wait_ms: u64) -> anyhow::Result<Changed> {
+    let short = delivered.thread.short();
     let rest = async {
         loop {
             // Subscribed before looking: a change in between is not missed.
@@ -218,23 +211,35 @@ pub async fn follow(
             }
         }
     };
-    let rested = match tokio::time::timeout(Duration::from_millis(wait_ms), rest).await {
-        Ok(rested) => rested.map(|()| true)?,
-        Err(_) => false,
-    };
-    let thread = runtime.thread(short).await?;
-    let loaded = runtime.parts().store.load(short, before).await?;
-    let events = loaded.events.iter().zip(before + 1..).map(|(bytes, seq)| Event::decode(bytes, seq));
-    Ok(Changed { delivered, thread, events: events.collect::<Result<_, _>>()?, rested })
+    // Out of time is no error: the report says what is still to be done.
+    tokio::time::timeout(Duration::from_millis(wait_ms), rest).await.unwrap_or(Ok(()))?;
+    Ok(Changed { delivered, before })
 }
 
-/// Lets go of the store, then says what happened and how the thread stands. Exit code 1 if it was refused.
-pub async fn report(runtime: &Runtime, changed: Changed, drain_ms: u64) -> anyhow::Result<ExitCode> {
-    runtime.drain(Duration::from_millis(drain_ms)).await?;
-    for event in &changed.events {
+/// How to let go of the store of a configuration.
+pub struct Leave {
+    path: PathBuf,
+    /// How long work may take to finish.
+    drain: Duration,
+}
+
+impl Leave {
+    pub fn of(blueprint: &Blueprint) -> Self {
+        let config = blueprint.config();
+        Self { path: config.store_path(), drain: Duration::from_millis(config.runtime.drain_timeout) }
+    }
+}
+
+/// Lets go of the store, then says what happened and how the thread stands. It is an error if it was refused.
+pub async fn report(runtime: &Runtime, changed: Changed, leave: Leave) -> anyhow::Result<ExitCode> {
+    runtime.drain(leave.drain).await?;
+    // Read again: work may have finished while the store was being closed.
+    let store = Store::open_read_only(&leave.path).await?;
+    let Looked { thread, events, .. } = read(&store, changed.delivered.thread.short()).await?;
+    for event in events.iter().filter(|e| e.seq > changed.before) {
         say(&format!("{:>4}  {}  {}\n", event.seq, event.at, words::event_line(event)))?;
     }
-    let stands = standing(&changed.thread, changed.rested);
+    let stands = standing(&thread, &events);
     match changed.delivered.answer {
         Answer::Refused(refusal) => bail!("{refusal}\n{stands}"),
         Answer::Duplicate | Answer::Stale => bail!("it had been decided before; nothing changed\n{stands}"),
@@ -246,18 +251,10 @@ pub async fn report(runtime: &Runtime, changed: Changed, drain_ms: u64) -> anyho
 }
 
 /// One or more lines: where the thread is now and what it waits for.
-fn standing(thread: &Thread, rested: bool) -> String {
+fn standing(thread: &Thread, events: &[Event]) -> String {
     let mut out = format!("Thread {} is {}.", thread.short, words::status_word(thread.status()).replace('_', " for "));
-    if !rested {
-        out.push_str(" It was still at work when the wait was over; the next process that runs takes it up.");
-    }
-    for wait in words::waits(thread, &[]) {
+    for wait in words::waits(thread, events) {
         out.push_str(&format!("\n  {}\n    {}", wait.what, wait.next));
     }
     out
-}
-
-/// How long work may take to finish when a command ends, in milliseconds.
-pub fn drain_ms(blueprint: &Blueprint) -> u64 {
-    blueprint.config().runtime.drain_timeout
 }

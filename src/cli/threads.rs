@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::inspect::{self, Doing, say, say_json};
+use super::inspect::{self, Doing, Leave, say, say_json};
 use super::words;
 use crate::agent::*;
 use crate::app::Blueprint;
@@ -289,7 +289,7 @@ async fn fork(
     doing: &Doing,
 ) -> anyhow::Result<ExitCode> {
     let by = doing.person()?;
-    let drain = inspect::drain_ms(&blueprint);
+    let leave = Leave::of(&blueprint);
     let runtime = inspect::take(blueprint).await?;
     let parent = inspect::find_thread(&runtime.parts().store, id).await?;
     let version = runtime.thread(parent).await?.version;
@@ -302,9 +302,9 @@ async fn fork(
         let agent = runtime.thread(fork.short()).await?.agent;
         delivered = runtime.message(&fork, &agent, by, text, None).await?;
     }
-    let changed = inspect::follow(&runtime, fork.short(), delivered, 0, doing.wait_ms()).await?;
+    let changed = inspect::follow(&runtime, delivered, 0, doing.wait_ms()).await?;
     say(&format!("Thread {} ({fork}) is a fork of {parent} at event {at}.\n", fork.short()))?;
-    inspect::report(&runtime, changed, drain).await
+    inspect::report(&runtime, changed, leave).await
 }
 
 async fn control(
@@ -326,10 +326,10 @@ pub async fn act(
     input: impl FnOnce(Principal) -> Input,
 ) -> anyhow::Result<ExitCode> {
     let by = doing.person()?;
-    let drain = inspect::drain_ms(&blueprint);
+    let leave = Leave::of(&blueprint);
     let runtime = inspect::take(blueprint).await?;
     let changed = inspect::change(&runtime, short, input(by), doing.wait_ms()).await?;
-    inspect::report(&runtime, changed, drain).await
+    inspect::report(&runtime, changed, leave).await
 }
 
 async fn stuck(blueprint: &Blueprint, older: u64, json: bool) -> anyhow::Result<ExitCode> {

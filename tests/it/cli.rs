@@ -792,3 +792,28 @@ fn the_default_file_is_printed_and_its_example_of_tools_works_as_it_stands() {
     let ran = home.run(&["--config", "twelve.toml", "tools"]).ok();
     assert!(ran.contains("api (staging), web (production)"), "{ran}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_counts_also_where_nobody_waits_for_what_follows() {
+    let home = Home::new();
+    let short = home.thread("one", "assistant", &["note the lights are on"]).await;
+    let (id, digest) = open_approval(&home);
+    let approved = home.run(&["approvals", "approve", &id, "--digest", &digest, "--wait", "0s"]).ok();
+    assert!(approved.contains(&format!("ops approves {id} revision 1")), "{approved}");
+    // Whatever was left is taken up by the next command that writes; it finds nothing to resume.
+    home.run(&["threads", "resume", short.as_str()]).failed();
+    assert_eq!(statuses(&home), ["done"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_in_a_thread_that_cannot_be_read_hides_no_other() {
+    let home = Home::new();
+    home.thread("one", "assistant", &["note the lights are on"]).await;
+    let broken = rows(&home.database());
+    home.thread("two", "assistant", &["note the lights are off"]).await;
+    home.database().execute("UPDATE events SET body = ?2 WHERE id = ?1", params![broken[1].0, b"{}".to_vec()]).unwrap();
+    let listed = home.run(&["approvals", "list"]);
+    assert_eq!(listed.code, Some(0));
+    assert!(listed.out.contains("Log: the lights are off") && listed.out.lines().count() == 2, "{}", listed.out);
+    assert!(listed.err.contains("event 2 cannot be read"), "{}", listed.err);
+}
