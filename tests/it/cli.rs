@@ -817,3 +817,49 @@ async fn an_approval_in_a_thread_that_cannot_be_read_hides_no_other() {
     assert!(listed.out.contains("Log: the lights are off") && listed.out.lines().count() == 2, "{}", listed.out);
     assert!(listed.err.contains("event 2 cannot be read"), "{}", listed.err);
 }
+
+#[test]
+fn a_case_is_the_window_that_a_model_would_see() {
+    let case = r#"
+[[case]]
+name = "one of each"
+window = [
+  { summary = "long ago" },
+  { human = "deploy it" },
+  { tool_call = { tool = "sleep", args = { seconds = 1 } } },
+  { tool_result = { tool = "sleep", outcome = "failed", text = "tired" } },
+  { question = "Which?" },
+  { answer = "that" },
+  { notice = "stopped" },
+  { agent = "ok" },
+]
+prompt_contains = ["x"]
+"#;
+    let cases = twelve::agent::cases::parse("x.cases.toml", case).unwrap();
+    insta::assert_snapshot!(twelve::agent::cases::window(&cases[0]).render(), @r#"
+    <summary>
+    long ago
+    </summary>
+    <human from="person">
+    deploy it
+    </human>
+    <tool_call id="call_aaaaaaaaaaaaaaaa_3" tool="sleep">
+    {"seconds":1}
+    </tool_call>
+    <tool_result id="call_aaaaaaaaaaaaaaaa_3" tool="sleep" outcome="failed">
+    tired
+    </tool_result>
+    <question>
+    Which?
+    </question>
+    <answer from="person">
+    that
+    </answer>
+    <notice>
+    stopped
+    </notice>
+    <agent>
+    ok
+    </agent>
+    "#);
+}
