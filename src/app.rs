@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::agent::{Agents, Given, Policy, Retry, WindowLimits};
+use crate::agent::{Agents, Given, Policy, Retry, WindowLimits, serde_words};
 use crate::config::{self, Config, ProviderKind};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField, scripted};
 use crate::platform::Platforms;
@@ -32,7 +32,7 @@ impl Blueprint {
     /// Everything that is wrong, one sentence a line.
     pub fn new(loaded: config::Loaded) -> anyhow::Result<Self> {
         let config = &loaded.config;
-        let tools: ToolsConfig = config.tools.clone().try_into().map_err(|e| anyhow!("the section [tools]: {e}"))?;
+        let tools: ToolsConfig = config.tools.clone().try_into().map_err(|e| tools_problem(&e))?;
         let tools = Registry::from_config(&tools)?;
         let facts: Vec<_> = tools.names().filter_map(|name| tools.facts(name).cloned()).collect();
         let given = Given {
@@ -96,6 +96,15 @@ impl Blueprint {
             policy: self.policy,
         })
     }
+}
+
+/// What is wrong with the section [tools]: where, what, and what was probably meant.
+fn tools_problem(error: &toml::de::Error) -> anyhow::Error {
+    // The second line of toml's own words names the table: "in `services.api`".
+    let text = error.to_string();
+    let within = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+    let within = within.map_or_else(|| "tools".to_owned(), |path| format!("tools.{path}"));
+    anyhow!("the section [{within}]: {}", serde_words(error.message()))
 }
 
 /// Everything outside the store and the platforms that is asked again at this interval, in milliseconds,

@@ -4,13 +4,17 @@
 //! and which, is up to the caller (`twelve prompts test`); [`check`] is pure, so the same case judges a
 //! scripted reply in our own tests and a real one at the operator's.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::id::{CallId, Principal, ShortId};
 use super::json;
 use super::model::ModelReply;
 use super::spec::toml_problem;
 use super::step::ASK_HUMAN;
+use super::window::{Block, Ending, Window};
 
 /// Bytes that are counted as one token: the usual rule of thumb for English prose. No provider is asked.
 pub const BYTES_PER_TOKEN: usize = 4;
@@ -132,6 +136,43 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Vec<String>> {
         }
     }
     if problems.is_empty() { Ok(cases) } else { Err(problems) }
+}
+
+/// The conversation of a case as the window that a model would see.
+pub fn window(case: &Case) -> Window {
+    let thread = ShortId::default();
+    let person = || Principal::human("case:person");
+    let mut window = Window::default();
+    let mut last: Vec<(&str, CallId)> = Vec::new();
+    for (block, seq) in case.window.iter().zip(1..) {
+        let block = match block {
+            CaseBlock::Human(text) => Block::Human { from: person(), text: text.clone() },
+            CaseBlock::Agent(text) => Block::Agent { text: text.clone() },
+            CaseBlock::ToolCall(CaseCall { tool, args }) => {
+                let call = CallId::new(thread, seq, 0);
+                last.push((tool, call));
+                let args = if args.is_null() { Value::Object(serde_json::Map::new()) } else { args.clone() };
+                Block::ToolCall { call, tool: tool.clone(), args, why: String::new() }
+            }
+            CaseBlock::ToolResult(CaseResult { tool, outcome, text }) => Block::ToolResult {
+                // A result belongs to the last call of its tool.
+                call: last.iter().rev().find(|(of, _)| of == tool).map_or(CallId::new(thread, seq, 0), |(_, c)| *c),
+                tool: tool.clone(),
+                // `parse` has refused every other word.
+                ending: Ending::from_word(outcome).unwrap_or(Ending::NotRun),
+                text: text.clone(),
+            },
+            CaseBlock::Question(text) => Block::Question { text: text.clone() },
+            CaseBlock::Answer(text) => Block::Answer { from: person(), text: text.clone() },
+            CaseBlock::Notice(text) => Block::Notice { text: text.clone() },
+            CaseBlock::Summary(text) => {
+                window.compact(seq, text, &BTreeSet::new());
+                continue;
+            }
+        };
+        window.push(seq, block);
+    }
+    window
 }
 
 /// What is wrong with a prompt under this case. Needs no model.

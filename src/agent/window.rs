@@ -80,6 +80,13 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// The ending that [`Ending::word`] calls so.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::Denied, Self::Expired, Self::Cancelled, Self::NotRun]
+            .into_iter()
+            .find(|ending| ending.word() == word)
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",

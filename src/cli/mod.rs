@@ -3,6 +3,8 @@
 //! Exit codes: 0 done; 1 it failed (the sentence is on stderr); 2 the arguments are wrong (clap);
 //! 3 the run ended without an answer because it waits for people (`run`).
 
+mod approvals;
+mod audit;
 mod chat;
 mod command;
 mod demo;
@@ -11,6 +13,9 @@ mod input;
 mod inspect;
 mod run;
 pub mod screen;
+mod prompts;
+mod threads;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +92,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // The demo brings a configuration of its own.
         return block_on(demo::run(args));
     }
+    if let Command::Config(explain::Config::Default) = cli.command {
+        // Needs no settings, and helps most where those there are cannot be read.
+        return explain::config_default();
+    }
     let loaded = config::Loaded::from_process(cli.config.as_deref())?;
     if let Command::Config(command) = cli.command {
         return explain::config(command, loaded);
@@ -101,7 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => block_on(inspect::audit(command, blueprint)),
         Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
         Command::Tools(args) => explain::tools(&args, &blueprint),
-        Command::Info(args) => explain::info(&args, &blueprint),
+        Command::Info(args) => block_on(explain::info(args, blueprint)),
         Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -41,6 +41,7 @@ use crate::store::{Append, Lease, Store, StoreError};
 use crate::tools::Registry;
 
 pub use clock::Clock;
+pub use perform::model_request;
 pub use project::summary;
 
 /// What a runtime is made of.

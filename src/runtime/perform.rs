@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{DeliverError, Runtime, Slot, crash};
+use super::{DeliverError, Providers, Runtime, Slot, crash};
 use crate::agent::*;
+use crate::llm::Provider;
 use crate::platform::{self, Post};
 use crate::store::StoreError;
-use crate::tools::CallContext;
+use crate::tools::{CallContext, Registry};
 
 /// Waits between attempts to append a result: doubled from the first to the last.
 const RESULT_RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -133,26 +134,8 @@ impl Runtime {
     }
 
     /// The request for an agent and a rendered window, and who it would go to.
-    pub fn model_request(
-        &self,
-        agent: &Agent,
-        window: String,
-    ) -> Result<(&crate::llm::Provider, ModelRequest), String> {
-        let (provider, model) = self.0.parts.providers.pick(&agent.spec)?;
-        let mut tools = self.0.parts.tools.decls(&agent.spec.tools);
-        tools.push(ToolDecl {
-            name: ASK_HUMAN.to_owned(),
-            description: "Ask the people in this thread one question and wait for the answer.".to_owned(),
-            schema: ask_human_schema(),
-        });
-        let request = ModelRequest {
-            model,
-            system: agent.prompt.clone(),
-            window,
-            tools: tools.into(),
-            max_output_tokens: agent.spec.limits.max_output_tokens,
-        };
-        Ok((provider, request))
+    pub fn model_request(&self, agent: &Agent, window: String) -> Result<(&Provider, ModelRequest), String> {
+        model_request(&self.0.parts.providers, &self.0.parts.tools, agent, window)
     }
 
     async fn plan_tool(&self, slot: &Slot, id: EffectId, call: CallId) -> Option<Input> {
@@ -243,6 +226,30 @@ impl Runtime {
             },
         })
     }
+}
+
+/// The request for an agent and a rendered window, and who it would go to; needs no store.
+pub fn model_request<'p>(
+    providers: &'p Providers,
+    registry: &Registry,
+    agent: &Agent,
+    window: String,
+) -> Result<(&'p Provider, ModelRequest), String> {
+    let (provider, model) = providers.pick(&agent.spec)?;
+    let mut tools = registry.decls(&agent.spec.tools);
+    tools.push(ToolDecl {
+        name: ASK_HUMAN.to_owned(),
+        description: "Ask the people in this thread one question and wait for the answer.".to_owned(),
+        schema: ask_human_schema(),
+    });
+    let request = ModelRequest {
+        model,
+        system: agent.prompt.clone(),
+        window,
+        tools: tools.into(),
+        max_output_tokens: agent.spec.limits.max_output_tokens,
+    };
+    Ok((provider, request))
 }
 
 fn call_of(thread: &Thread, call: CallId) -> Option<(String, serde_json::Value)> {

@@ -300,6 +300,14 @@ impl Store {
         }
     }
 
+    /// What remains of deleted threads, at most `limit` (at most [`MAX_PAGE`]), in the order of their short
+    /// ids, beginning after `after`.
+    pub async fn tombstones(&self, after: Option<ShortId>, limit: usize) -> Result<Vec<Tombstone>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.tombstones(after, limit.min(MAX_PAGE)).await,
+        }
+    }
+
     /// The threads that a person may mean by `text`: a full [`ThreadId`] or the beginning of a short id,
     /// in any case. At most [`MAX_FOUND`], in the order of their short ids.
     pub async fn find(&self, text: &str) -> Result<Vec<ShortId>, StoreError> {

@@ -36,6 +36,7 @@ macro_rules! contract_of {
             an_append_takes_a_lease_unless_another_worker_lives
             the_next_due_moment_is_the_earliest_to_come
             a_deleted_thread_leaves_a_tombstone_and_nothing_else
+            tombstones_are_listed_in_pages
             what_was_never_there_is_unknown
             pages_show_every_quiet_thread_once_while_others_change
             filters_must_all_hold
@@ -370,6 +371,21 @@ async fn a_deleted_thread_leaves_a_tombstone_and_nothing_else(store: &Store) {
     let page = store.list(&Filter::default(), None, 10).await.unwrap();
     assert_eq!(page.items.into_iter().map(|s| s.thread).collect::<Vec<_>>(), std::slice::from_ref(&other));
     assert_eq!(store.load(other.short(), 0).await.unwrap().events, [b"other"]);
+}
+
+async fn tombstones_are_listed_in_pages(store: &Store) {
+    assert_eq!(store.tombstones(None, 10).await.unwrap(), []);
+    let mut stones = Vec::new();
+    for n in 0..5 {
+        store.append(append(&thread(n), 0, &[b"first"])).await.unwrap();
+        if n > 0 {
+            stones.push(store.delete(thread(n).short(), "ops", Timestamp(n as i64)).await.unwrap());
+        }
+    }
+    stones.sort_by_key(|stone| stone.thread);
+    assert_eq!(store.tombstones(None, 10).await.unwrap(), stones);
+    assert_eq!(store.tombstones(None, 3).await.unwrap(), stones[..3]);
+    assert_eq!(store.tombstones(Some(stones[2].thread), 3).await.unwrap(), stones[3..]);
 }
 
 async fn what_was_never_there_is_unknown(store: &Store) {

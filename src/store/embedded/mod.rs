@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+pub use self::schema::FORMAT;
 use self::schema::{MAX_EVENTS, damaged, event_id, explain};
 use self::writer::{Answer, Change, Request, Writer};
 use super::{
@@ -164,6 +165,30 @@ impl Embedded {
 
     pub async fn tombstone(&self, thread: ShortId) -> Result<Option<Tombstone>, StoreError> {
         self.read(move |conn, path| read_tombstone(conn, thread).map_err(|e| explain(path, Some(thread), &e))).await
+    }
+
+    pub async fn tombstones(&self, after: Option<ShortId>, limit: usize) -> Result<Vec<Tombstone>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(move |conn, path| {
+            conn.prepare_cached(
+                "SELECT short, version, head, at, deleter FROM tombstones WHERE short > ?1 ORDER BY short LIMIT ?2",
+            )
+            .and_then(|mut query| {
+                let stone = |row: &Row| {
+                    Ok(Tombstone {
+                        thread: short(row, 0)?,
+                        version: row.get::<_, i64>(1)?.unsigned_abs(),
+                        head: Digest(row.get(2)?),
+                        at: Timestamp(row.get(3)?),
+                        by: row.get(4)?,
+                    })
+                };
+                // Every short id comes after the empty text.
+                query.query_map(params![after.as_ref().map_or("", ShortId::as_str), limit], stone)?.collect()
+            })
+            .map_err(|e| explain(path, None, &e))
+        })
+        .await
     }
 
     pub async fn find(&self, text: &str) -> Result<Vec<ShortId>, StoreError> {

@@ -30,6 +30,9 @@ const MIGRATIONS: &[&str] = &[
     // Number 2 goes here.
 ];
 
+/// The version of the layout that this program writes.
+pub const FORMAT: usize = MIGRATIONS.len();
+
 const V1: &str = "
 CREATE TABLE threads (
     no         INTEGER PRIMARY KEY,

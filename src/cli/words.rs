@@ -1,0 +1,836 @@
+//! The words of the commands that look at threads: tables, ages, one line for each event, what a thread
+//! waits for. Pure functions of a fold, its events and the time; nothing here reads or writes.
+//!
+//! What people, models and tools wrote is shown with everything that steers a terminal or reorders text
+//! made visible: nobody can dress up a request by what is written in it.
+
+use serde_json::{Value, json};
+
+use crate::agent::*;
+use crate::store::Summary;
+
+/// Longest text of a person, a model or a tool that is quoted inside a line, in characters.
+const MAX_QUOTE: usize = 100;
+/// Events at the end of a log that `threads show` repeats.
+pub const LAST_EVENTS: usize = 8;
+
+/// Text whose control, bidirectional and invisible characters are written as `\u{..}`; line ends and tabs stay.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hides =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if hides || (c.is_control() && !matches!(c, '\n' | '\t')) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// All of `text` on one visible line of at most [`MAX_QUOTE`] characters.
+pub fn quote(text: &str) -> String {
+    let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    if line.chars().count() <= MAX_QUOTE {
+        return line;
+    }
+    line.chars().take(MAX_QUOTE - 1).chain(['…']).collect()
+}
+
+/// Every line of `text`, visible, behind `margin`.
+pub fn indented(text: &str, margin: &str) -> String {
+    visible(text).lines().map(|line| format!("{margin}{line}\n")).collect()
+}
+
+/// Rows in columns of equal width, two spaces between them; the last column is not padded.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cell_width = |row: &[String], i: usize| row.get(i).map_or(0, |cell| cell.chars().count());
+    let heading: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    let all = || std::iter::once(&heading).chain(rows);
+    let widths: Vec<usize> = (0..head.len()).map(|i| all().map(|row| cell_width(row, i)).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    all().map(line).collect()
+}
+
+/// How long ago: `3m 20s ago`, `just now`.
+pub fn age(at: Timestamp, now: Timestamp) -> String {
+    match now.ms_since(at) {
+        0..1_000 => "just now".to_owned(),
+        ms => format!("{} ago", span::show(ms)),
+    }
+}
+
+/// How long from now: `in 2h`, or how long it is overdue.
+pub fn until(at: Timestamp, now: Timestamp) -> String {
+    if at > now {
+        format!("in {}", span::show(at.ms_since(now)))
+    } else {
+        format!("since {}", span::show(now.ms_since(at)))
+    }
+}
+
+/// `1 event`, `2 events`.
+pub fn count(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// A status as it stands in logs and `--status`.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::WaitingApproval => "waiting_approval",
+        Status::WaitingAnswer => "waiting_answer",
+        Status::WaitingMark => "waiting_mark",
+        Status::Sleeping => "sleeping",
+        Status::Paused => "paused",
+        Status::Done => "done",
+        Status::Stopped => "stopped",
+        Status::Cancelled => "cancelled",
+    }
+}
+
+/// Every status, for `--status`.
+pub const STATUSES: [Status; 9] = [
+    Status::Running,
+    Status::WaitingApproval,
+    Status::WaitingAnswer,
+    Status::WaitingMark,
+    Status::Sleeping,
+    Status::Paused,
+    Status::Done,
+    Status::Stopped,
+    Status::Cancelled,
+];
+
+/// Reads `--status`.
+///
+/// # Errors
+/// The words that exist.
+pub fn parse_status(text: &str) -> Result<Status, String> {
+    let words = || STATUSES.map(status_word);
+    STATUSES.into_iter().find(|s| status_word(*s) == text.trim().to_lowercase()).ok_or_else(|| {
+        format!("there is no such status{} Statuses: {}", did_you_mean(text, words()), words().join(", "))
+    })
+}
+
+/// One line for one event, without its number and time.
+pub fn event_line(event: &Event) -> String {
+    let because = |why: &str| if why.is_empty() { String::new() } else { format!(": {}", quote(why)) };
+    match &event.body {
+        Body::ThreadStarted { agent, by, parent, .. } => match parent {
+            Some(parent) => format!(
+                "started by {} with the agent {agent}, as a fork of {} at event {}",
+                quote(by.label()),
+                quote(parent.thread.as_str()),
+                parent.seq
+            ),
+            None => format!("started by {} with the agent {agent}", quote(by.label())),
+        },
+        Body::MessageReceived { from, text, prefetch } => {
+            let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
+            format!("{} wrote: {}{calls}", quote(from.label()), quote(text))
+        }
+        Body::ModelReplied { step, model, usage, .. } => {
+            let what = match step {
+                NextStep::Call { calls, .. } => calls
+                    .iter()
+                    .map(|c| format!("{} ({})", c.tool, verdict_word(&c.verdict)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                NextStep::Ask { text, .. } => format!("asks: {}", quote(text)),
+                NextStep::Done { text } => format!("answers: {}", quote(text)),
+            };
+            let tokens = usage.input.saturating_add(usage.output);
+            format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), model.provider)
+        }
+        Body::ModelFailed { message, attempt, retry_at, .. } => match retry_at {
+            Some(at) => format!("model failed, attempt {attempt} ({}); again at {at}", quote(message)),
+            None => format!("model failed for good after attempt {attempt} ({})", quote(message)),
+        },
+        Body::ToolPlanned { call, plan } => match plan {
+            Ok(plan) => format!("plan of {call}: {}", quote(&plan.summary)),
+            Err(error) => format!("no plan of {call}: {}", quote(error)),
+        },
+        Body::ApprovalRequested { approval, revision, title, digest, .. } => {
+            format!("approval {approval} asked, revision {revision}, digest {}: {}", digest.prefix(), quote(title))
+        }
+        Body::VoteCast { approval, revision, by, vote, .. } => {
+            let by = quote(by.label());
+            match vote {
+                Vote::Approve { note } => format!("{by} approves {approval} revision {revision}{}", because(note)),
+                Vote::Deny { reason } => format!("{by} denies {approval} revision {revision}{}", because(reason)),
+                Vote::Edit { title, .. } => format!("{by} changes {approval} revision {revision} to: {}", quote(title)),
+            }
+        }
+        Body::ApprovalResolved { approval, revision, resolution } => match resolution {
+            Resolution::Approved => format!("approval {approval} revision {revision} is approved"),
+            Resolution::Denied { reason } => {
+                format!("approval {approval} revision {revision} is denied{}", because(reason))
+            }
+            Resolution::Expired => format!("approval {approval} revision {revision} has expired"),
+            Resolution::Cancelled => format!("approval {approval} revision {revision} is cancelled"),
+        },
+        Body::QuestionAsked { question, text, .. } => format!("question {question}: {}", quote(text)),
+        Body::QuestionAnswered { question, by, text } => {
+            format!("{} answers {question}: {}", quote(by.label()), quote(text))
+        }
+        Body::ToolStarted { call, digest, .. } => match digest {
+            Some(digest) => format!("{call} started under digest {}", digest.prefix()),
+            None => format!("{call} started"),
+        },
+        Body::ToolFinished { call, outcome, duration_ms } => {
+            let took = span::show(*duration_ms);
+            match outcome {
+                Outcome::Succeeded { text } => format!("{call} succeeded in {took}: {}", quote(text)),
+                Outcome::Failed { error } => format!("{call} failed in {took}: {}", quote(error)),
+                Outcome::Suspended { until, .. } => format!("{call} waits until {until}"),
+                Outcome::Unknown { error } => format!("{call} ended unknown: {}", quote(error)),
+            }
+        }
+        Body::OutcomeLost { call } => format!("{call} was started and nobody knows how it ended"),
+        Body::OutcomeMarked { call, by, mark } => {
+            let by = quote(by.label());
+            match mark {
+                Mark::Succeeded { note } => format!("{by} marks {call} as succeeded{}", because(note)),
+                Mark::Failed { note } => format!("{by} marks {call} as failed{}", because(note)),
+                Mark::Retry => format!("{by} wants {call} tried again"),
+            }
+        }
+        Body::TimerFired { timer } => match timer {
+            Timer::Wake { call } => format!("{call} has waited long enough"),
+            Timer::Model => "time to ask the model again".to_owned(),
+            Timer::Post { .. } => "time to post again".to_owned(),
+        },
+        Body::Posted { posting, .. } => format!("posted {}", posting_words(posting)),
+        Body::DeliveryFailed { posting, error, .. } => {
+            format!("{} could not be posted: {}", posting_words(posting), quote(error))
+        }
+        Body::Compacted { upto, .. } => format!("the context up to event {upto} was shortened"),
+        Body::Paused { by, why } => format!("paused by {}{}", quote(by.label()), because(why)),
+        Body::Resumed { by } => format!("resumed by {}", quote(by.label())),
+        Body::Stopped { by, why } => format!("stopped by {}{}", quote(by.label()), because(why)),
+        Body::Cancelled { by, why } => format!("cancelled by {}{}", quote(by.label()), because(why)),
+    }
+}
+
+fn verdict_word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Auto { .. } => "auto",
+        Verdict::Ask { .. } => "ask",
+        Verdict::Deny { .. } => "deny",
+        Verdict::Invalid { .. } => "invalid",
+        Verdict::Held { .. } => "held",
+    }
+}
+
+fn posting_words(posting: &Posting) -> String {
+    match posting {
+        Posting::Answer { seq } => format!("the answer of event {seq}"),
+        Posting::Card { approval } => format!("the card of {approval}"),
+        Posting::Question { question } => format!("the question {question}"),
+        Posting::Unknown { call } => format!("the unknown outcome of {call}"),
+        Posting::Notice { seq } => format!("the notice of event {seq}"),
+    }
+}
+
+/// What an effect does, for people.
+pub fn effect_line(effect: &Effect) -> String {
+    match effect {
+        Effect::CallModel => "ask the model".to_owned(),
+        Effect::PlanTool { call } => format!("plan {call}"),
+        Effect::RunTool { call } => format!("run {call}"),
+        Effect::Post { posting } => format!("post {}", posting_words(posting)),
+    }
+}
+
+/// How far a call is, in a word or two.
+pub fn stage_words(stage: &Stage) -> String {
+    match stage {
+        Stage::Planning => "being planned".to_owned(),
+        Stage::Planned { .. } => "planned".to_owned(),
+        Stage::Asking => "waits for people".to_owned(),
+        Stage::Ready => "cleared to run".to_owned(),
+        Stage::Started => "started".to_owned(),
+        Stage::Lost => "outcome unknown".to_owned(),
+        Stage::Sleeping { until, .. } => format!("sleeps until {until}"),
+    }
+}
+
+/// Where an approval stands, in a word.
+pub fn approval_state(approval: &Approval) -> &'static str {
+    match &approval.state {
+        ApprovalState::Pending => "pending",
+        ApprovalState::Revising { .. } => "revising",
+        ApprovalState::Approved { .. } => "approved",
+        ApprovalState::Used { .. } => "used",
+        ApprovalState::Denied { .. } => "denied",
+        ApprovalState::Expired { .. } => "expired",
+        ApprovalState::Cancelled => "cancelled",
+    }
+}
+
+/// One thing that keeps a thread from going on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wait {
+    /// `approval`, `question`, `mark`, `pause`, `model`, `sleep` or `work`.
+    pub kind: &'static str,
+    /// What it waits for, as a sentence without an end.
+    pub what: String,
+    /// Whom it waits for; empty if no person.
+    pub who: String,
+    pub since: Timestamp,
+    /// What to type.
+    pub next: String,
+}
+
+impl Wait {
+    /// Whether a person has to act.
+    pub fn is_for_people(&self) -> bool {
+        !self.who.is_empty()
+    }
+
+    pub fn json(&self) -> Value {
+        json!({ "kind": self.kind, "what": self.what, "who": self.who, "since": self.since.to_string(), "next": self.next })
+    }
+}
+
+/// What a thread waits for, oldest first. `events` are all events of the log.
+pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
+    let at = |seq: u64| events.iter().find(|e| e.seq == seq).map_or(thread.updated_at, |e| e.at);
+    let last = |wanted: &dyn Fn(&Body) -> bool| {
+        events.iter().rev().find(|e| wanted(&e.body)).map_or(thread.updated_at, |e| e.at)
+    };
+    let mut waits = Vec::new();
+    if let Some(why) = &thread.paused {
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", quote(why)) };
+        waits.push(Wait {
+            kind: "pause",
+            what: format!("paused{why}"),
+            who: "anyone here".to_owned(),
+            since: last(&|b| matches!(b, Body::Paused { .. })),
+            next: format!("twelve threads resume {}", thread.short),
+        });
+    }
+    for (id, call) in &thread.calls {
+        match &call.stage {
+            Stage::Lost => {
+                let who = match &call.gated.verdict {
+                    Verdict::Ask { terms } => terms.approvers.describe(),
+                    Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {
+                        "anyone here".to_owned()
+                    }
+                };
+                waits.push(Wait {
+                    kind: "mark",
+                    what: format!("unknown outcome of: {}", quote(&call.gated.title)),
+                    who,
+                    since: last(&|b| match b {
+                        Body::OutcomeLost { call } | Body::ToolFinished { call, .. } => call == id,
+                        _ => false,
+                    }),
+                    next: format!("look whether it took effect, then twelve threads mark {id} succeeded|failed|retry"),
+                });
+            }
+            Stage::Sleeping { until, .. } => waits.push(Wait {
+                kind: "sleep",
+                what: format!("sleeps until {until}"),
+                who: String::new(),
+                since: last(&|b| matches!(b, Body::ToolFinished { call, .. } if call == id)),
+                next: "nothing; it wakes up by itself in a running process".to_owned(),
+            }),
+            Stage::Planning | Stage::Planned { .. } | Stage::Asking | Stage::Ready | Stage::Started => {}
+        }
+    }
+    for approval in thread.pending_approvals() {
+        waits.push(Wait {
+            kind: "approval",
+            what: format!("approval of: {}", quote(&approval.title)),
+            who: approval.terms.approvers.describe(),
+            since: approval.requested_at,
+            next: format!("twelve approvals show {}", approval.id),
+        });
+    }
+    for (id, question) in &thread.questions {
+        let model = question.cause == QuestionCause::ModelDown;
+        waits.push(Wait {
+            kind: if model { "model" } else { "question" },
+            what: format!("{}: {}", if model { "the model is down" } else { "question" }, quote(&question.text)),
+            who: "anyone here".to_owned(),
+            since: at(id.seq),
+            next: format!("twelve threads answer {id} '...'  ({})", crate::platform::how_to_answer(&question.answer)),
+        });
+    }
+    if let Some(retry) = thread.model.retry_at {
+        waits.push(Wait {
+            kind: "model",
+            what: format!("the model did not answer {}; it is asked again at {retry}", times(thread.model.attempts)),
+            who: String::new(),
+            since: last(&|b| matches!(b, Body::ModelFailed { .. })),
+            next: "nothing; a running process tries again by itself".to_owned(),
+        });
+    }
+    for (id, effect) in thread.runnable() {
+        waits.push(Wait {
+            kind: "work",
+            what: format!("outstanding: {}", effect_line(effect)),
+            who: String::new(),
+            since: at(id.seq),
+            next: format!("start `twelve chat {}`: it takes up what is outstanding", thread.agent),
+        });
+    }
+    waits.sort_by_key(|w| w.since);
+    waits
+}
+
+fn times(n: u32) -> String {
+    match n {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        n => format!("{n} times"),
+    }
+}
+
+/// Everything about a thread that a person asks for first.
+pub fn thread_view(thread: &Thread, events: &[Event], limits: Option<&Limits>, now: Timestamp) -> String {
+    let mut out = format!(
+        "Thread {} ({})\n  status    {}\n  agent     {}\n  title     {}\n  started   by {}, {} ({})\n  changed   {} ({})\n  log       {}, head {}\n",
+        thread.short,
+        quote(thread.id.as_str()),
+        status_word(thread.status()),
+        thread.agent,
+        quote(&thread.title),
+        quote(thread.started_by.label()),
+        age(thread.created_at, now),
+        thread.created_at,
+        age(thread.updated_at, now),
+        thread.updated_at,
+        count(events.len(), "event"),
+        thread.head.prefix(),
+    );
+    if let Some(parent) = &thread.parent {
+        out.push_str(&format!("  fork of   {} at event {}\n", quote(parent.thread.as_str()), parent.seq));
+    }
+    let of = |used: u64, most: Option<u64>| most.map_or(format!("{used}"), |most| format!("{used} of {most}"));
+    match &thread.run {
+        Some(run) => out.push_str(&format!(
+            "  this run  {} steps, {} tokens\n  tokens    {} in all\n",
+            of(run.steps.into(), limits.map(|l| l.max_steps.into())),
+            of(run.tokens, limits.map(|l| l.max_tokens)),
+            thread.tokens
+        )),
+        None => out.push_str(&format!("  tokens    {} in all\n", thread.tokens)),
+    }
+    let waits = waits(thread, events);
+    if !waits.is_empty() {
+        out.push_str("\nWaits for\n");
+        for wait in &waits {
+            let who = if wait.is_for_people() { format!(" by {}", wait.who) } else { String::new() };
+            out.push_str(&format!("  {}{who}, {}\n    {}\n", wait.what, age(wait.since, now), wait.next));
+        }
+    }
+    if !thread.calls.is_empty() {
+        out.push_str("\nCalls\n");
+        for (id, call) in &thread.calls {
+            out.push_str(&format!("  {id}  {}: {}\n", stage_words(&call.stage), quote(&call.gated.title)));
+        }
+    }
+    if !thread.approvals.is_empty() {
+        out.push_str("\nApprovals\n");
+        for a in thread.approvals.values() {
+            out.push_str(&format!(
+                "  {}  {}, revision {}, digest {}: {}\n",
+                a.id,
+                approval_state(a),
+                a.revision,
+                a.digest.prefix(),
+                quote(&a.title)
+            ));
+        }
+    }
+    out.push_str("\nLast events\n");
+    for event in events.iter().skip(events.len().saturating_sub(LAST_EVENTS)) {
+        out.push_str(&format!("  {:>4}  {}  {}\n", event.seq, event.at, event_line(event)));
+    }
+    out
+}
+
+/// The same for machines.
+pub fn thread_json(thread: &Thread, events: &[Event]) -> Value {
+    let calls = thread.calls.iter().map(|(id, c)| {
+        json!({ "id": id, "tool": c.gated.tool, "title": c.gated.title, "args": c.gated.args, "stage": stage_words(&c.stage), "approval": c.approval })
+    });
+    let questions = thread
+        .questions
+        .iter()
+        .map(|(id, q)| json!({ "id": id, "text": q.text, "answer": q.answer, "cause": q.cause }));
+    let outstanding = thread.outstanding().iter().map(|(id, e)| json!({ "id": id, "effect": effect_line(e) }));
+    json!({
+        "thread": summary_json(&crate::runtime::summary(thread)),
+        "run": thread.run.as_ref().map(|r| json!({ "steps": r.steps, "tokens": r.tokens, "initiator": r.initiator.id })),
+        "waits": waits(thread, events).iter().map(Wait::json).collect::<Vec<_>>(),
+        "calls": calls.collect::<Vec<_>>(),
+        "approvals": thread.approvals.values().map(approval_json).collect::<Vec<_>>(),
+        "questions": questions.collect::<Vec<_>>(),
+        "outstanding": outstanding.collect::<Vec<_>>(),
+        "last_events": events.iter().skip(events.len().saturating_sub(LAST_EVENTS)).map(event_json).collect::<Vec<_>>(),
+    })
+}
+
+/// A row of a list for machines.
+pub fn summary_json(summary: &Summary) -> Value {
+    json!({
+        "id": summary.thread.short(),
+        "thread": summary.thread,
+        "status": status_word(summary.status),
+        "agent": summary.agent,
+        "title": summary.title,
+        "requester": summary.requester.id,
+        "approvals": summary.approvals,
+        "questions": summary.questions,
+        "tokens": summary.tokens,
+        "version": summary.version,
+        "head": summary.head,
+        "created_at": summary.created_at.to_string(),
+        "updated_at": summary.updated_at.to_string(),
+        "due_at": summary.due_at.map(|at| at.to_string()),
+    })
+}
+
+pub fn event_json(event: &Event) -> Value {
+    json!({ "seq": event.seq, "at": event.at.to_string(), "type": event.body.name(), "line": event_line(event) })
+}
+
+/// An approval in its present revision, for machines.
+pub fn approval_json(a: &Approval) -> Value {
+    let votes =
+        a.votes.iter().map(|v| json!({ "by": v.by.id, "groups": v.groups, "at": v.at.to_string(), "vote": v.vote }));
+    json!({
+        "id": a.id,
+        "call": a.call,
+        "state": approval_state(a),
+        "revision": a.revision,
+        "because": a.because,
+        "title": a.title,
+        "args": a.args,
+        "original_args": a.original_args,
+        "plan": a.plan,
+        "digest": a.digest,
+        "terms": a.terms,
+        "requesters": a.requesters.iter().map(|p| &p.id).collect::<Vec<_>>(),
+        "requested_at": a.requested_at.to_string(),
+        "expires_at": a.expires_at.to_string(),
+        "votes": votes.collect::<Vec<_>>(),
+        "result": a.result.as_ref().map(|(ending, text)| json!({ "ending": ending, "text": text })),
+    })
+}
+
+/// Everything that the digest of an approval covers, who may decide it until when, and what became of it.
+pub fn approval_view(thread: &Thread, a: &Approval, events: &[Event], now: Timestamp) -> String {
+    let card = crate::platform::Card::of(thread, a);
+    let gated = thread.calls.get(&a.call).map(|c| &c.gated);
+    // A call that has ended is no longer in the fold; the event that proposed it still is in the log.
+    let gated = gated.or_else(|| events.iter().find_map(|e| proposed(e, a.call)));
+    let version = gated.and_then(|g| g.facts.as_ref()).map(|f| format!(" (schema {})", f.schema_version));
+    let mut out = format!(
+        "{}\n  id          {}, revision {}, {}\n  tool        {}{}\n  risk        {}\n  agent       {}\n  thread      {} ({})\n  call        {}\n",
+        visible(&card.headline()),
+        a.id,
+        a.revision,
+        approval_state(a),
+        gated.map_or("unknown", |g| g.tool.as_str()),
+        version.unwrap_or_default(),
+        a.terms.risk.word(),
+        thread.agent,
+        thread.short,
+        quote(thread.id.as_str()),
+        a.call,
+    );
+    let names: Vec<String> = a.requesters.iter().map(|p| quote(p.label())).collect();
+    out.push_str(&format!(
+        "  asked for   by {}, {} ({})\n",
+        names.join(", "),
+        age(a.requested_at, now),
+        a.requested_at
+    ));
+    out.push_str(&format!(
+        "  rule        {}\n  can decide  {}\n",
+        quote(&a.terms.rule),
+        quote(&a.terms.approvers.describe())
+    ));
+    out.push_str(&format!("  expires     {} ({})\n", until(a.expires_at, now), a.expires_at));
+    if !card.why.is_empty() {
+        out.push_str(&format!("  why         (the agent's words) {}\n", quote(&card.why)));
+    }
+    if let Some(note) = card.revision_note() {
+        out.push_str(&format!("  revision    {}\n", quote(&note)));
+    }
+    if let Some(outcome) = card.outcome() {
+        out.push_str(&format!("  outcome     {}\n", quote(&outcome)));
+    }
+    out.push_str("\nArguments\n");
+    out.push_str(&indented(&serde_json::to_string_pretty(&a.args).unwrap_or_default(), "  "));
+    if let Some(plan) = &a.plan {
+        out.push_str(&format!("\nPlan\n{}", indented(&plan.summary, "  ")));
+        if !plan.facts.is_null() {
+            out.push_str(&indented(&serde_json::to_string_pretty(&plan.facts).unwrap_or_default(), "  "));
+        }
+    }
+    out.push_str("\nVotes on this revision\n");
+    if a.votes.is_empty() {
+        out.push_str("  none\n");
+    }
+    for cast in &a.votes {
+        let what = match &cast.vote {
+            Vote::Approve { note } => format!("approves {}", quote(note)),
+            Vote::Deny { reason } => format!("denies {}", quote(reason)),
+            Vote::Edit { title, .. } => format!("changes it to: {}", quote(title)),
+        };
+        out.push_str(&format!("  {}  {} {}\n", cast.at, quote(&cast.by.id), what.trim_end()));
+    }
+    out.push_str("\nHistory\n");
+    for event in history(a.id, a.call, events) {
+        out.push_str(&format!("  {:>4}  {}  {}\n", event.seq, event.at, event_line(event)));
+    }
+    out.push_str(&format!("\nDigest {}\n", a.digest));
+    out
+}
+
+/// The events that are about an approval or the call that it is for.
+pub fn history(id: ApprovalId, of: CallId, events: &[Event]) -> impl Iterator<Item = &Event> {
+    events.iter().filter(move |e| match &e.body {
+        Body::ApprovalRequested { approval, .. }
+        | Body::VoteCast { approval, .. }
+        | Body::ApprovalResolved { approval, .. } => *approval == id,
+        Body::ToolPlanned { call, .. }
+        | Body::ToolStarted { call, .. }
+        | Body::ToolFinished { call, .. }
+        | Body::OutcomeLost { call }
+        | Body::OutcomeMarked { call, .. } => *call == of,
+        _ => false,
+    })
+}
+
+/// The call with this id, if the event proposed it.
+fn proposed(event: &Event, id: CallId) -> Option<&GatedCall> {
+    let calls = match &event.body {
+        Body::MessageReceived { prefetch, .. } => prefetch,
+        Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => calls,
+        _ => return None,
+    };
+    if event.seq == id.seq { calls.get(id.ord as usize) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_or_reorder_text_is_shown_as_what_it_is() {
+        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n\td"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n\td");
+        assert_eq!(quote("two\nlines\tand   spaces"), "two lines and spaces");
+        assert_eq!(quote(&"x".repeat(500)).chars().count(), MAX_QUOTE);
+    }
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_trailing_space() {
+        let rows = vec![vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), String::new()]];
+        assert_eq!(table(&["ID", "NAME"], &rows), "ID   NAME\na    bb\nccc\n");
+    }
+
+    #[test]
+    fn ages_say_what_a_person_would() {
+        let now = Timestamp(10_000_000);
+        assert_eq!(age(Timestamp(9_999_500), now), "just now");
+        assert_eq!(age(Timestamp(9_800_000), now), "3m 20s ago");
+        assert_eq!(until(Timestamp(17_200_000), now), "in 2h");
+        assert_eq!(until(Timestamp(9_940_000), now), "since 1m");
+    }
+
+    #[test]
+    fn a_wrong_status_is_told_the_right_ones() {
+        assert_eq!(parse_status("Done"), Ok(Status::Done));
+        insta::assert_snapshot!(parse_status("pausd").unwrap_err(), @"there is no such status; did you mean `paused`? Statuses: running, waiting_approval, waiting_answer, waiting_mark, sleeping, paused, done, stopped, cancelled");
+    }
+
+    fn event(seq: u64, body: Body) -> Event {
+        Event {
+            v: EVENT_VERSION,
+            seq,
+            at: Timestamp(seq as i64 * 60_000),
+            source: None,
+            answers: None,
+            prev: Digest::ZERO,
+            body,
+        }
+    }
+
+    fn terms() -> Terms {
+        Terms {
+            rule: "agent:deployment:deploy_service".to_owned(),
+            risk: Risk::High,
+            approvers: Approvers { users: vec!["*".to_owned()], ..Approvers::default() },
+            expires_after_ms: 7_200_000,
+        }
+    }
+
+    /// A deployment that waits for its approval.
+    fn waiting() -> (Thread, Vec<Event>) {
+        let id: ThreadId = "console:story".parse().unwrap();
+        let short = id.short();
+        let sam = Principal::human("console:sam");
+        let args = json!({ "service": "api", "version": "v1.2.3\u{202e}" });
+        let facts = ToolFacts {
+            name: "deploy_service".to_owned(),
+            description: String::new(),
+            schema_version: 1,
+            risk: Risk::High,
+            side_effects: true,
+            idempotent: false,
+            plans: false,
+            editable: true,
+        };
+        let gated = GatedCall {
+            tool: "deploy_service".to_owned(),
+            args: args.clone(),
+            title: "Deploy api v1.2.3".to_owned(),
+            facts: Some(facts),
+            verdict: Verdict::Ask { terms: terms() },
+        };
+        let call = CallId::new(short, 3, 0);
+        let plan = Plan { summary: "now v1.2.2 -> v1.2.3".to_owned(), facts: Value::Null };
+        let bodies = vec![
+            Body::ThreadStarted {
+                thread: id.clone(),
+                agent: "deployment".to_owned(),
+                by: sam.clone(),
+                pushes: false,
+                parent: None,
+                carried: Vec::new(),
+            },
+            Body::MessageReceived { from: sam.clone(), text: "deploy api v1.2.3".to_owned(), prefetch: Vec::new() },
+            Body::ModelReplied {
+                seen: 2,
+                step: NextStep::Call { calls: vec![gated], why: "You asked for it.".to_owned() },
+                model: ModelStamp { provider: "scripted".into(), model: "scripted".into(), prompt: "abc".into() },
+                usage: Usage { input: 100, output: 20 },
+            },
+            Body::ApprovalRequested {
+                approval: ApprovalId::new(short, 4, 0),
+                call,
+                revision: 1,
+                because: Because::Gated,
+                title: "Deploy api v1.2.3".to_owned(),
+                digest: approval_digest(&id, call, "deploy_service", 1, &args, Some(&plan)),
+                args,
+                plan: Some(plan),
+                terms: terms(),
+                requesters: vec![sam],
+                expires_at: Timestamp(7_440_000),
+            },
+        ];
+        let mut events: Vec<Event> = bodies.into_iter().zip(1..).map(|(body, seq)| event(seq, body)).collect();
+        // The reply is the answer to what the message called for.
+        events[2].answers = Some(EffectId::new(short, 2, 0));
+        let mut thread = Thread::vacant(id);
+        for event in &events {
+            thread.apply(event, Digest::of(&event.encode()));
+        }
+        (thread, events)
+    }
+
+    #[test]
+    fn a_thread_is_shown_with_whom_it_waits_for_and_what_to_type() {
+        let (thread, events) = waiting();
+        let limits = Limits::default();
+        insta::assert_snapshot!(thread_view(&thread, &events, Some(&limits), Timestamp(540_000)), @r"
+        Thread fkfx7vkzn7wottzm (console:story)
+          status    waiting_approval
+          agent     deployment
+          title     deploy api v1.2.3
+          started   by sam, 8m ago (1970-01-01T00:01:00Z)
+          changed   5m ago (1970-01-01T00:04:00Z)
+          log       4 events, head acd3341bd05a
+          this run  1 of 20 steps, 120 of 200000 tokens
+          tokens    120 in all
+
+        Waits for
+          approval of: Deploy api v1.2.3 by anyone here (1 needed, not the requester), 5m ago
+            twelve approvals show apr_fkfx7vkzn7wottzm_4
+
+        Calls
+          call_fkfx7vkzn7wottzm_3  waits for people: Deploy api v1.2.3
+
+        Approvals
+          apr_fkfx7vkzn7wottzm_4  pending, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+
+        Last events
+             1  1970-01-01T00:01:00Z  started by sam with the agent deployment
+             2  1970-01-01T00:02:00Z  sam wrote: deploy api v1.2.3
+             3  1970-01-01T00:03:00Z  model scripted [scripted, 120 tokens]: deploy_service (ask)
+             4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+        ");
+    }
+
+    #[test]
+    fn an_approval_is_shown_with_everything_that_its_digest_covers() {
+        let (thread, events) = waiting();
+        let approval = thread.pending_approvals().next().unwrap();
+        insta::assert_snapshot!(approval_view(&thread, approval, &events, Timestamp(540_000)), @r#"
+        Approval needed: Deploy api v1.2.3
+          id          apr_fkfx7vkzn7wottzm_4, revision 1, pending
+          tool        deploy_service (schema 1)
+          risk        high
+          agent       deployment
+          thread      fkfx7vkzn7wottzm (console:story)
+          call        call_fkfx7vkzn7wottzm_3
+          asked for   by sam, 5m ago (1970-01-01T00:04:00Z)
+          rule        agent:deployment:deploy_service
+          can decide  anyone here (1 needed, not the requester)
+          expires     in 1h 55m (1970-01-01T02:04:00Z)
+          why         (the agent's words) You asked for it.
+
+        Arguments
+          {
+            "service": "api",
+            "version": "v1.2.3\u{202e}"
+          }
+
+        Plan
+          now v1.2.2 -> v1.2.3
+
+        Votes on this revision
+          none
+
+        History
+             4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
+
+        Digest d1384dac94dc32249eb62de2839433bca7b0b8d9f7f8b548c389c0b87fb9880f
+        "#);
+    }
+
+    #[test]
+    fn outstanding_work_and_open_questions_say_how_to_go_on() {
+        let (mut thread, mut events) = waiting();
+        let question = QuestionId::new(thread.short, 5, 0);
+        events.push(event(
+            5,
+            Body::QuestionAsked {
+                question,
+                cause: QuestionCause::ModelDown,
+                text: "Try again?".to_owned(),
+                answer: AnswerKind::YesNo,
+            },
+        ));
+        thread.apply(&events[4], Digest::ZERO);
+        let waits: Vec<String> =
+            waits(&thread, &events).iter().map(|w| format!("{} | {} | {}", w.kind, w.what, w.next)).collect();
+        insta::assert_snapshot!(waits.join("\n"), @r"
+        approval | approval of: Deploy api v1.2.3 | twelve approvals show apr_fkfx7vkzn7wottzm_4
+        model | the model is down: Try again? | twelve threads answer q_fkfx7vkzn7wottzm_5 '...'  (yes or no)
+        ");
+    }
+}
