@@ -760,7 +760,7 @@ fn a_check_says_everything_that_is_wrong_or_that_all_is_well() {
     home.write("bad.toml", "[tools]\nprobe_timeot = \"1s\"\n");
     assert_eq!(
         home.run(&["--config", "bad.toml", "config", "check"]).failed(),
-        "twelve: the section [tools]: unknown setting `probe_timeot`; did you mean `probe_timeout`; allowed: `probe_timeout`, `services`\n"
+        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`; did you mean `probe_timeout`?\n"
     );
     std::fs::create_dir(home.path("agents")).unwrap();
     home.write("agents/one.md", "+++\ndescription = \"x\"\ntools = [\"slep\"]\n+++\nHello {{ agnet.name }}\n");
