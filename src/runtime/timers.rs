@@ -25,8 +25,13 @@ impl Runtime {
             for short in due {
                 crash::point("timer.before_tick");
                 // A thread that cannot be read must not keep the others from going on.
-                if let Err(error) = self.deliver(short, Input::Tick).await {
-                    tracing::error!(thread.id = %short, %error, "a thread that is due cannot go on");
+                match self.deliver(short, Input::Tick).await {
+                    Ok(_) => {}
+                    // The next process claims what is left.
+                    Err(DeliverError::Draining) => return Ok(total),
+                    Err(error) => {
+                        tracing::error!(thread.id = %short, %error, "a thread that is due cannot go on");
+                    }
                 }
             }
         }
@@ -36,14 +41,18 @@ impl Runtime {
     pub async fn run_timers(&self) {
         let sweep = self.0.parts.settings.sweep_ms;
         let lease = self.0.parts.settings.lease_ms;
-        loop {
-            if let Err(error) = self.fire_due().await {
+        // Draining closes the store: what fails from then on is no news.
+        while !self.0.stop.is_cancelled() {
+            if let Err(error) = self.fire_due().await
+                && !self.0.stop.is_cancelled()
+            {
                 tracing::error!(%error, "due threads could not be claimed; trying again");
             }
             self.renew_leases().await;
             let now = self.now();
             let next = match self.0.parts.store.next_due(now).await {
                 Ok(next) => next.map_or(sweep, |at| at.ms_since(now)),
+                Err(_) if self.0.stop.is_cancelled() => return,
                 Err(error) => {
                     tracing::error!(%error, "the store could not say what is due next");
                     sweep
