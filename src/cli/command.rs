@@ -269,7 +269,17 @@ mod tests {
         insta::assert_snapshot!(
             ["/aprove", "/xyzzy", "/stop now", "/approve apr_5", "/mark", "/answer", "/edit version", "/kill", "/\u{1b}[2J"]
                 .map(said).join("\n"),
-            @r""
+            @r#"
+        There is no command `/aprove`. Did you mean `/approve`?
+        There is no command `/xyzzy`. /help lists what there is.
+        /stop takes nothing more. Leave `now` out.
+        `apr_5` is not an approval id (`apr_<thread>_<number>`). /status shows what is open.
+        Say how it ended: /mark succeeded, /mark failed or /mark retry.
+        Write the answer behind it: /answer <text>
+        Write it as /edit name=value (a value with spaces in double quotes).
+        There is no command `/kill`. /help lists what there is.
+        There is no command `/\u{1b}[2J`. /help lists what there is.
+        "#
         );
         assert_eq!(parse("/kill", true), Ok(Command::Kill), "the demo has one more");
     }

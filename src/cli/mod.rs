@@ -11,9 +11,9 @@ mod demo;
 mod explain;
 mod input;
 mod inspect;
+mod prompts;
 mod run;
 pub mod screen;
-mod prompts;
 mod threads;
 mod words;
 

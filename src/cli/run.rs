@@ -158,10 +158,7 @@ async fn last_answer(runtime: &Runtime, thread: &Thread, after: u64) -> anyhow::
 
 /// For people.
 fn words(thread: &Thread, answer: Option<&str>) -> Vec<Line> {
-    let mut lines = match answer {
-        Some(answer) => screen::prose(Style::Plain, "", answer),
-        None => Vec::new(),
-    };
+    let mut lines: Vec<Line> = answer.unwrap_or_default().trim_end().lines().map(Line::plain).collect();
     if thread.status() == Status::Done {
         return lines;
     }

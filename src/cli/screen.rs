@@ -188,7 +188,9 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
         None => field("Plan", "none: this tool cannot say beforehand what it would do"),
     }
     if !card.why.trim().is_empty() {
-        lines.extend(prose(Style::Plain, "  Why (agent's words): ", card.why.trim()));
+        // Marked line by line: words of a model could look like another field of the card.
+        lines.push(Line::plain("  Why, in the agent's words:"));
+        lines.extend(card.why.trim().lines().map(|line| Line::plain(&format!("    | {line}"))));
     }
     if let Some(note) = card.revision_note() {
         lines.push(Line::new(Style::Waiting, &format!("  Revision {}: {note}", approval.revision)));
@@ -495,4 +497,373 @@ pub fn history_line(event: &Event) -> Line {
 /// How an answer kind is asked for in JSON.
 pub fn question_json(id: &crate::agent::QuestionId, text: &str, answer: &AnswerKind) -> Value {
     json!({"id": id, "question": text, "answer": answer})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{
+        Approval, ApprovalId, ApprovalState, Approvers, Because, CastVote, Digest, Question, QuestionId, Risk, ShortId,
+        Terms,
+    };
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn short() -> ShortId {
+        "console:x".parse::<ThreadId>().unwrap().short()
+    }
+
+    fn pending() -> Card {
+        let approval = Approval {
+            id: ApprovalId::new(short(), 12, 0),
+            call: CallId::new(short(), 10, 0),
+            revision: 1,
+            because: Because::Gated,
+            title: "Deploy api v1.2.3 to staging".to_owned(),
+            args: json!({"environment": "staging", "service": "api", "version": "v1.2.3"}),
+            original_args: None,
+            plan: Some(Plan { summary: "now v1.2.2 -> v1.2.3".to_owned(), facts: json!({"current": "v1.2.2"}) }),
+            digest: Digest::of(b"what is covered"),
+            terms: Terms {
+                rule: "default".to_owned(),
+                risk: Risk::High,
+                approvers: Approvers { users: vec!["*".to_owned()], requester_may: Some(true), ..Approvers::default() },
+                expires_after_ms: 7_200_000,
+            },
+            requesters: vec![Principal::human("console:ann")],
+            requested_at: NOW,
+            expires_at: NOW.plus_ms(7_200_000),
+            votes: Vec::new(),
+            state: ApprovalState::Pending,
+            result: None,
+        };
+        Card {
+            approval,
+            agent: "deployment".to_owned(),
+            tool: "deploy_service".to_owned(),
+            editable: true,
+            why: "It is healthy.\nNow the deployment.".to_owned(),
+            state: CardState::Pending { approved: Vec::new(), needed: 1 },
+        }
+    }
+
+    fn shown(card: Card) -> String {
+        render(&posting(&Outbound::Card(Box::new(card)), NOW), false)
+    }
+
+    fn vote(by: &str, vote: Vote) -> CastVote {
+        CastVote { by: Principal::human(format!("console:{by}")), groups: Vec::new(), vote, at: NOW }
+    }
+
+    #[test]
+    fn a_pending_card_shows_everything_that_is_approved_and_how_to_decide() {
+        insta::assert_snapshot!(shown(pending()), @r#"
+        Approval needed: Deploy api v1.2.3 to staging
+          Agent         deployment
+          Risk          high
+          Requested by  ann
+          Can approve   anyone here (1 needed)
+          Expires in    2h (at 2023-11-15T00:13:20Z), which counts as a denial
+          Tool          deploy_service
+                        environment = staging
+                        service = api
+                        version = v1.2.3
+          Plan          now v1.2.2 -> v1.2.3
+                        rests on {"current":"v1.2.2"}
+          Why, in the agent's words:
+            | It is healthy.
+            | Now the deployment.
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+          /approve [note]   /deny [reason]   /edit name=value   or y / n
+        "#);
+    }
+
+    #[test]
+    fn a_card_that_cannot_be_edited_and_has_no_plan_says_so() {
+        let mut card = pending();
+        card.editable = false;
+        card.approval.plan = None;
+        card.approval.args = json!({});
+        card.why = String::new();
+        insta::assert_snapshot!(shown(card), @r#"
+        Approval needed: Deploy api v1.2.3 to staging
+          Agent         deployment
+          Risk          high
+          Requested by  ann
+          Can approve   anyone here (1 needed)
+          Expires in    2h (at 2023-11-15T00:13:20Z), which counts as a denial
+          Tool          deploy_service
+                        arguments = none
+          Plan          none: this tool cannot say beforehand what it would do
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+          /approve [note]   /deny [reason]   or y / n
+        "#);
+    }
+
+    #[test]
+    fn an_edited_card_shows_old_and_new() {
+        let mut card = pending();
+        card.approval.revision = 2;
+        card.approval.because = Because::Edited { by: Principal::human("console:bob") };
+        card.approval.original_args = Some(json!({"environment": "staging", "service": "api", "version": "v1.2.4"}));
+        let text = shown(card);
+        let line = text.lines().find(|line| line.contains("Revision")).unwrap();
+        assert_eq!(line, "  Revision 2: changed by bob: version: v1.2.4 -> v1.2.3");
+    }
+
+    #[test]
+    fn a_card_that_is_asked_again_says_why() {
+        let mut card = pending();
+        card.approval.revision = 3;
+        card.approval.because = Because::Stale { why: "the plan changed".to_owned() };
+        let stale = shown(card.clone());
+        assert!(stale.contains("  Revision 3: asked again: the plan changed\n"), "{stale}");
+        card.approval.because = Because::Retried { by: Principal::human("console:bob") };
+        let retried = shown(card);
+        assert!(retried.contains("  Revision 3: asked again: bob wants it tried once more\n"), "{retried}");
+    }
+
+    #[test]
+    fn votes_that_are_in_are_shown_while_more_are_needed() {
+        let mut card = pending();
+        card.state = CardState::Pending { approved: vec![Principal::human("console:bob")], needed: 2 };
+        let text = shown(card);
+        assert!(text.contains("  1 of 2 approved: bob\n"), "{text}");
+        assert!(text.contains("/approve"), "still open: {text}");
+    }
+
+    #[test]
+    fn a_settled_card_says_what_came_of_it_and_offers_nothing() {
+        let states = [
+            (CardState::Revising, vec![]),
+            (CardState::Approved, vec![vote("bob", Vote::Approve { note: "looks good".into() })]),
+            (CardState::Running, vec![]),
+            (CardState::Succeeded("api staging: v1.2.2 -> v1.2.3\nand more".into()), vec![]),
+            (CardState::Failed("no answer".into()), vec![]),
+            (CardState::Unknown, vec![]),
+            (CardState::Denied { by: "bob".into(), reason: "not on a Friday".into() }, vec![]),
+            (CardState::Expired, vec![]),
+            (CardState::Cancelled, vec![]),
+        ];
+        let mut all = String::new();
+        for (state, votes) in states {
+            let mut card = pending();
+            card.state = state;
+            card.approval.votes = votes;
+            all += &shown(card);
+        }
+        assert!(!all.contains("/approve"));
+        insta::assert_snapshot!(all, @r#"
+        Being changed: Deploy api v1.2.3 to staging
+          a new revision is on its way
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Approved: Deploy api v1.2.3 to staging
+          approved by bob: looks good
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        - running: Deploy api v1.2.3 to staging
+        Approved: Deploy api v1.2.3 to staging
+          succeeded: api staging: v1.2.2 -> v1.2.3
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Approved: Deploy api v1.2.3 to staging
+          failed: no answer
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Approved: Deploy api v1.2.3 to staging
+          result unknown: it was started, and nobody can tell how it ended
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Denied: Deploy api v1.2.3 to staging
+          denied by bob: not on a Friday
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Expired: Deploy api v1.2.3 to staging
+          nobody answered in time, which counts as a denial
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        Cancelled: Deploy api v1.2.3 to staging
+          nothing will run
+          apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        "#);
+    }
+
+    #[test]
+    fn long_arguments_are_shown_to_their_last_character() {
+        let mut card = pending();
+        let long = "x".repeat(20_000);
+        card.approval.args = json!({"script": format!("{long}END"), "nested": {"a": [1, null, "b"]}});
+        let text = shown(card);
+        assert!(text.contains(&format!("script = {long}END\n")));
+        assert!(text.contains(r#"nested = {"a":[1,null,"b"]}"#), "nested");
+    }
+
+    #[test]
+    fn values_that_differ_never_look_the_same() {
+        let values = [
+            json!("5"),
+            json!(5),
+            json!("true"),
+            json!(true),
+            json!(""),
+            json!(" "),
+            json!("a"),
+            json!("a "),
+            json!("\"a\""),
+            json!("a\nb"),
+            json!("a\\nb"),
+            json!("a\u{202e}b"),
+            json!("a\\u202eb"),
+            json!("\u{1b}"),
+            json!(["a"]),
+            json!("[\"a\"]"),
+            json!(null),
+            json!("null"),
+            json!("a\u{200b}"),
+            json!("\u{e0041}"),
+            json!("a\tb"),
+            json!("a    b"),
+        ];
+        let shown: std::collections::BTreeSet<String> = values.iter().map(spelled).collect();
+        assert_eq!(shown.len(), values.len(), "{shown:?}");
+        assert!(shown.iter().all(|text| text.chars().all(|c| !c.is_control() && !is_invisible(c))), "{shown:?}");
+    }
+
+    /// What a terminal acts on, whoever writes it: escape sequences, carriage returns, direction marks.
+    #[test]
+    fn no_text_can_forge_what_the_terminal_shows() {
+        let evil = "x\u{1b}[2J\u{1b}]0;t\u{7}\rApproval needed: y\u{202e}\u{9b}31m\u{2028}\nApproval needed: z\u{0}";
+        let mut card = pending();
+        card.approval.title = evil.to_owned();
+        card.approval.args = json!({evil: evil, "b": {evil: evil}});
+        card.approval.plan = Some(Plan { summary: evil.to_owned(), facts: json!({evil: evil}) });
+        card.approval.original_args = Some(json!({"c": evil}));
+        card.approval.because = Because::Edited { by: Principal::human(evil) };
+        card.approval.requesters = vec![Principal::human(evil)];
+        card.agent = evil.to_owned();
+        card.tool = evil.to_owned();
+        card.why = evil.to_owned();
+        let mut texts = vec![shown(card.clone())];
+        card.state = CardState::Denied { by: evil.to_owned(), reason: evil.to_owned() };
+        texts.push(shown(card));
+        let asked = Question {
+            cause: QuestionCause::Agent,
+            text: evil.to_owned(),
+            answer: AnswerKind::Choice { choices: vec![evil.to_owned()] },
+        };
+        for outbound in [
+            Outbound::Answer { agent: "a".to_owned(), text: evil.to_owned() },
+            Outbound::Notice { text: evil.to_owned() },
+            Outbound::Question { id: QuestionId::new(short(), 1, 0), question: asked },
+            Outbound::Unknown { call: CallId::new(short(), 1, 0), title: evil.to_owned(), waits_for: evil.to_owned() },
+        ] {
+            texts.push(render(&posting(&outbound, NOW), false));
+        }
+        for text in texts {
+            let foreign = text.chars().find(|c| (c.is_control() && *c != '\n') || is_invisible(*c));
+            assert_eq!(foreign, None, "{text}");
+            let forged = text.lines().filter(|line| line.starts_with("Approval needed: z")).count();
+            assert_eq!(forged, 0, "foreign text starts a line: {text}");
+        }
+    }
+
+    #[test]
+    fn colour_is_only_added_where_it_is_wanted() {
+        let lines = [Line::new(Style::Bad, "no"), Line::plain("yes")];
+        assert_eq!(render(&lines, false), "no\nyes\n");
+        assert_eq!(render(&lines, true), "\u{1b}[31mno\u{1b}[0m\nyes\n");
+    }
+
+    #[test]
+    fn questions_say_how_to_answer_them() {
+        let ask = |cause, answer| {
+            let question = Question { cause, text: "Where to?".to_owned(), answer };
+            render(&posting(&Outbound::Question { id: QuestionId::new(short(), 7, 0), question }, NOW), false)
+        };
+        let choices = vec!["staging".to_owned(), "production".to_owned()];
+        let all = [
+            ask(QuestionCause::Agent, AnswerKind::Choice { choices }),
+            ask(QuestionCause::StepBudget, AnswerKind::YesNo),
+            ask(QuestionCause::Agent, AnswerKind::Text),
+        ];
+        insta::assert_snapshot!(all.concat(), @r#"
+        Question: Where to?
+          1) staging  2) production
+          q_yqdzvgu3nohaesc5_7  type the answer, or /answer [id] <text>
+        Question (from the engine): Where to?
+          yes or no
+          q_yqdzvgu3nohaesc5_7  type the answer, or /answer [id] <text>
+        Question: Where to?
+          answer in your own words
+          q_yqdzvgu3nohaesc5_7  type the answer, or /answer [id] <text>
+        "#);
+    }
+
+    #[test]
+    fn an_unknown_outcome_says_what_to_do() {
+        let call = CallId::new(short(), 10, 0);
+        let unknown = Outbound::Unknown { call, title: "Deploy api".to_owned(), waits_for: "anyone here".to_owned() };
+        insta::assert_snapshot!(render(&posting(&unknown, NOW), false), @r#"
+        Result unknown: Deploy api
+          It was started, and nobody can tell how it ended. It is not run again by itself.
+          Look for yourself, then mark it. It waits for: anyone here
+          call_yqdzvgu3nohaesc5_10  /mark succeeded|failed|retry [note]
+        "#);
+    }
+
+    #[test]
+    fn steps_are_told_once_and_a_card_tells_its_own() {
+        let event = |seq: u64, body: Body| Event {
+            v: crate::agent::EVENT_VERSION,
+            seq,
+            at: NOW,
+            source: None,
+            answers: None,
+            prev: Digest::ZERO,
+            body,
+        };
+        let call = |title: &str, verdict: Verdict| crate::agent::GatedCall {
+            tool: "tool".to_owned(),
+            args: json!({}),
+            title: title.to_owned(),
+            facts: None,
+            verdict,
+        };
+        let auto = || Verdict::Auto { rule: "default".to_owned() };
+        let terms = pending().approval.terms;
+        let mut steps = Steps::default();
+        let mut told = Vec::new();
+        let reply = NextStep::Call {
+            calls: vec![
+                call("Check api", auto()),
+                call("Wait 5s", auto()),
+                call("Drop all", Verdict::Deny { rule: "never".to_owned(), why: "no".to_owned() }),
+            ],
+            why: "I look.\nThen I wait.".to_owned(),
+        };
+        let stamp =
+            || crate::agent::ModelStamp { provider: "p".to_owned(), model: "m".to_owned(), prompt: "0".to_owned() };
+        let usage = crate::agent::Usage::default();
+        let replied = |step| Body::ModelReplied { seen: 1, step, model: stamp(), usage };
+        let asks =
+            NextStep::Call { calls: vec![call("Deploy", Verdict::Ask { terms })], why: "on the card".to_owned() };
+        let finished =
+            |seq, ord, outcome| Body::ToolFinished { call: CallId::new(short(), seq, ord), outcome, duration_ms: 12 };
+        let ok = || Outcome::Succeeded { text: "healthy\nmore".to_owned() };
+        let until = Timestamp(1_700_000_005_000);
+        for (seq, body) in (2..).zip([
+            replied(reply),
+            finished(2, 0, ok()),
+            finished(2, 0, ok()),
+            finished(2, 1, Outcome::Suspended { until, text: "slept".to_owned() }),
+            Body::TimerFired { timer: crate::agent::Timer::Wake { call: CallId::new(short(), 2, 1) } },
+            replied(asks),
+            Body::ToolPlanned { call: CallId::new(short(), 7, 0), plan: Err("locked".to_owned()) },
+        ]) {
+            told.extend(steps.tell(short(), &event(seq, body)));
+        }
+        insta::assert_snapshot!(render(&told, false), @r#"
+        - I look.
+            Then I wait.
+        - Drop all: not allowed by the rule never: no
+        - Check api … ok in 12ms: healthy
+        - Wait 5s … until 2023-11-14T22:13:25Z; nothing is held meanwhile
+        - Wait 5s … over
+        - Deploy: locked
+        "#);
+    }
 }

@@ -25,8 +25,13 @@ impl Runtime {
             for short in due {
                 crash::point("timer.before_tick");
                 // A thread that cannot be read must not keep the others from going on.
-                if let Err(error) = self.deliver(short, Input::Tick).await {
-                    tracing::error!(thread.id = %short, %error, "a thread that is due cannot go on");
+                match self.deliver(short, Input::Tick).await {
+                    Ok(_) => {}
+                    // The next process claims what is left.
+                    Err(DeliverError::Draining) => return Ok(total),
+                    Err(error) => {
+                        tracing::error!(thread.id = %short, %error, "a thread that is due cannot go on");
+                    }
                 }
             }
         }

@@ -2,9 +2,11 @@
 
 mod architecture;
 mod cli;
+mod cli_chat;
 mod config;
 mod core;
 mod crash;
+mod demo;
 mod demo_service;
 mod fake_service;
 mod fakes;

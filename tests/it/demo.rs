@@ -1,0 +1,83 @@
+//! The demo, as a newcomer runs it, with the real binary.
+
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::cli_chat::Talk;
+
+/// In a directory that holds everything that must not disturb it.
+fn demo(elsewhere: &TempDir, args: &[&str]) -> Command {
+    let path = elsewhere.path();
+    std::fs::write(path.join("twelve.toml"), "this is = = not TOML").unwrap();
+    std::fs::write(path.join(".env"), "TWELVE__NO__SUCH=1\nOPENAI_API_KEY=not-a-key\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
+    command.arg("demo").args(args).current_dir(path).env_clear();
+    command.env("TMPDIR", path.join("tmp")).env("OPENAI_API_KEY", "not-a-key").env("TWELVE_CONFIG", "/nowhere.toml");
+    command.env("TWELVE__MODEL__PROVIDER", "openai").env("ANTHROPIC_BASE_URL", "nonsense").env("LOG_LEVEL", "loud");
+    command.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9");
+    std::fs::create_dir_all(path.join("tmp")).unwrap();
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_scripted_demo_tells_its_four_chapters_and_cleans_up() {
+    let elsewhere = TempDir::new().unwrap();
+    let Output { status, stdout, stderr } = demo(&elsewhere, &["--script"]).output().unwrap();
+    let (told, errors) = (text(&stdout), text(&stderr));
+    assert_eq!(status.code(), Some(0), "{told}\n{errors}");
+    for part in [
+        "killed with SIGKILL while it waited",
+        "still open, with the same digest",
+        "exactly one line",
+        "denied by you: not on a Friday",
+        "Revision 2: changed by you: version: v1.2.4 -> v1.2.3",
+        "api in staging: v1.2.2 -> v1.2.3",
+        "api in production: v1.2.2 -> v1.2.3",
+        "4 of 4 chapters went as told.",
+    ] {
+        assert!(told.contains(part), "{part} is missing in:\n{told}");
+    }
+    assert_eq!(std::fs::read_dir(elsewhere.path().join("tmp")).unwrap().count(), 0, "its directory is gone");
+}
+
+#[test]
+fn a_person_can_kill_the_agent_while_it_waits_and_then_approve() {
+    let elsewhere = TempDir::new().unwrap();
+    let mut talk = Talk::start(demo(&elsewhere, &["--dir", "stage"]));
+    talk.expect("deploy api v1.2.3 to staging");
+    talk.expect("Write what you want");
+    talk.say("deploy api v1.2.3 to staging");
+    talk.expect("Type /kill");
+    let digest = |talk: &Talk| talk.seen.iter().rev().find(|line| line.contains("  digest ")).cloned().unwrap();
+    let before = digest(&talk);
+    talk.say("/kill");
+    talk.expect("was killed with SIGKILL");
+    talk.expect("Approval needed: Deploy api v1.2.3 to staging");
+    talk.expect("/approve [note]");
+    assert_eq!(digest(&talk), before);
+    talk.say("y");
+    talk.expect("deployment: Deployed");
+    let (status, rest) = talk.end();
+    assert!(status.success());
+    let ledger: Vec<&String> = rest.iter().filter(|line| line.contains("api in staging: v1.2.2 -> v1.2.3")).collect();
+    assert_eq!(ledger.len(), 1, "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("every one in its place in the hash chain")), "{rest:?}");
+    assert!(!elsewhere.path().join("stage").exists(), "a directory that the demo made is removed");
+}
+
+#[test]
+fn the_demo_does_not_play_where_something_is_and_keeps_what_it_is_told_to_keep() {
+    let elsewhere = TempDir::new().unwrap();
+    let output = demo(&elsewhere, &["--script", "--dir", "."]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is not empty"), "{}", text(&output.stderr));
+    let output = demo(&elsewhere, &["--script", "--dir", "kept", "--keep"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(elsewhere.path().join("kept/data/twelve.db").exists());
+    assert!(elsewhere.path().join("kept/service/ledger.jsonl").exists());
+}
