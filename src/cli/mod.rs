@@ -1,7 +1,7 @@
 //! The command line: arguments, exit codes, and one file for each group of commands.
 //!
 //! Exit codes: 0 done; 1 it failed (the sentence is on stderr); 2 the arguments are wrong (clap);
-//! 3 the run ended without an answer because it waits for people (`run`).
+//! 3 there is no final answer yet: the run waits for people, a timer or a provider, and is kept (`run`).
 
 mod approvals;
 mod audit;

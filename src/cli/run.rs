@@ -165,8 +165,12 @@ fn words(thread: &Thread, answer: Option<&str>) -> Vec<Line> {
     lines.push(Line::new(Style::Waiting, &format!("No final answer yet: the thread {}.", screen::standing(thread))));
     for approval in thread.pending_approvals() {
         lines.extend(screen::request_lines(&Card::of(thread, approval), thread.updated_at));
-        lines.push(Line::plain(&format!("  twelve approvals approve {}", approval.id)));
-        lines.push(Line::plain(&format!("  twelve approvals deny {} [reason]", approval.id)));
+        lines.push(Line::plain(&format!(
+            "  twelve approvals approve {} --digest {}",
+            approval.id,
+            approval.digest.prefix()
+        )));
+        lines.push(Line::plain(&format!("  twelve approvals deny {} --reason \"...\"", approval.id)));
     }
     for (id, question) in &thread.questions {
         lines.extend(screen::prose(Style::Waiting, "Question: ", &question.text));
