@@ -758,10 +758,9 @@ fn a_check_says_everything_that_is_wrong_or_that_all_is_well() {
     let bad = home.run(&["--config", "bad.toml", "config", "check"]).failed();
     assert!(bad.contains("2 problems") && bad.contains("modle") && bad.contains("paper"), "{bad}");
     home.write("bad.toml", "[tools]\nprobe_timeot = \"1s\"\n");
-    assert_eq!(
-        home.run(&["--config", "bad.toml", "config", "check"]).failed(),
-        "twelve: the section [tools]: unknown setting `probe_timeot`; did you mean `probe_timeout`; allowed: `probe_timeout`, `services`\n"
-    );
+    let bad = home.run(&["--config", "bad.toml", "config", "check"]).failed();
+    assert!(bad.starts_with("twelve: the section [tools]: unknown setting `probe_timeot`"), "{bad}");
+    assert!(bad.contains("did you mean `probe_timeout`"), "{bad}");
     std::fs::create_dir(home.path("agents")).unwrap();
     home.write("agents/one.md", "+++\ndescription = \"x\"\ntools = [\"slep\"]\n+++\nHello {{ agnet.name }}\n");
     home.write("agents/two.md", "no front matter");
