@@ -422,6 +422,11 @@ impl Runtime {
         slot
     }
 
+    /// Effects that are being performed, or wait for their turn, in this process.
+    pub fn in_flight(&self) -> usize {
+        *self.0.in_flight.borrow()
+    }
+
     /// Waits until nothing is being performed and nothing is due, without passing time.
     pub async fn settle(&self) -> Result<(), DeliverError> {
         let mut in_flight = self.0.in_flight.subscribe();

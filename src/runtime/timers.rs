@@ -10,13 +10,23 @@ use crate::agent::Input;
 
 /// Threads claimed at a time.
 const CLAIM: usize = 64;
+/// Effects that may wait for their turn before more threads are claimed: after a long outage a hundred
+/// thousand may be due, and each one in hand is a fold in memory.
+const BACKLOG: usize = 256;
 
 impl Runtime {
     /// Claims what is due and sets it going. Returns how many threads that were.
     pub async fn fire_due(&self) -> Result<usize, DeliverError> {
         let (store, settings) = (&self.0.parts.store, &self.0.parts.settings);
+        let room = settings.max_concurrent_effects + BACKLOG;
+        let mut in_flight = self.0.in_flight.subscribe();
         let mut total = 0;
         loop {
+            tokio::select! {
+                // The sender lives as long as this handle.
+                _ = in_flight.wait_for(|n| *n < room) => {}
+                () = self.0.stop.cancelled() => return Ok(total),
+            }
             let due = store.claim(&self.0.worker, self.now(), settings.lease_ms, CLAIM).await?;
             if due.is_empty() {
                 return Ok(total);

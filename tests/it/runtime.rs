@@ -313,3 +313,30 @@ async fn more_threads_than_fit_the_cache_all_go_on() {
     }
     assert_eq!(w.outside.ledger(), (0..20).rev().map(|i| format!("v{i}")).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_a_long_outage_left_is_taken_up_in_bounded_portions() {
+    let setup = Setup::default();
+    let settings = twelve::runtime::Settings { max_concurrent_effects: 1, ..setup.settings.clone() };
+    let mut w = World::with(Setup { settings, ..setup }).await;
+    for i in 0..600 {
+        w.say(&format!("api:t{i}"), "nap 60").await;
+    }
+    w.crash().await;
+    w.clock.advance_ms(60_000);
+    // Everything is due at once: no more is taken in hand than may wait, and nothing is left out.
+    let mut most = 0;
+    let settled = w.runtime.settle();
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut settled => { done.unwrap(); break; }
+            () = tokio::task::yield_now() => most = most.max(w.runtime.in_flight()),
+        }
+    }
+    assert!(most > 0 && most <= 1 + 256 + 64, "{most} effects in hand");
+    for i in 0..600 {
+        assert_eq!(w.thread(&format!("api:t{i}")).await.status(), Status::Done);
+    }
+}
