@@ -7,13 +7,14 @@
 //! this runs on is shared; figures are medians.
 //!
 //! What needs a fresh process (memory, start) is measured in one: this program starts itself.
+//! Sections (`steps`, `many`, `decisions`, `long`, `start`, `paused`) can be named after `--`;
 //! `RUNTIME_THREADS` sets the number of paused threads (100,000). What the figures mean, and what they
 //! were, stands in `docs/performance.md`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -78,23 +79,38 @@ fn main() {
     if !env::args().any(|arg| arg == "--bench") {
         return;
     }
-    println!("file system: {}", file_system(&scratch_parent()));
+    // `cargo bench --bench runtime -- steps` measures only what is named.
+    let named: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = move |section: &str| named.is_empty() || named.iter().any(|name| name == section);
+    println!("file system {}, load {}", file_system(&scratch_parent()), load());
     // On a worker, as everything else: the thread that blocks on the runtime is woken at a higher price.
-    let measured = runtime.spawn(async {
-        for durability in [Durability::Process, Durability::Disk] {
-            steps(durability).await;
+    let measured = runtime.spawn({
+        let wanted = wanted.clone();
+        async move {
+            for durability in [Durability::Process, Durability::Disk] {
+                if wanted("steps") {
+                    steps(durability).await;
+                }
+                if wanted("many") {
+                    many_threads(durability).await;
+                }
+                if wanted("decisions") {
+                    decisions(durability).await;
+                }
+            }
+            if wanted("long") {
+                long_thread().await;
+            }
         }
-        for durability in [Durability::Process, Durability::Disk] {
-            many_threads(durability).await;
-        }
-        for durability in [Durability::Process, Durability::Disk] {
-            decisions(durability).await;
-        }
-        long_thread().await;
     });
     runtime.block_on(measured).unwrap();
-    start();
-    paused();
+    if wanted("start") {
+        start();
+    }
+    if wanted("paused") {
+        paused();
+    }
+    println!("load {}", load());
 }
 
 // ---- what is measured ----
@@ -102,7 +118,7 @@ fn main() {
 /// One thread at a time: message, model, tool, model, done.
 async fn steps(durability: Durability) {
     // Short rounds: what floor and measurement share is the disk of the moment.
-    let (rounds, runs) = if durability == Durability::Process { (40, 50) } else { (30, 10) };
+    let (rounds, runs) = if durability == Durability::Process { (60, 50) } else { (60, 10) };
     let bench = Rounds::open(durability, 1).await;
     let (mut ours, mut stores, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     let mut appends = 0;
@@ -164,7 +180,7 @@ async fn many_threads(durability: Durability) {
 
 fn show_floors(ours: &[f64], stores: &[f64], bare: &[f64]) {
     println!(
-        "  floor: bare store {:.0} us a run, ratio {:.2}; bare SQLite {:.0} us a run, ratio {:.2}",
+        "  floor: bare store {:.0} us a run, ratio {}; bare SQLite {:.0} us a run, ratio {}",
         median(stores),
         ratios(ours, stores),
         median(bare),
@@ -507,7 +523,7 @@ fn parts(store: Store) -> Parts {
             retry: Retry { max_attempts: 5, base_ms: 2_000, cap_ms: 60_000 },
             message_max_bytes: 100 * 1024,
             max_concurrent_effects: 64,
-            max_cached_threads: 1_024,
+            max_cached_threads: 512,
             lease_ms: 30_000,
             sweep_ms: 30_000,
         },
@@ -602,7 +618,7 @@ const WARM: usize = 3;
 struct Rounds {
     world: World,
     store: Store,
-    bare: Connection,
+    bare: Mutex<Connection>,
     callers: usize,
     _dir: tempfile::TempDir,
 }
@@ -623,7 +639,7 @@ impl Rounds {
         Self {
             world: World::open(&dir.path().join("twelve.db"), durability).await,
             store: open(&dir.path().join("store.db"), durability).await,
-            bare,
+            bare: Mutex::new(bare),
             callers,
             _dir: dir,
         }
@@ -631,7 +647,8 @@ impl Rounds {
 
     /// What the same events cost the bare store and bare SQLite.
     async fn floors(&self, log: &Log) -> (Duration, Duration) {
-        (append_all(&self.store, log.appends(), self.callers).await, insert_all(&self.bare, &log.groups, self.callers))
+        let store = append_all(&self.store, log.appends(), self.callers).await;
+        (store, insert_all(&self.bare.lock().unwrap(), &log.groups, self.callers))
     }
 
     async fn close(self) {
@@ -711,9 +728,13 @@ fn median(of: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// The median of the rounds' ratios: what disturbed a round disturbed both.
-fn ratios(ours: &[f64], floor: &[f64]) -> f64 {
-    median(&ours.iter().zip(floor).map(|(a, b)| a / b).collect::<Vec<_>>())
+/// The median of the rounds' ratios, because what disturbed a round disturbed both; and its quartiles,
+/// which show how much was disturbed.
+fn ratios(ours: &[f64], floor: &[f64]) -> String {
+    let mut all: Vec<f64> = ours.iter().zip(floor).map(|(a, b)| a / b).collect();
+    all.sort_by(f64::total_cmp);
+    let at = |quarter: usize| all[(all.len() - 1) * quarter / 4];
+    format!("{:.2} (half of the rounds {:.2} to {:.2})", at(2), at(1), at(3))
 }
 
 /// Resident memory of this process in KiB (Linux; 0 elsewhere).
@@ -730,6 +751,12 @@ fn field(file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// The load averages of the machine (Linux).
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// The type of the file system that holds `path` (Linux).
