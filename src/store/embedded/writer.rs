@@ -31,7 +31,7 @@ pub const QUEUE: usize = 1_024;
 const GROUP_MAX: usize = 512;
 const GROUP_BYTES: usize = 8 << 20;
 
-/// How often the writer looks for a request before it sleeps: about 30 microseconds.
+/// How often the writer looks for a request before it sleeps: some tens of microseconds, after each commit.
 const LOOKS: usize = 100;
 
 pub type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
