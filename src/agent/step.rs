@@ -655,11 +655,19 @@ pub const GO_ON: &str = "go on";
 
 /// What the state calls for by itself, one event at a time.
 fn due(thread: &Thread, rules: &Rules, now: Timestamp) -> Option<Body> {
-    due_approval(thread, now).or_else(|| due_question(thread, rules)).or_else(|| due_timer(thread, now)).or_else(|| {
-        let thinks = thread.outstanding().values().any(|e| *e == Effect::CallModel);
-        let (upto, summary) = thread.window.compaction(&rules.window, &thread.pending_calls()).filter(|_| thinks)?;
-        Some(Body::Compacted { upto, summary })
-    })
+    due_approval(thread, now)
+        .or_else(|| due_question(thread, rules))
+        .or_else(|| due_timer(thread, now))
+        .or_else(|| due_compaction(thread, rules))
+}
+
+/// Only for a model that is about to look: it costs as much as the window is long.
+fn due_compaction(thread: &Thread, rules: &Rules) -> Option<Body> {
+    if !thread.outstanding().values().any(|e| *e == Effect::CallModel) {
+        return None;
+    }
+    let (upto, summary) = thread.window.compaction(&rules.window, &thread.pending_calls())?;
+    Some(Body::Compacted { upto, summary })
 }
 
 fn due_approval(thread: &Thread, now: Timestamp) -> Option<Body> {

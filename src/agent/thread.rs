@@ -142,10 +142,11 @@ pub struct Thread {
     pub end: RunEnd,
     pub paused: Option<String>,
     pub cancelled: bool,
-    /// Calls of the present step that have not ended, in the order of the reply.
-    pub calls: BTreeMap<CallId, Call>,
+    /// Calls of the present step that have not ended, in the order of the reply. Boxed, like approvals: a
+    /// map makes room for eleven values at once, and most threads have one.
+    pub calls: BTreeMap<CallId, Box<Call>>,
     /// Open approvals, and the last settled ones, for late clicks.
-    pub approvals: BTreeMap<ApprovalId, Approval>,
+    pub approvals: BTreeMap<ApprovalId, Box<Approval>>,
     pub questions: BTreeMap<QuestionId, Question>,
     pub model: ModelState,
     /// The last event in which a person said something to the agent.
@@ -245,7 +246,7 @@ impl Thread {
                 Effect::CallModel => !held && self.questions.is_empty(),
                 // In a cancelled thread, all that can be done about a start without an end is to say so.
                 Effect::RunTool { call } if self.cancelled => {
-                    self.calls.get(call).is_some_and(Call::is_lost_without_us)
+                    self.calls.get(call).is_some_and(|c| c.is_lost_without_us())
                 }
                 Effect::RunTool { .. } => !held,
                 Effect::PlanTool { .. } => !held,
@@ -279,7 +280,7 @@ impl Thread {
     }
 
     pub fn pending_approvals(&self) -> impl Iterator<Item = &Approval> {
-        self.approvals.values().filter(|a| a.is_open())
+        self.approvals.values().map(Box::as_ref).filter(|a| a.is_open())
     }
 
     pub fn status(&self) -> Status {
@@ -334,6 +335,10 @@ impl Thread {
         let mut issue = Issue { thread: self.short, seq: event.seq, next: 0 };
         self.fold(event, &mut issue);
         self.advance(&mut issue);
+        if self.outstanding.is_empty() {
+            // An emptied map keeps its room, and thousands of threads rest in memory.
+            self.outstanding = BTreeMap::new();
+        }
     }
 
     fn fold(&mut self, event: &Event, issue: &mut Issue) {
@@ -416,14 +421,14 @@ impl Thread {
             }
             Body::ToolPlanned { call, plan } => match plan {
                 Ok(plan) => {
-                    if let Some(Call { stage, .. }) = self.calls.get_mut(call)
+                    if let Some(Call { stage, .. }) = self.calls.get_mut(call).map(Box::as_mut)
                         && *stage == Stage::Planning
                     {
                         let because = self
                             .approvals
                             .values()
                             .find(|a| a.call == *call)
-                            .map_or(Because::Gated, Approval::because_again);
+                            .map_or(Because::Gated, |a| a.because_again());
                         *stage = Stage::Planned { plan: Some(plan.clone()), because };
                     }
                 }
@@ -438,8 +443,8 @@ impl Thread {
                     entry.gated.title.clone_from(title);
                     entry.stage = Stage::Asking;
                     entry.approval = Some(*approval);
-                    let before = self.approvals.remove(approval);
-                    self.approvals.insert(*approval, request.after(before));
+                    let before = self.approvals.remove(approval).map(|before| *before);
+                    self.approvals.insert(*approval, Box::new(request.after(before)));
                     // What was about to run is not what was just asked for.
                     self.outstanding.retain(|_, e| *e != Effect::RunTool { call: *call });
                     self.post(Posting::Card { approval: *approval }, issue);
@@ -533,7 +538,9 @@ impl Thread {
             },
             Body::TimerFired { timer } => match timer {
                 Timer::Wake { call } => {
-                    if let Some(Call { stage: Stage::Sleeping { text, .. }, .. }) = self.calls.get(call) {
+                    if let Some(Call { stage: Stage::Sleeping { text, .. }, .. }) =
+                        self.calls.get(call).map(Box::as_ref)
+                    {
                         let text = text.clone();
                         self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
                     }
@@ -614,7 +621,8 @@ impl Thread {
                 Verdict::Invalid { error } => (Stage::Ready, Some((Ending::Failed, error.clone()))),
                 Verdict::Held { why } => (Stage::Ready, Some((Ending::NotRun, why.clone()))),
             };
-            self.calls.insert(id, Call { gated: gated.clone(), stage, approval: None, requesters: requesters.clone() });
+            let call = Call { gated: gated.clone(), stage, approval: None, requesters: requesters.clone() };
+            self.calls.insert(id, Box::new(call));
             if let Some((ending, text)) = end {
                 self.finish(seq, id, ending, text);
             }
@@ -770,9 +778,7 @@ impl Thread {
         let key = |posting: &Posting, state: &PostState| {
             let (seq, open) = match posting {
                 Posting::Answer { seq } | Posting::Notice { seq } => (*seq, false),
-                Posting::Card { approval } => {
-                    (approval.seq, self.approvals.get(approval).is_some_and(Approval::is_live))
-                }
+                Posting::Card { approval } => (approval.seq, self.approvals.get(approval).is_some_and(|a| a.is_live())),
                 Posting::Question { question } => (question.seq, self.questions.contains_key(question)),
                 Posting::Unknown { call } => (call.seq, self.calls.contains_key(call)),
             };

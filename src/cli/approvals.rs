@@ -165,7 +165,7 @@ async fn look_at(blueprint: &Blueprint, text: &str) -> anyhow::Result<(Looked, A
         [] => format!("there is no approval {id}; its thread has none"),
         exist => format!("there is no approval {id}; its thread has {}", inspect::named(exist)),
     })?;
-    Ok((looked, approval))
+    Ok((looked, *approval))
 }
 
 async fn show(blueprint: &Blueprint, text: &str, as_json: bool) -> anyhow::Result<ExitCode> {

@@ -22,7 +22,7 @@ use super::command::{self, Change, Command};
 use super::input::{Input, Print, Typed};
 use super::screen::{self, Line, Steps, Style};
 use crate::agent::{
-    Answer, Approval, ApprovalId, Ballot, CallId, Event, Input as Step, Principal, QuestionId, ShortId, Stage, Status,
+    Answer, ApprovalId, Ballot, Call, CallId, Event, Input as Step, Principal, QuestionId, ShortId, Stage, Status,
     Thread, ThreadId, Timestamp,
 };
 use crate::app::Blueprint;
@@ -517,7 +517,7 @@ impl Chat {
         if given.is_some() {
             return Ok(given);
         }
-        let is_lost = |(id, call): (&CallId, &crate::agent::Call)| (call.stage == Stage::Lost).then_some(*id);
+        let is_lost = |(id, call): (&CallId, &Box<Call>)| (call.stage == Stage::Lost).then_some(*id);
         let open: Vec<CallId> =
             self.look().await?.iter().flat_map(|t| t.calls.iter().filter_map(is_lost).collect::<Vec<_>>()).collect();
         Ok(self.the_only(&open, "mark"))
@@ -655,7 +655,7 @@ impl Chat {
 /// Everything that waits for people in a thread, as it is posted.
 fn open_things(thread: &Thread) -> Vec<Outbound> {
     use crate::agent::Posting;
-    let cards = thread.approvals.values().filter(|a: &&Approval| a.is_live()).map(|a| Posting::Card { approval: a.id });
+    let cards = thread.approvals.values().filter(|a| a.is_live()).map(|a| Posting::Card { approval: a.id });
     let questions = thread.questions.keys().map(|question| Posting::Question { question: *question });
     let lost = thread.calls.iter().filter(|(_, call)| call.stage == Stage::Lost);
     let lost = lost.map(|(call, _)| Posting::Unknown { call: *call });

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::agent::{
-    AnswerKind, Body, Call, CallId, Event, NextStep, Outcome, Plan, Principal, QuestionCause, Stage, Status, Thread,
+    AnswerKind, Body, CallId, Event, NextStep, Outcome, Plan, Principal, QuestionCause, Stage, Status, Thread,
     ThreadId, Timestamp, Verdict, Vote, json as strict, span,
 };
 use crate::platform::{Card, CardState, Outbound, how_to_answer};
@@ -402,7 +402,7 @@ pub fn standing(thread: &Thread) -> String {
         Status::WaitingAnswer => "waits for an answer".to_owned(),
         Status::WaitingMark => "waits until somebody says how a call ended".to_owned(),
         Status::Sleeping => {
-            let until = thread.calls.values().filter_map(|call: &Call| match &call.stage {
+            let until = thread.calls.values().filter_map(|call| match &call.stage {
                 Stage::Sleeping { until, .. } => Some(*until),
                 Stage::Planning | Stage::Planned { .. } | Stage::Asking | Stage::Ready | Stage::Started => None,
                 Stage::Lost => None,

@@ -473,7 +473,7 @@ pub fn thread_json(thread: &Thread, events: &[Event]) -> Value {
         "run": thread.run.as_ref().map(|r| json!({ "steps": r.steps, "tokens": r.tokens, "initiator": r.initiator.id })),
         "waits": waits(thread, events).iter().map(Wait::json).collect::<Vec<_>>(),
         "calls": calls.collect::<Vec<_>>(),
-        "approvals": thread.approvals.values().map(approval_json).collect::<Vec<_>>(),
+        "approvals": thread.approvals.values().map(|a| approval_json(a)).collect::<Vec<_>>(),
         "questions": questions.collect::<Vec<_>>(),
         "outstanding": outstanding.collect::<Vec<_>>(),
         "last_events": events.iter().skip(events.len().saturating_sub(LAST_EVENTS)).map(event_json).collect::<Vec<_>>(),

@@ -10,6 +10,24 @@ use twelve::store::{Filter, StoreError};
 use crate::world::*;
 
 #[tokio::test]
+async fn a_long_conversation_is_shortened_right_before_the_model_looks_and_at_no_other_time() {
+    let mut setup = Setup::default();
+    setup.settings.window = WindowLimits { max_tokens: 80_000, max_entries: 6, keep_last: 2 };
+    let w = World::with(setup).await;
+    for _ in 0..6 {
+        w.say("api:t", "look").await;
+    }
+    let names = w.names("api:t").await;
+    let shortened: Vec<usize> = (0..names.len()).filter(|i| names[*i] == "compacted").collect();
+    assert!(shortened.len() > 2, "{names:?}");
+    for at in shortened {
+        assert_eq!(names[at + 1], "model_replied", "{names:?}");
+    }
+    let thread = w.thread("api:t").await;
+    assert!(thread.window.render().starts_with("<summary>\nann wrote: look\n"), "{}", thread.window.render());
+}
+
+#[tokio::test]
 async fn a_question_about_the_state_is_answered_without_asking_anybody() {
     let w = World::new().await;
     w.say("api:t", "look").await;

@@ -131,7 +131,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
         }
         13 => drop(t.feed(Input::Lost { effect: runs? })),
         14..=16 => {
-            let all: Vec<Approval> = t.thread.approvals.values().cloned().collect();
+            let all: Vec<Approval> = t.thread.approvals.values().map(|a| (**a).clone()).collect();
             let approval = pick(&all, b)?;
             let digest = match c {
                 0..=3 => String::new(),
@@ -404,7 +404,7 @@ fn world(script: &[Vec<u8>], dies: usize) -> (End, Ledger, bool) {
             let mark = if ledger.contains_key(&call) { Mark::Succeeded { note } } else { Mark::Retry };
             t.mark(ann(), mark);
         } else if let Some((effect, Effect::RunTool { call })) = next {
-            let Call { gated, stage, .. } = t.thread.calls[&call].clone();
+            let Call { gated, stage, .. } = (*t.thread.calls[&call]).clone();
             let facts = t.facts[&gated.tool].clone();
             if stage == Stage::Started && !facts.idempotent {
                 t.feed(Input::Lost { effect });
@@ -646,7 +646,7 @@ proptest! {
                 let Effect::RunTool { call } = effect else { continue };
                 let call = &next.calls[&call];
                 if let Verdict::Ask { .. } = call.gated.verdict {
-                    let carried = call.approval.and_then(|a| next.approvals.get(&a)).is_some_and(Approval::is_carried);
+                    let carried = call.approval.and_then(|a| next.approvals.get(&a)).is_some_and(|a| a.is_carried());
                     prop_assert!(carried, "{:?} is to run", call);
                 }
             }

@@ -359,7 +359,7 @@ fn an_approval_clears_its_own_call_for_what_was_shown_in_time_and_once() {
     let other = CallId::new(t.thread.short, 3, 1);
     assert_eq!(clearance(&good, other, digest, NOON), Clearance::Closed);
     assert_eq!(clearance(&pending, call, digest, NOON), Clearance::Closed);
-    let unvoted = Approval { votes: vec![], ..good.clone() };
+    let unvoted = Approval { votes: vec![], ..(*good).clone() };
     assert_eq!(clearance(&unvoted, call, digest, NOON), Clearance::Closed);
     for state in [
         ApprovalState::Pending,
@@ -369,7 +369,7 @@ fn an_approval_clears_its_own_call_for_what_was_shown_in_time_and_once() {
         ApprovalState::Expired { at: NOON },
         ApprovalState::Cancelled,
     ] {
-        let closed = Approval { state: state.clone(), ..good.clone() };
+        let closed = Approval { state: state.clone(), ..(*good).clone() };
         assert_eq!(clearance(&closed, call, digest, NOON), Clearance::Closed, "{state:?}");
     }
 }
