@@ -937,6 +937,91 @@ mod tests {
     }
 
     #[test]
+    fn the_support_script_looks_twice_before_it_calls_a_service_down() {
+        let script = builtin_script("support");
+        let check = || {
+            "<tool_call id=\"call_aaaaaaaaaaaaaaaa_2\" tool=\"check_service_status\">\n{\"service\":\"api\"}\n</tool_call>".to_owned()
+        };
+        let down = result("check_service_status", "succeeded", "api staging: NOT healthy, HTTP 500 in 3 ms");
+        let mut window = vec![human("the api gives me errors"), check(), down.clone()];
+        let sleep = r#"sleep {"reason":"before the second check","seconds":10}"#;
+        assert!(next(&script, &window).ends_with(sleep), "{}", next(&script, &window));
+        window.extend([call("sleep"), result("sleep", "succeeded", "slept 10s")]);
+        assert_eq!(next(&script, &window), r#"check_service_status {"service":"api"}"#);
+
+        // Well again: that is said, and the person is asked what they see.
+        let well = result("check_service_status", "succeeded", "api staging: healthy, HTTP 200 in 3 ms");
+        let asked = next(&script, &[window.clone(), vec![check(), well]].concat());
+        assert!(asked.contains("api staging: healthy") && asked.contains("What exactly do you see?"), "{asked}");
+
+        window.extend([check(), down]);
+        assert_eq!(
+            next(&script, &window),
+            r#"The second check failed as well. I note it. | log_message {"level":"error","message":"api is down, two checks in a row: api staging: NOT healthy, HTTP 500 in 3 ms (reported as: the api gives me errors)"}"#
+        );
+        window.extend([call("log_message"), result("log_message", "succeeded", "logged")]);
+        let said = next(&script, &window);
+        assert!(said.starts_with("say I checked twice, and both checks failed: api staging: NOT healthy"), "{said}");
+    }
+
+    #[test]
+    fn the_support_script_writes_down_what_it_cannot_check_and_asks_what_is_unclear() {
+        let script = builtin_script("support");
+        for why in ["there is no service `app`", "no services are configured; an operator adds them"] {
+            let window = [human("our app does not start"), result("check_service_status", "failed", why)];
+            let next = next(&script, &window);
+            assert!(next.contains(r#"log_message {"level":"warn","message":"Support request: our app"#), "{next}");
+        }
+        let vague = human("it does not work!!");
+        assert!(next(&script, std::slice::from_ref(&vague)).starts_with("ask_human "));
+        assert_eq!(
+            next(&script, &[vague, answer("the api, a blank page")]),
+            r#"Thank you. I add that to the log. | log_message {"level":"info","message":"Support request: it does not work!! Answer: the api, a blank page"}"#
+        );
+    }
+
+    #[test]
+    fn the_deployment_script_asks_which_version_if_nobody_said_and_takes_only_an_exact_one() {
+        let script = builtin_script("deployment");
+        let mut window = vec![human("please deploy the api to production")];
+        assert_eq!(
+            next(&script, &window),
+            r#"ask_human {"kind":"text","question":"Which version of api shall go to production? (scripted question)"}"#
+        );
+        let vague = [window.clone(), vec![answer("the newest")]].concat();
+        assert_eq!(next(&script, &vague), "say I need one exact version, such as v1.2.3. Nothing was deployed.");
+        window.push(answer("v1.2.3"));
+        let check = r#" | check_service_status {"environment":"production","service":"api"}"#;
+        assert!(next(&script, &window).ends_with(check), "{}", next(&script, &window));
+        window.push(result("check_service_status", "succeeded", "healthy"));
+        let deploy = r#" | deploy_service {"environment":"production","service":"api","version":"v1.2.3"}"#;
+        assert!(next(&script, &window).ends_with(deploy), "{}", next(&script, &window));
+    }
+
+    #[test]
+    fn the_deployment_script_asks_a_person_if_the_service_is_not_well() {
+        let script = builtin_script("deployment");
+        let status = result("check_service_status", "succeeded", "api staging: NOT healthy, HTTP 500");
+        let window = [human("deploy api v1.2.3 to staging"), status];
+        assert_eq!(
+            next(&script, &window),
+            r#"ask_human {"kind":"yes_no","question":"The service is not well: api staging: NOT healthy, HTTP 500. Deploy v1.2.3 to staging all the same? (scripted question)"}"#
+        );
+    }
+
+    #[test]
+    fn the_assistant_script_waits_then_looks_and_knows_a_few_codes() {
+        let script = builtin_script("assistant");
+        let asked = human("check the api in ten minutes and tell me");
+        assert_eq!(next(&script, std::slice::from_ref(&asked)), r#"sleep {"reason":"asked to wait","seconds":600}"#);
+        let slept = result("sleep", "succeeded", "slept 600s");
+        assert_eq!(next(&script, &[asked, slept]), r#"check_service_status {"service":"api"}"#);
+        assert!(next(&script, &[human("check api in 7 minutes")]).starts_with("say I can wait 1, 2, 5"));
+        assert!(next(&script, &[human("what does HTTP 404 mean?")]).starts_with("say 404 Not Found"));
+        assert!(next(&script, &[human("say 404 times")]).starts_with("say 404 times"));
+    }
+
+    #[test]
     fn the_assistant_script_understands_these_sentences() {
         let script = builtin_script("assistant");
         for (sentence, expected) in [

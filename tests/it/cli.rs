@@ -683,6 +683,21 @@ expect = { say_contains = ["not done"] }
     assert!(run(&["prompts", "test", "mine", "--provider", "opnai"]).failed().contains("did you mean `openai`"));
 }
 
+#[test]
+fn without_any_setting_every_built_in_case_is_put_to_its_script_and_passes() {
+    let home = Home::new();
+    std::fs::remove_file(home.path("twelve.toml")).unwrap();
+    let report = home.json(&["prompts", "test", "--json"]);
+    let built_in: usize = twelve::config::builtin_cases()
+        .iter()
+        .map(|file| twelve::agent::cases::parse(&file.file, &file.text).unwrap().len())
+        .sum();
+    assert_eq!((&report["passed"], &report["failed"]), (&built_in.into(), &0.into()), "{report}");
+    for case in report["cases"].as_array().unwrap() {
+        assert_eq!(case["not_asked"], Value::Null, "{case}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diff_shows_what_an_agent_file_changes_and_which_threads_ran_under_another() {
     let home = Home::new();
