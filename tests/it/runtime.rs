@@ -313,3 +313,16 @@ async fn more_threads_than_fit_the_cache_all_go_on() {
     }
     assert_eq!(w.outside.ledger(), (0..20).rev().map(|i| format!("v{i}")).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn an_effect_that_breaks_the_program_holds_nothing_up_and_is_tried_again_after_its_lease() {
+    let w = World::new().await;
+    w.outside.set_trap(true);
+    w.send("api:t", "look").await.unwrap();
+    let settled = tokio::time::timeout(Duration::from_secs(20), w.runtime.settle()).await;
+    settled.expect("nothing is left in flight").unwrap();
+    w.outside.set_trap(false);
+    assert_eq!(w.thread("api:t").await.status(), Status::Running);
+    w.advance(30_000).await;
+    assert_eq!(w.answer("api:t").await, "look succeeded");
+}
