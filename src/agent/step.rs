@@ -553,8 +553,8 @@ impl Recorder<'_> {
         let Some(call) = self.thread.calls.get(&id) else { return Answer::Stale };
         let go = Answer::Go { tool: call.gated.tool.clone(), args: call.gated.args.clone() };
         match (&call.stage, &call.gated.verdict) {
-            // Started before, and declared safe to run again.
-            (Stage::Started, _) if facts.idempotent => return go,
+            // Started before, and declared safe to run again: then, and still.
+            (Stage::Started, _) if facts.idempotent && call.gated.is_idempotent() => return go,
             (Stage::Ready, Verdict::Auto { .. }) => {
                 if !call.starts_unseen() || !facts.idempotent {
                     self.record(Body::ToolStarted { effect, call: id, digest: None });
@@ -775,10 +775,12 @@ fn due_timer(thread: &Thread, now: Timestamp) -> Option<Body> {
 /// The gate's verdict on a proposed call, stamped with everything that it rests on.
 fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) -> GatedCall {
     let Proposed { tool, raw, checked } = proposed;
+    // A name that no tool has is the model's own words.
+    let named: String = rules.secrets.clean(&tool).chars().take(MAX_TOOL_NAME).collect();
     let invalid = |error: String| GatedCall {
-        tool: tool.clone(),
+        tool: named.clone(),
         args: Value::String(rules.secrets.clean(&raw).chars().take(2_000).collect()),
-        title: tool.clone(),
+        title: named.clone(),
         facts: None,
         verdict: Verdict::Invalid { error: rules.secrets.clean(&error).into_owned() },
     };
@@ -797,7 +799,7 @@ fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) 
         let by_default = match rules.requester {
             RequesterRule::Never => false,
             RequesterRule::Always => true,
-            RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.initiator.is_local() && r.latest.is_local()),
+            RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.speakers.iter().all(Principal::is_local)),
         };
         terms.approvers.requester_may.get_or_insert(by_default);
     }
@@ -871,6 +873,9 @@ fn next_step(
     };
     Ok(NextStep::Call { calls: calls.into_iter().map(|c| gate(c, thread, rules, held)).collect(), why: text })
 }
+
+/// Longest name of a tool, in characters: what the vendors allow.
+const MAX_TOOL_NAME: usize = 64;
 
 /// Calls that one reply may hold: as many rows as a card can show twice over.
 pub const MAX_CALLS: usize = 16;

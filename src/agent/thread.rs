@@ -45,8 +45,8 @@ pub struct Run {
     pub started: u64,
     /// Whose message started it.
     pub initiator: Principal,
-    /// Whose words the model acted on last.
-    pub latest: Principal,
+    /// Everybody who has spoken in it, the initiator included: the model acts on the words of all of them.
+    pub speakers: BTreeSet<Principal>,
     /// Model calls since the start, or since a person allowed more.
     pub steps: u32,
     /// Tokens likewise.
@@ -61,7 +61,8 @@ pub struct Call {
     pub gated: GatedCall,
     pub stage: Stage,
     pub approval: Option<ApprovalId>,
-    /// Whose words led to it: the run's initiator and whoever spoke last before the call was made.
+    /// Whose words led to it: everybody who had spoken in the run when the call was made. The last one
+    /// alone would not do: an approver could ask, and have anybody say a word after him.
     pub requesters: Vec<Principal>,
 }
 
@@ -161,7 +162,7 @@ pub struct Thread {
 
 /// Settled approvals that are remembered for answers to late clicks; older ones are in the log.
 const REMEMBERED_APPROVALS: usize = 100;
-/// References of postings that are remembered so that they can be edited.
+/// Postings that are remembered so that they can be edited or tried again.
 const REMEMBERED_POSTS: usize = 200;
 /// Characters of the title of a thread.
 const TITLE_CHARS: usize = 80;
@@ -364,7 +365,7 @@ impl Thread {
                     self.questions.iter().filter(|(_, q)| q.cause == QuestionCause::Agent).map(|(id, _)| *id).collect();
                 self.close_questions(overtaken, issue);
                 match &mut self.run {
-                    Some(run) => run.latest = from.clone(),
+                    Some(run) => _ = run.speakers.insert(from.clone()),
                     None => self.start_run(seq, from),
                 }
                 self.take_calls(seq, prefetch, "");
@@ -477,7 +478,7 @@ impl Thread {
                 self.last_human = seq;
                 self.window.push(seq, Block::Answer { from: by.clone(), text: text.clone() });
                 if let Some(run) = &mut self.run {
-                    run.latest = by.clone();
+                    run.speakers.insert(by.clone());
                     match asked.cause {
                         QuestionCause::Agent => {}
                         QuestionCause::StepBudget => run.steps = 0,
@@ -556,17 +557,14 @@ impl Thread {
             Body::Posted { posting, reference } => {
                 let state = PostState { reference: Some(reference.clone()), ..PostState::default() };
                 self.posts.insert(posting.clone(), state);
-                while self.posts.len() > REMEMBERED_POSTS
-                    && let Some(oldest) = self.least_needed_post()
-                {
-                    self.posts.remove(&oldest);
-                }
+                self.forget_posts();
             }
             Body::DeliveryFailed { posting, error, attempt, retry_at } => {
                 let post = self.posts.entry(posting.clone()).or_default();
                 post.attempts = *attempt;
                 post.retry_at = *retry_at;
                 post.undeliverable = retry_at.is_none().then(|| error.clone());
+                self.forget_posts();
             }
             Body::Compacted { upto, summary } => {
                 let pending = self.pending_calls();
@@ -594,7 +592,7 @@ impl Thread {
         self.run = Some(Run {
             started: seq,
             initiator: from.clone(),
-            latest: from.clone(),
+            speakers: BTreeSet::from([from.clone()]),
             steps: 0,
             tokens: 0,
             errors: BTreeMap::new(),
@@ -605,10 +603,7 @@ impl Thread {
 
     /// Takes the calls of a reply in; those that will not run end at once.
     fn take_calls(&mut self, seq: u64, calls: &[GatedCall], why: &str) {
-        let mut requesters: Vec<Principal> =
-            self.run.iter().flat_map(|r| [r.initiator.clone(), r.latest.clone()]).collect();
-        requesters.sort();
-        requesters.dedup();
+        let requesters: Vec<Principal> = self.run.iter().flat_map(|r| r.speakers.iter().cloned()).collect();
         for (ord, gated) in calls.iter().enumerate() {
             let id = CallId::new(self.short, seq, ord as u32);
             let why = if ord == 0 { why.to_owned() } else { String::new() };
@@ -770,6 +765,14 @@ impl Thread {
         let settled: Vec<ApprovalId> = self.approvals.values().filter(|a| !a.is_live()).map(|a| a.id).collect();
         for id in settled.iter().take(settled.len().saturating_sub(REMEMBERED_APPROVALS)) {
             self.approvals.remove(id);
+        }
+    }
+
+    fn forget_posts(&mut self) {
+        while self.posts.len() > REMEMBERED_POSTS
+            && let Some(least) = self.least_needed_post()
+        {
+            self.posts.remove(&least);
         }
     }
 

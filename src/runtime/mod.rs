@@ -38,7 +38,7 @@ use crate::agent::*;
 use crate::llm::Provider;
 use crate::platform::Platforms;
 use crate::store::{Append, Lease, Store, StoreError};
-use crate::tools::Registry;
+use crate::tools::{Registry, contained};
 
 pub use clock::Clock;
 pub use perform::model_request;
@@ -374,8 +374,12 @@ impl Runtime {
             self.0.in_flight.send_modify(|n| *n += 1);
             let (runtime, slot, effect) = (self.clone(), slot.clone(), effect.clone());
             self.0.tasks.spawn(async move {
-                if let Ok(_permit) = runtime.0.permits.clone().acquire_owned().await {
-                    runtime.perform(&slot, id, &effect, &give_up).await;
+                if let Ok(_permit) = runtime.0.permits.clone().acquire_owned().await
+                    && let Err(panic) = contained(runtime.perform(&slot, id, &effect, &give_up)).await
+                {
+                    // It may be tried again once the lease is over: at once, it would only break again.
+                    tracing::error!(thread.id = %slot.short, effect.id = %id, panic, "performing an effect broke");
+                    slot.state.lock().await.in_flight.remove(&id);
                 }
                 runtime.0.in_flight.send_modify(|n| *n -= 1);
             });

@@ -41,15 +41,8 @@ impl Runtime {
                 Ok(_) => return,
                 Err(error) => error,
             };
-            let passing = match &error {
-                DeliverError::Store(StoreError::NotWritable(_) | StoreError::Failed(_))
-                | DeliverError::Contended(_) => true,
-                DeliverError::Store(_) | DeliverError::Agent(_) | DeliverError::Log { .. } | DeliverError::Draining => {
-                    false
-                }
-            };
             tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "a result could not be recorded");
-            if !passing {
+            if !may_pass(&error) {
                 slot.state.lock().await.in_flight.remove(&id);
                 return;
             }
@@ -153,13 +146,12 @@ impl Runtime {
         call: CallId,
         give_up: &CancellationToken,
     ) -> Option<Input> {
-        let (tool, args, asked, started) = self
-            .look(slot, id, |t| {
-                let found = t.calls.get(&call)?;
-                let asked = matches!(found.gated.verdict, Verdict::Ask { .. });
-                Some((found.gated.tool.clone(), found.gated.args.clone(), asked, found.stage == Stage::Started))
-            })
-            .await??;
+        let (gated, started) =
+            self.look(slot, id, |t| t.calls.get(&call).map(|c| (c.gated.clone(), c.stage == Stage::Started))).await??;
+        let asked = matches!(gated.verdict, Verdict::Ask { .. });
+        // Declared so when it started, and still: as the gate will see it.
+        let rerunnable = gated.is_idempotent();
+        let GatedCall { tool, args, .. } = gated;
         let Some(facts) = self.0.parts.tools.facts(&tool).cloned() else {
             let outcome = Outcome::Failed { error: format!("the tool `{tool}` does not exist any more") };
             return Some(if started {
@@ -168,7 +160,7 @@ impl Runtime {
                 Input::Finished { effect: id, outcome, duration_ms: 0 }
             });
         };
-        if started && !facts.idempotent {
+        if started && !(facts.idempotent && rerunnable) {
             return Some(Input::Lost { effect: id });
         }
         let plan =
@@ -198,8 +190,15 @@ impl Runtime {
     async fn post(&self, slot: &Slot, id: EffectId, posting: &Posting) -> Option<Input> {
         let about = match posting {
             Posting::Answer { seq } | Posting::Notice { seq } => {
-                let loaded = self.0.parts.store.load(slot.short, seq - 1).await.ok()?;
-                loaded.events.first().and_then(|bytes| Event::decode(bytes, *seq).ok())
+                match self.0.parts.store.load(slot.short, seq.saturating_sub(1)).await {
+                    Ok(loaded) => loaded.events.first().and_then(|bytes| Event::decode(bytes, *seq).ok()),
+                    // An event in the log with a time for the next attempt; trying at once would spin.
+                    Err(error) => {
+                        tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "what is to be posted cannot be read");
+                        let error = "what is to be shown cannot be read from the store".to_owned();
+                        return Some(Input::PostFailed { effect: id, error, transient: true, retry_after_ms: None });
+                    }
+                }
             }
             Posting::Card { .. } | Posting::Question { .. } | Posting::Unknown { .. } => None,
         };
@@ -225,6 +224,26 @@ impl Runtime {
                 retry_after_ms: e.retry_after_ms,
             },
         })
+    }
+}
+
+/// Whether a result that could not be appended is worth keeping in hand: the same append may go through
+/// later. A thread that was deleted or is damaged never takes it.
+fn may_pass(error: &DeliverError) -> bool {
+    match error {
+        DeliverError::Store(StoreError::NotWritable(_) | StoreError::Failed(_) | StoreError::Locked(_))
+        | DeliverError::Contended(_) => true,
+        DeliverError::Store(
+            StoreError::Conflict { .. }
+            | StoreError::Deleted(_)
+            | StoreError::Unknown(_)
+            | StoreError::Missing(_)
+            | StoreError::TooNew(_)
+            | StoreError::Corrupt(_),
+        )
+        | DeliverError::Agent(_)
+        | DeliverError::Log { .. }
+        | DeliverError::Draining => false,
     }
 }
 
@@ -254,4 +273,27 @@ pub fn model_request<'p>(
 
 fn call_of(thread: &Thread, call: CallId) -> Option<(String, serde_json::Value)> {
     thread.calls.get(&call).map(|c| (c.gated.tool.clone(), c.gated.args.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_kept_in_hand_as_long_as_the_store_may_take_it_later() {
+        let short = ShortId::default();
+        let locked = "an sqlite3 shell has the file".to_owned();
+        for (error, passes) in [
+            (StoreError::NotWritable("the disk is full".to_owned()), true),
+            (StoreError::Locked(locked), true),
+            (StoreError::Failed("input/output error".to_owned()), true),
+            (StoreError::Deleted(short), false),
+            (StoreError::Corrupt("event 3 is missing".to_owned()), false),
+        ] {
+            let error = DeliverError::Store(error);
+            assert_eq!(may_pass(&error), passes, "{error}");
+        }
+        assert!(may_pass(&DeliverError::Contended(short)));
+        assert!(!may_pass(&DeliverError::Draining));
+    }
 }

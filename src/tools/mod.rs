@@ -57,7 +57,7 @@ pub struct CallContext {
     pub effect: EffectId,
     /// The moment at which the runtime started the call.
     pub now: Timestamp,
-    /// Fires when the run is cancelled or the process drains; a tool that can stop, stops.
+    /// Fires when the thread is cancelled; a tool that can stop, stops. A drain does not fire it: it waits.
     pub cancel: CancellationToken,
 }
 
@@ -336,7 +336,7 @@ fn shown(limit: Duration) -> String {
 }
 
 /// Runs `work`; a panic in it comes back as its text.
-async fn contained<T>(work: impl Future<Output = T>) -> Result<T, String> {
+pub(crate) async fn contained<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let mut work = pin!(work);
     poll_fn(move |cx| {
         // What a panic left half done lives inside the future, which is dropped and never polled again.

@@ -93,3 +93,22 @@ async fn a_surface_that_is_gone_loses_nothing_and_the_approval_stays_decidable()
     assert!(failed > 0, "what could not be shown is said in the log");
     assert_eq!(w.thread("console:t").await.status(), Status::Done);
 }
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_back_is_tried_again_later_and_not_at_once() {
+    let (w, drawn) = world_with_screen().await;
+    w.say("console:t", "hi").await;
+    assert_eq!(taken(&drawn), ["answer: hello (scripted answer)"]);
+    // From now on each append leaves a row that no load accepts; the fold in memory is sound.
+    let file = rusqlite::Connection::open(w.dir.path().join("twelve.db")).unwrap();
+    file.execute_batch("CREATE TRIGGER damage AFTER INSERT ON events BEGIN UPDATE threads SET summary = '?'; END")
+        .unwrap();
+    w.send("console:t", "hi").await.unwrap();
+    let settled = tokio::time::timeout(std::time::Duration::from_secs(20), w.runtime.settle()).await;
+    settled.expect("the runtime rests until the next attempt").unwrap();
+    let waiting = |thread: &Thread| thread.posts.values().filter(|p| p.retry_at.is_some()).count();
+    assert_eq!((taken(&drawn), waiting(&w.thread("console:t").await)), (vec![], 1));
+    file.execute_batch("DROP TRIGGER damage").unwrap();
+    w.advance(2_000).await;
+    assert_eq!(taken(&drawn), ["answer: hello (scripted answer)"]);
+}

@@ -370,3 +370,16 @@ async fn what_a_long_outage_left_is_taken_up_in_bounded_portions() {
     assert!(done >= 599, "one at a time could have started: {done}");
     assert_eq!(w.outside.ledger().len(), done);
 }
+
+#[tokio::test]
+async fn an_effect_that_breaks_the_program_holds_nothing_up_and_is_tried_again_after_its_lease() {
+    let w = World::new().await;
+    w.outside.set_trap(true);
+    w.send("api:t", "look").await.unwrap();
+    let settled = tokio::time::timeout(Duration::from_secs(20), w.runtime.settle()).await;
+    settled.expect("nothing is left in flight").unwrap();
+    w.outside.set_trap(false);
+    assert_eq!(w.thread("api:t").await.status(), Status::Running);
+    w.advance(30_000).await;
+    assert_eq!(w.answer("api:t").await, "look succeeded");
+}

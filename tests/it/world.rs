@@ -344,6 +344,12 @@ impl Outside {
         std::fs::write(self.dir.join("broken"), error).unwrap();
     }
 
+    /// While this is set, our own code breaks around every call of a tool.
+    pub fn set_trap(&self, set: bool) {
+        let trap = self.dir.join("trap");
+        if set { std::fs::write(trap, "").unwrap() } else { std::fs::remove_file(trap).unwrap() }
+    }
+
     pub fn registry(&self) -> Registry {
         let facts = |name: &str, side_effects, idempotent, plans| ToolFacts {
             name: name.into(),
@@ -380,6 +386,10 @@ impl Tool for TestTool {
     }
     fn schema(&self) -> &Value {
         &self.schema
+    }
+    fn timeout(&self) -> std::time::Duration {
+        assert!(!self.outside.dir.join("trap").exists(), "the trap is set");
+        std::time::Duration::from_secs(30)
     }
     fn title(&self, args: &Value) -> String {
         format!("{} {}", self.facts.name, args["version"].as_str().unwrap_or("")).trim().to_owned()

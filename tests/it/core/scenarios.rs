@@ -278,6 +278,68 @@ fn those_whose_words_led_to_a_call_stay_its_requesters_whoever_speaks_while_it_i
 }
 
 #[test]
+fn nobody_stops_being_a_requester_because_somebody_else_speaks_after_him() {
+    let mut t = Sim::asked();
+    t.say_as(ann(), "deploy to prod");
+    t.say_as(eve(), "hm");
+    t.ask(json!({"question": "Sure?"}));
+    t.reply(bob(), "yes");
+    t.say("thanks");
+    t.deploy_requested();
+    assert_eq!(t.pending().requesters, [ann(), bob(), eve(), ops()]);
+    assert!(matches!(t.approve(ann()), Answer::Refused(Refusal::Requester { .. })), "ann asked for it");
+    assert_eq!(t.run_effect("deploy"), None);
+}
+
+#[test]
+fn a_local_requester_is_not_local_either_once_a_remote_one_has_spoken_in_between() {
+    let mut t = Sim::asked();
+    t.requester = RequesterRule::Local;
+    t.say_as(bob(), "to prod");
+    t.say("now");
+    t.deploy_requested();
+    assert!(matches!(t.approve(ops()), Answer::Refused(Refusal::Requester { .. })));
+}
+
+#[test]
+fn a_start_of_what_might_not_run_twice_is_not_repeated_because_the_tool_says_otherwise_today() {
+    let mut t = Sim::asked();
+    t.calls(&[("ping", json!({}))]);
+    assert!(matches!(t.start("ping"), Answer::Go { .. }));
+    t.facts.get_mut("ping").unwrap().idempotent = true;
+    assert_eq!(t.start("ping"), Answer::Stale);
+}
+
+#[test]
+fn the_name_of_a_tool_that_does_not_exist_is_cut_and_holds_no_secret() {
+    let mut t = Sim::asked();
+    let secret = format!("{}_{}", "ghp", "a1B2c3D4e5F6".repeat(3));
+    t.calls(&[(&format!("x {secret} {}", "y".repeat(1_000)), json!({}))]);
+    let log = t.events();
+    let Some(Body::ModelReplied { step: NextStep::Call { calls, .. }, .. }) = log.last().map(|e| &e.body) else {
+        panic!("{log:?}")
+    };
+    let cut = format!("x [secret removed: github token] {}", "y".repeat(31));
+    assert_eq!((&calls[0].tool, &calls[0].title), (&cut, &cut));
+    assert!(!String::from_utf8(t.log.concat()).unwrap().contains(&secret));
+}
+
+#[test]
+fn postings_that_never_arrive_are_remembered_only_up_to_a_bound() {
+    let mut t = Sim::new();
+    t.pushes = true;
+    for n in 0..300 {
+        t.say(&format!("message {n}"));
+        t.done("answer");
+        let effect = t.effect(|e| matches!(e, Effect::Post { .. })).unwrap();
+        t.feed(Input::PostFailed { effect, error: "gone".into(), transient: false, retry_after_ms: None });
+    }
+    assert_eq!(t.thread.posts.len(), 200);
+    let newest = Posting::Answer { seq: t.thread.version - 1 };
+    assert_eq!(t.thread.posts[&newest].undeliverable.as_deref(), Some("gone"));
+}
+
+#[test]
 fn a_vote_needs_the_digest_that_the_card_showed() {
     let mut t = Sim::waiting();
     let Approval { id, digest, .. } = t.pending();
@@ -674,7 +736,7 @@ fn the_agent_asks_and_a_person_answers() {
     assert_eq!(t.reply(robot(), "blue"), Answer::Refused(Refusal::NotAPerson));
     let open = t.question();
     assert_eq!(t.reply(bob(), "2"), Answer::Accepted);
-    assert_eq!(t.thread.run.as_ref().unwrap().latest, bob());
+    assert!(t.thread.run.as_ref().unwrap().speakers.contains(&bob()));
     assert_eq!(t.runnable(), ["ask the model"]);
     let late = Input::Answer { question: open, by: bob(), text: "1".into(), source: None };
     assert_eq!(t.feed(late), Answer::Refused(Refusal::NoSuchQuestion));
