@@ -3,13 +3,13 @@
 //! The one place where rooms that do not know each other meet. Everything that can be wrong with a
 //! set-up is found here, before anything runs, and all of it is said at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::agent::{Agents, Given, Policy, Retry, WindowLimits, serde_words};
+use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
 use crate::config::{self, Config, ProviderKind};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField, scripted};
 use crate::platform::Platforms;
@@ -47,10 +47,11 @@ impl Blueprint {
         let overrides = config.agent_files().map_err(together)?;
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
+        let policy = config.policy(&agents);
+        let problems = [problems, idle_rules(&config.policy.rules, &tools, &agents)].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
-        let policy = config.policy(&agents);
         Ok(Self { loaded, tools, agents, policy })
     }
 
@@ -64,11 +65,12 @@ impl Blueprint {
         let path = config.store_path();
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             // What is said to agents is nobody else's business on this machine.
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .with_context(|| format!("the data directory {} cannot be made", directory.display()))?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
+                format!(
+                    "the data directory {} cannot be made; set `app.data_dir` to another place",
+                    directory.display()
+                )
+            })?;
         }
         let durability = if config.store.durability == "process" { Durability::Process } else { Durability::Disk };
         Ok(StoreConfig { path, durability })
@@ -96,6 +98,41 @@ impl Blueprint {
             policy: self.policy,
         })
     }
+}
+
+/// What is wrong with rules that no call can ever match: a misspelt `deny` would else forbid nothing, in
+/// silence.
+fn idle_rules(rules: &[Rule], tools: &Registry, agents: &Agents) -> Vec<String> {
+    let mut problems = Vec::new();
+    for rule in rules {
+        let mut wrong = |what: String| problems.push(format!("policy rule `{}`: {what}", rule.name));
+        let meant: Vec<&str> = tools.names().filter(|name| glob(&rule.tool, name)).collect();
+        if meant.is_empty() {
+            let hint = did_you_mean(&rule.tool, tools.names());
+            let known = tools.names().collect::<Vec<_>>().join(", ");
+            wrong(format!("no tool is called `{}`, so it would never match{hint} (tools: {known})", rule.tool));
+        }
+        if !agents.names().any(|name| glob(&rule.agent, name)) {
+            let hint = did_you_mean(&rule.agent, agents.names());
+            let known = agents.names().collect::<Vec<_>>().join(", ");
+            wrong(format!("no agent is called `{}`, so it would never match{hint} (agents: {known})", rule.agent));
+        }
+        // An argument's name is looked for in all the tools that the rule means.
+        let decls = tools.decls(&meant);
+        let known: BTreeSet<&str> = decls
+            .iter()
+            .filter_map(|decl| decl.schema.get("properties")?.as_object())
+            .flat_map(|properties| properties.keys().map(String::as_str))
+            .collect();
+        for path in rule.args.keys().filter(|_| !meant.is_empty()) {
+            let name = path.split('.').next().unwrap_or(path);
+            if !known.contains(name) {
+                let hint = did_you_mean(name, known.iter().copied());
+                wrong(format!("`{}` has no argument `{name}`, so it would never match{hint}", rule.tool));
+            }
+        }
+    }
+    problems
 }
 
 /// What is wrong with the section [tools]: where, what, and what was probably meant.

@@ -165,8 +165,13 @@ async fn export(store: &Store, id: Option<&str>, out: Option<&Path>) -> anyhow::
     let mut to: Box<dyn Write> = match out {
         Some(path) => {
             let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-            let file =
-                file.with_context(|| format!("{} is not written; an export never overwrites", path.display()))?;
+            let file = file.map_err(|e| match e.kind() {
+                std::io::ErrorKind::AlreadyExists => anyhow::anyhow!(
+                    "{} exists, and an export never overwrites; name another file, or move that one away",
+                    path.display()
+                ),
+                _ => anyhow::anyhow!("{} cannot be written: {e}", path.display()),
+            })?;
             Box::new(BufWriter::new(file))
         }
         None => Box::new(BufWriter::new(std::io::stdout())),

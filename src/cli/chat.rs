@@ -22,8 +22,8 @@ use super::command::{self, Change, Command};
 use super::input::{Input, Print, Typed};
 use super::screen::{self, Line, Steps, Style};
 use crate::agent::{
-    Answer, ApprovalId, Ballot, Call, CallId, Event, Input as Step, Principal, QuestionId, ShortId, Stage, Status,
-    Thread, ThreadId, Timestamp,
+    Answer, ApprovalId, Ballot, Call, CallId, Event, Input as Step, Principal, QuestionId, Refusal, ShortId, Stage,
+    Status, Thread, ThreadId, Timestamp,
 };
 use crate::app::Blueprint;
 use crate::platform::console::{self, Console, Shown};
@@ -56,6 +56,16 @@ pub struct ChatArgs {
     demo: bool,
 }
 
+/// What the demo says under its first card, and under one that outlived a process.
+const DEMO_FIRST: [&str; 2] = [
+    "Nothing has run yet. Type /kill: this process then ends itself by SIGKILL, as by",
+    "`kill -9`, and is started again. The request outlives it. Or decide it right away.",
+];
+const DEMO_AGAIN: [&str; 2] = [
+    "The request outlived the process: same id, same digest, and nothing has run.",
+    "Now /approve, or /deny not today, or /edit version=v1.2.9",
+];
+
 /// Whether the conversation goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -80,6 +90,7 @@ pub async fn chat(args: ChatArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         short: thread.short(),
         agent: args.agent,
         demo: args.demo,
+        greeting: false,
         runtime,
         thread,
         me,
@@ -262,6 +273,8 @@ struct Chat {
     me: Principal,
     screen: Screen,
     demo: bool,
+    /// What an earlier process left open is being drawn.
+    greeting: bool,
     /// The card of each approval as it was drawn last.
     shown: HashMap<ApprovalId, Card>,
     steps: Steps,
@@ -315,9 +328,11 @@ impl Chat {
         }
         if let Some(thread) = thread {
             self.steps.resume(&thread);
+            self.greeting = true;
             for outbound in open_things(&thread) {
                 self.show(outbound);
             }
+            self.greeting = false;
         }
         Ok(())
     }
@@ -344,8 +359,9 @@ impl Chat {
             let first = self.shown.is_empty() && matches!(card.state, CardState::Pending { .. });
             self.shown.insert(card.approval.id, (**card).clone());
             if self.demo && first {
-                let hint = "This is the demo. Type /kill: this process then ends itself with SIGKILL, as by `kill -9`, and is started again. The request survives it.";
-                self.screen.lines("told", &[Line::new(Style::Dim, hint)]);
+                let hints: &[&str] = if self.greeting { &DEMO_AGAIN } else { &DEMO_FIRST };
+                let lines: Vec<Line> = hints.iter().map(|hint| Line::new(Style::Dim, hint)).collect();
+                self.screen.lines("told", &lines);
             }
             return;
         }
@@ -448,7 +464,9 @@ impl Chat {
             },
             Command::History => self.history().await?,
             Command::Help => {
-                let lines: Vec<Line> = command::HELP.iter().map(|line| Line::plain(&format!("  {line}"))).collect();
+                let demo = self.demo.then_some(&command::HELP_DEMO);
+                let lines = command::HELP.iter().chain(demo).map(|line| Line::plain(&format!("  {line}")));
+                let lines: Vec<Line> = lines.collect();
                 self.screen.lines("told", &lines);
             }
             Command::Kill => {
@@ -498,6 +516,10 @@ impl Chat {
 
     fn heard(&mut self, answer: Answer) {
         match answer {
+            // Whoever wants something else now is told the way out.
+            Answer::Refused(refusal @ Refusal::NotAChoice { .. }) => {
+                self.refused(&format!("{refusal} Or /stop, which ends the run."));
+            }
             Answer::Refused(refusal) => self.refused(&refusal.to_string()),
             Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Go { .. } => {}
         }
@@ -642,7 +664,8 @@ impl Chat {
                 left = &mut drained => break left?,
             }
         };
-        let mut lines = screen::farewell(thread.as_ref());
+        // The demo's directory goes with it: there is nothing to come back to.
+        let mut lines = if self.demo { Vec::new() } else { screen::farewell(thread.as_ref()) };
         if left > 0 {
             let words = format!("{left} calls were still at work after {bound:?}; the next start takes care of them.");
             lines.push(Line::plain(&words));

@@ -27,6 +27,9 @@ pub const HELP: [&str; 13] = [
     "/quit                         leave; what waits is kept",
 ];
 
+/// One more line of help where `/kill` exists.
+pub const HELP_DEMO: &str = "/kill                         end this process by SIGKILL; the demo starts it again";
+
 /// One line, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {

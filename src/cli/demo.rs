@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::screen::harmless;
+use super::words;
 use crate::agent::verify_chain;
 use crate::config::layers::PLAIN_NAMES;
 use crate::demo_service::{self, LedgerLine};
@@ -59,8 +60,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stage = Stage::set(args.dir.as_deref()).await?;
-    say!("The demo plays in {}.", stage.dir.display());
     let result = if args.script {
+        say!("The demo plays in {}.", stage.dir.display());
         match tokio::time::timeout(STORY, script(&stage)).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("the story did not end within {STORY:?}")),
@@ -197,10 +198,15 @@ fn settings(address: std::net::SocketAddr) -> String {
 /// With a person at the terminal.
 async fn play(stage: &Stage) -> anyhow::Result<()> {
     say!(
-        "A deployment agent, and a service that it can deploy: api and web, in staging and production, all at {FIRST_VERSION}.\n\
-         It checks, then asks you. Type for example:\n\
-         \n    deploy api v1.2.3 to staging\n\
-         \nWhen the card is there, /kill ends the agent's process as `kill -9` would; then approve. /quit ends the demo.\n"
+        "An agent that deploys, and two small services that really run here: api and web,\n\
+         in staging and production, all at {FIRST_VERSION}. It looks first, and asks before it acts.\n\
+         \nType, one after the other:\n\
+         \n    deploy api v1.2.3 to staging    a card comes; nothing runs without you\n    \
+         /kill                           SIGKILL for the agent: it starts again, the card holds\n    \
+         /approve                        now it runs, once\n\
+         \nAlso: /deny <reason>, /edit version=v1.2.9, is web healthy?, /help. /quit ends it.\n\
+         It plays in {}.\n",
+        stage.dir.display()
     );
     // Ctrl-C is the chat's business; this process only waits for it.
     let ignore = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
@@ -227,7 +233,8 @@ async fn play(stage: &Stage) -> anyhow::Result<()> {
     }
     if stage.dir.join("data").join("twelve.db").exists() {
         let (threads, events) = stage.audit().await?;
-        say!("The logs: {threads} thread(s), {events} events, every one in its place in the hash chain.");
+        let (threads, events) = (words::count(threads, "thread"), words::count(events as usize, "event"));
+        say!("The logs: {threads}, {events}, every one in its place in the hash chain.");
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ pub fn posting(outbound: &Outbound, now: Timestamp) -> Vec<Line> {
             lines.push(Line::new(Style::Dim, &format!("  {id}  type the answer, or /answer [id] <text>")));
             lines
         }
-        Outbound::QuestionClosed { id } => vec![Line::new(Style::Dim, &format!("- answered: {id}"))],
+        Outbound::QuestionClosed { id } => vec![Line::new(Style::Dim, &format!("- no longer asked: {id}"))],
         Outbound::Unknown { call, title, waits_for } => vec![
             Line::new(Style::Bad, &format!("Result unknown: {title}")),
             Line::plain("  It was started, and nobody can tell how it ended. It is not run again by itself."),

@@ -999,6 +999,16 @@ mod tests {
     }
 
     #[test]
+    fn the_deployment_script_does_not_offer_what_cannot_be_deployed() {
+        let script = builtin_script("deployment");
+        let why = "check_service_status: no services are configured; an operator adds them as [tools.services.<name>]";
+        let window = [human("deploy api v1.2.3 to staging"), result("check_service_status", "failed", why)];
+        let said = next(&script, &window);
+        assert!(said.starts_with("say Nothing was deployed: no services are configured;"), "{said}");
+        assert!(said.contains("`twelve demo`"), "{said}");
+    }
+
+    #[test]
     fn the_deployment_script_asks_a_person_if_the_service_is_not_well() {
         let script = builtin_script("deployment");
         let status = result("check_service_status", "succeeded", "api staging: NOT healthy, HTTP 500");

@@ -684,6 +684,55 @@ expect = { say_contains = ["not done"] }
 }
 
 #[test]
+fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
+    let rules = |text: &str| Home::with(text).run(&["config", "check"]);
+    let wrong = rules(
+        "[[policy.rules]]\nname = \"a\"\ntool = \"deploy_servce\"\ngate = \"deny\"\n\
+         [[policy.rules]]\nname = \"b\"\nagent = \"deploymnt\"\ngate = \"deny\"\n\
+         [[policy.rules]]\nname = \"c\"\ntool = \"deploy_*\"\ngate = \"deny\"\nargs = { enviroment = \"production\" }\n\
+         [[policy.rules]]\nname = \"d\"\ntool = \"shell_*\"\ngate = \"deny\"\n",
+    )
+    .failed();
+    insta::assert_snapshot!(wrong, @r"
+    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service)
+    policy rule `b`: no agent is called `deploymnt`, so it would never match; did you mean `deployment`? (agents: assistant, deployment, support)
+    policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
+    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service)
+    ");
+    // An argument that one of several tools has is enough, and so is an optional one.
+    let right = "[[policy.rules]]\nname = \"a\"\ngate = \"ask\"\nargs = { environment = \"production\" }\n";
+    assert!(rules(right).ok().starts_with("ok: "));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_a_sentence_for_every_command_that_prints() {
+    let home = Home::new();
+    for args in [&["completions", "bash"][..], &["config", "default"], &["tools"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = home.command(args).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.starts_with("twelve: the output cannot be written: "), "{args:?}: {said}");
+        // A reader that went away has what it wanted.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = home.command(args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()), "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_says_why_it_did_not_write_its_file() {
+    let home = Home::new();
+    home.thread("one", "assistant", &["good day"]).await;
+    home.run(&["audit", "export", "--out", "log.jsonl"]).ok();
+    let exists = home.run(&["audit", "export", "--out", "log.jsonl"]).failed();
+    assert!(exists.contains("log.jsonl exists, and an export never overwrites; name another file"), "{exists}");
+    let nowhere = home.run(&["audit", "export", "--out", "nowhere/log.jsonl"]).failed();
+    assert!(nowhere.contains("nowhere/log.jsonl cannot be written: No such file"), "{nowhere}");
+}
+
+#[test]
 fn without_any_setting_every_built_in_case_is_put_to_its_script_and_passes() {
     let home = Home::new();
     std::fs::remove_file(home.path("twelve.toml")).unwrap();

@@ -58,15 +58,18 @@ fn a_person_can_kill_the_agent_while_it_waits_and_then_approve() {
     talk.say("/kill");
     talk.expect("was killed with SIGKILL");
     talk.expect("Approval needed: Deploy api v1.2.3 to staging");
-    talk.expect("/approve [note]");
+    talk.expect("The request outlived the process");
     assert_eq!(digest(&talk), before);
+    talk.say("/help");
+    talk.expect("/kill  ");
     talk.say("y");
     talk.expect("deployment: Deployed");
     let (status, rest) = talk.end();
     assert!(status.success());
     let ledger: Vec<&String> = rest.iter().filter(|line| line.contains("api in staging: v1.2.2 -> v1.2.3")).collect();
     assert_eq!(ledger.len(), 1, "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("every one in its place in the hash chain")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("1 thread, ") && line.contains("in the hash chain")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("Come back with")), "there is nothing to come back to: {rest:?}");
     assert!(!elsewhere.path().join("stage").exists(), "a directory that the demo made is removed");
 }
 
