@@ -275,9 +275,10 @@ impl Thread {
         timers.into_iter().min()
     }
 
-    /// When the runtime has to look at this thread again: at once, at a time, or never.
+    /// When the runtime has to look at this thread again: at once, at a time, or never. "At once" is no
+    /// moment of this log: a clock that has gone back since would make it wait.
     pub fn due_at(&self) -> Option<Timestamp> {
-        if self.runnable().next().is_some() { Some(self.updated_at) } else { self.next_timer() }
+        if self.runnable().next().is_some() { Some(Timestamp(0)) } else { self.next_timer() }
     }
 
     pub fn pending_approvals(&self) -> impl Iterator<Item = &Approval> {

@@ -496,7 +496,7 @@ pub fn summary_json(summary: &Summary) -> Value {
         "head": summary.head,
         "created_at": summary.created_at.to_string(),
         "updated_at": summary.updated_at.to_string(),
-        "due_at": summary.due_at.map(|at| at.to_string()),
+        "due_at": summary.due_at.map(|at| at.max(summary.updated_at).to_string()),
     })
 }
 

@@ -55,8 +55,8 @@ pub struct Summary {
     pub head: Digest,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// When the runtime has to look at this thread again: at once if an effect is outstanding, else at
-    /// the next timer, else never.
+    /// When the runtime has to look at this thread again: at once (0) if an effect is outstanding, else
+    /// at the next timer, else never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
 }

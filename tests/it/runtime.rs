@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use twelve::agent::*;
-use twelve::runtime::DeliverError;
+use twelve::runtime::{Clock, DeliverError};
 use twelve::store::{Filter, StoreError};
 
 use crate::world::*;
@@ -113,25 +113,8 @@ async fn a_start_without_an_end_is_never_rerun_but_put_before_a_person() {
     let mut w = World::new().await;
     w.say("api:t", "ship v1").await;
     let request = w.pending("api:t").await;
-    w.outside.gate.shut();
-    let vote = Input::Vote {
-        approval: request.id,
-        digest: request.digest.to_string(),
-        by: bob(),
-        groups: vec![],
-        vote: approve(),
-        source: None,
-    };
-    let mut changes = w.runtime.watch();
-    w.runtime.deliver(request.id.thread, vote).await.unwrap();
+    start_and_stand_still(&w, &request).await;
     // The tool is at work, and the process dies.
-    loop {
-        let change = changes.recv().await.unwrap();
-        let last = Event::decode(change.events.last().unwrap(), change.first + change.events.len() as u64 - 1).unwrap();
-        if last.body.name() == "tool_started" {
-            break;
-        }
-    }
     w.crash().await;
     w.runtime.settle().await.unwrap();
     assert_eq!(w.thread("api:t").await.status(), Status::WaitingMark);
@@ -382,4 +365,73 @@ async fn an_effect_that_breaks_the_program_holds_nothing_up_and_is_tried_again_a
     assert_eq!(w.thread("api:t").await.status(), Status::Running);
     w.advance(30_000).await;
     assert_eq!(w.answer("api:t").await, "look succeeded");
+}
+
+/// Bob approves; the tool is started, and works until the gate is opened.
+async fn start_and_stand_still(w: &World, request: &Approval) {
+    w.outside.gate.shut();
+    let vote = Input::Vote {
+        approval: request.id,
+        digest: request.digest.to_string(),
+        by: bob(),
+        groups: vec![],
+        vote: approve(),
+        source: None,
+    };
+    let mut changes = w.runtime.watch();
+    w.runtime.deliver(request.id.thread, vote).await.unwrap();
+    loop {
+        let change = changes.recv().await.unwrap();
+        let last = Event::decode(change.events.last().unwrap(), change.first + change.events.len() as u64 - 1).unwrap();
+        if last.body.name() == "tool_started" {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thread_with_a_tool_at_work_stays_in_a_full_cache() {
+    let setup = Setup::default();
+    let settings = twelve::runtime::Settings { max_cached_threads: 1, ..setup.settings.clone() };
+    let w = World::with(Setup { settings, ..setup }).await;
+    w.say("api:t", "ship v1").await;
+    start_and_stand_still(&w, &w.pending("api:t").await).await;
+    for i in 0..5 {
+        w.send(&format!("api:other{i}"), "hi").await.unwrap();
+    }
+    // Were its slot gone, nobody would know here that the tool is at work.
+    w.send("api:t", "how is it going?").await.unwrap();
+    w.outside.gate.open();
+    w.runtime.settle().await.unwrap();
+    assert_eq!(w.outside.ledger(), ["v1"]);
+    let names = w.names("api:t").await;
+    assert_eq!(names.iter().filter(|n| ["tool_started", "outcome_lost"].contains(n)).count(), 1, "{names:?}");
+    assert_eq!(w.thread("api:t").await.status(), Status::Done);
+}
+
+#[tokio::test]
+async fn what_a_tool_has_done_is_kept_in_hand_until_the_store_takes_it() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    start_and_stand_still(&w, &w.pending("api:t").await).await;
+    let file = rusqlite::Connection::open(w.dir.path().join("twelve.db")).unwrap();
+    file.execute_batch("CREATE TRIGGER no BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'not now'); END").unwrap();
+    w.outside.gate.open();
+    let settled = tokio::time::timeout(Duration::from_millis(100), w.runtime.settle()).await;
+    assert!(settled.is_err(), "the result is still in hand");
+    file.execute_batch("DROP TRIGGER no").unwrap();
+    w.runtime.settle().await.unwrap();
+    assert_eq!((w.outside.ledger(), w.answer("api:t").await), (vec!["v1".to_owned()], "ship succeeded".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_taken_up_even_if_the_clock_has_gone_back() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    start_and_stand_still(&w, &w.pending("api:t").await).await;
+    w.crash().await;
+    let Clock::Manual(now) = &w.clock else { panic!("worlds have manual clocks") };
+    now.fetch_sub(3_600_000, std::sync::atomic::Ordering::SeqCst);
+    w.runtime.settle().await.unwrap();
+    assert_eq!(w.thread("api:t").await.status(), Status::WaitingMark);
 }

@@ -281,22 +281,26 @@ fn the_logs_of_version_1_fold_for_ever_and_encode_to_the_same_bytes() {
             thread.version,
             thread.head.prefix(),
             thread.tokens,
-            thread.due_at().map_or("never".into(), |at| at.to_string()),
+            match thread.due_at() {
+                None => "never".to_owned(),
+                Some(Timestamp(0)) => "at once".to_owned(),
+                Some(at) => at.to_string(),
+            },
             thread.outstanding().len(),
             thread.pending_approvals().count(),
             Digest::of(thread.window.render().as_bytes()).prefix(),
         ));
     }
     insta::assert_snapshot!(summary, @r"
-    approved: Done, 10 events, head f8bdc5246c0b, 220 tokens, due 2026-11-22T14:00:00Z, 6 outstanding, 0 pending, window c9de389706e3
-    denied: Done, 8 events, head 6c7b5bb0e887, 220 tokens, due 2026-11-22T14:00:00Z, 4 outstanding, 0 pending, window b1393be6ff71
-    edited: WaitingApproval, 8 events, head 065b5577a948, 110 tokens, due 2026-11-22T14:00:00Z, 3 outstanding, 1 pending, window d1c29be56d05
-    expired: Running, 6 events, head 0ddd533f239e, 110 tokens, due 2026-11-22T15:00:00Z, 3 outstanding, 0 pending, window 8a09b3c77404
-    asked: WaitingAnswer, 7 events, head 3e0bdf096753, 220 tokens, due 2026-11-22T14:00:00Z, 4 outstanding, 0 pending, window 8a76df383138
-    lost: WaitingMark, 5 events, head eab26413a0f3, 110 tokens, due 2026-11-22T14:00:00Z, 1 outstanding, 0 pending, window 5616acb895d4
+    approved: Done, 10 events, head f8bdc5246c0b, 220 tokens, due at once, 6 outstanding, 0 pending, window c9de389706e3
+    denied: Done, 8 events, head 6c7b5bb0e887, 220 tokens, due at once, 4 outstanding, 0 pending, window b1393be6ff71
+    edited: WaitingApproval, 8 events, head 065b5577a948, 110 tokens, due at once, 3 outstanding, 1 pending, window d1c29be56d05
+    expired: Running, 6 events, head 0ddd533f239e, 110 tokens, due at once, 3 outstanding, 0 pending, window 8a09b3c77404
+    asked: WaitingAnswer, 7 events, head 3e0bdf096753, 220 tokens, due at once, 4 outstanding, 0 pending, window 8a76df383138
+    lost: WaitingMark, 5 events, head eab26413a0f3, 110 tokens, due at once, 1 outstanding, 0 pending, window 5616acb895d4
     slept: Sleeping, 4 events, head 95bc17dbd9eb, 110 tokens, due 2026-11-22T15:00:00Z, 0 outstanding, 0 pending, window 17ed04b969b2
-    failed: Paused, 9 events, head e2c7fc67fa8d, 0 tokens, due 2026-11-22T15:00:00Z, 2 outstanding, 0 pending, window 6a9a1a92f7bf
-    cancelled: Cancelled, 8 events, head e5d1fe0b3a0c, 110 tokens, due 2026-11-22T14:00:00Z, 4 outstanding, 0 pending, window 8b62a6fbb58e
+    failed: Paused, 9 events, head e2c7fc67fa8d, 0 tokens, due at once, 2 outstanding, 0 pending, window 6a9a1a92f7bf
+    cancelled: Cancelled, 8 events, head e5d1fe0b3a0c, 110 tokens, due at once, 4 outstanding, 0 pending, window 8b62a6fbb58e
     ");
 }
 
