@@ -22,8 +22,8 @@ use super::command::{self, Change, Command};
 use super::input::{Input, Print, Typed};
 use super::screen::{self, Line, Steps, Style};
 use crate::agent::{
-    Answer, ApprovalId, Ballot, Call, CallId, Event, Input as Step, Principal, QuestionId, Refusal, ShortId, Stage,
-    Status, Thread, ThreadId, Timestamp,
+    Answer, ApprovalId, Ballot, CallId, Event, Input as Step, Principal, QuestionId, Refusal, ShortId, Stage, Status,
+    Thread, ThreadId, Timestamp,
 };
 use crate::app::Blueprint;
 use crate::platform::console::{self, Console, Shown};
@@ -539,9 +539,12 @@ impl Chat {
         if given.is_some() {
             return Ok(given);
         }
-        let is_lost = |(id, call): (&CallId, &Box<Call>)| (call.stage == Stage::Lost).then_some(*id);
-        let open: Vec<CallId> =
-            self.look().await?.iter().flat_map(|t| t.calls.iter().filter_map(is_lost).collect::<Vec<_>>()).collect();
+        let open: Vec<CallId> = self
+            .look()
+            .await?
+            .iter()
+            .flat_map(|t| t.calls.iter().filter(|(_, call)| call.stage == Stage::Lost).map(|(id, _)| *id))
+            .collect();
         Ok(self.the_only(&open, "mark"))
     }
 
