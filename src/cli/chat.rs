@@ -58,8 +58,8 @@ pub struct ChatArgs {
 
 /// What the demo says under its first card, and under one that outlived a process.
 const DEMO_FIRST: [&str; 2] = [
-    "Nothing has run yet. Type /kill: this process then ends itself by SIGKILL, as by",
-    "`kill -9`, and is started again. The request outlives it. Or decide it right away.",
+    "Nothing has run yet. Type /kill: this process then ends itself, as by `kill -9`,",
+    "and is started again. The request outlives it. Or decide it right away.",
 ];
 const DEMO_AGAIN: [&str; 2] = [
     "The request outlived the process: same id, same digest, and nothing has run.",

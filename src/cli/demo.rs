@@ -199,12 +199,12 @@ fn settings(address: std::net::SocketAddr) -> String {
 async fn play(stage: &Stage) -> anyhow::Result<()> {
     say!(
         "An agent that deploys, and two small services that really run here: api and web,\n\
-         in staging and production, all at {FIRST_VERSION}. It looks first, and asks before it acts.\n\
+         in staging and production, all at {FIRST_VERSION}. It looks first and asks before acting.\n\
          \nType, one after the other:\n\
          \n    deploy api v1.2.3 to staging    a card comes; nothing runs without you\n    \
-         /kill                           SIGKILL for the agent: it starts again, the card holds\n    \
+         /kill                           SIGKILL for the agent; the card outlives it\n    \
          /approve                        now it runs, once\n\
-         \nAlso: /deny <reason>, /edit version=v1.2.9, is web healthy?, /help. /quit ends it.\n\
+         \nAlso: /deny <reason>, /edit version=v1.2.9, is web healthy?, /help, /quit.\n\
          It plays in {}.\n",
         stage.dir.display()
     );
@@ -220,7 +220,7 @@ async fn play(stage: &Stage) -> anyhow::Result<()> {
         }
         kills += 1;
         ensure!(kills <= MAX_KILLS, "the chat was killed {kills} times");
-        say!("\n== The agent's process was killed with SIGKILL. Starting it again, on the same thread. ==\n");
+        say!("\n== The agent's process was killed with SIGKILL. It starts again, same thread. ==\n");
     }
     ignore.abort();
     say!("\nThe ledger of the service, which no agent writes:");
