@@ -727,10 +727,10 @@ fn due_question(thread: &Thread, rules: &Rules) -> Option<Body> {
     let (cause, text) = if let Some(why) = &thread.model.down {
         (
             QuestionCause::ModelDown,
-            format!(
-                "The model did not answer ({why}; asked {} times). Your request is kept. Try again?",
-                thread.model.attempts
-            ),
+            match thread.model.attempts {
+                1 => format!("The model did not answer ({why}). Your request is kept. Try again?"),
+                n => format!("The model did not answer ({why}; asked {n} times). Your request is kept. Try again?"),
+            },
         )
     } else if let Some((tool, failures)) = run.errors.iter().find(|(_, n)| **n >= limits.max_errors) {
         (

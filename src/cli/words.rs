@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::screen::harmless;
 use crate::agent::*;
 use crate::store::Summary;
 
@@ -14,19 +15,9 @@ const MAX_QUOTE: usize = 100;
 /// Events at the end of a log that `threads show` repeats.
 pub const LAST_EVENTS: usize = 8;
 
-/// Text whose control, bidirectional and invisible characters are written as `\u{..}`; line ends and tabs stay.
+/// Text with everything written out that a terminal would act on or not show; line ends stay.
 pub fn visible(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let hides =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if hides || (c.is_control() && !matches!(c, '\n' | '\t')) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }
 
 /// All of `text` on one visible line of at most [`MAX_QUOTE`] characters.
@@ -361,7 +352,7 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
             what: format!("{}: {}", if model { "the model is down" } else { "question" }, quote(&question.text)),
             who: "anyone here".to_owned(),
             since: at(id.seq),
-            next: format!("twelve threads answer {id} '...'  ({})", crate::platform::how_to_answer(&question.answer)),
+            next: format!("twelve threads answer {id} '...'   {}", crate::platform::how_to_answer(&question.answer)),
         });
     }
     if let Some(retry) = thread.model.retry_at {
@@ -630,7 +621,7 @@ mod tests {
 
     #[test]
     fn what_would_steer_a_terminal_or_reorder_text_is_shown_as_what_it_is() {
-        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n\td"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n\td");
+        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n    d"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n\td");
         assert_eq!(quote("two\nlines\tand   spaces"), "two lines and spaces");
         assert_eq!(quote(&"x".repeat(500)).chars().count(), MAX_QUOTE);
     }
@@ -830,7 +821,7 @@ mod tests {
             waits(&thread, &events).iter().map(|w| format!("{} | {} | {}", w.kind, w.what, w.next)).collect();
         insta::assert_snapshot!(waits.join("\n"), @r"
         approval | approval of: Deploy api v1.2.3 | twelve approvals show apr_fkfx7vkzn7wottzm_4
-        model | the model is down: Try again? | twelve threads answer q_fkfx7vkzn7wottzm_5 '...'  (yes or no)
+        model | the model is down: Try again? | twelve threads answer q_fkfx7vkzn7wottzm_5 '...'   yes or no
         ");
     }
 }
