@@ -621,7 +621,7 @@ mod tests {
 
     #[test]
     fn what_would_steer_a_terminal_or_reorder_text_is_shown_as_what_it_is() {
-        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n    d"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n\td");
+        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n\td"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n    d");
         assert_eq!(quote("two\nlines\tand   spaces"), "two lines and spaces");
         assert_eq!(quote(&"x".repeat(500)).chars().count(), MAX_QUOTE);
     }
