@@ -3,6 +3,8 @@
 //! The digest binds an approval to exactly what was shown. It is computed when the request is written
 //! and again right before the call runs; a difference of any kind closes the gate and asks anew.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::event::{Because, Body, Event, Vote};
@@ -213,4 +215,19 @@ impl Approval {
         let needed = self.terms.approvers.quorum.max(1) as usize;
         self.approved_by().len() >= needed && self.denied_by().is_none()
     }
+}
+
+/// What the value of `args` was before an edit: the pairs that differ, for cards.
+pub fn changed_args(old: &Value, new: &Value) -> Vec<(String, String, String)> {
+    let show = |v: Option<&Value>| {
+        v.map_or_else(|| "-".to_owned(), |v| v.as_str().map_or_else(|| canonical(v), str::to_owned))
+    };
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return vec![("arguments".to_owned(), show(Some(old)), show(Some(new)))];
+    };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|k| old.get(*k) != new.get(*k))
+        .map(|k| (k.clone(), show(old.get(k)), show(new.get(k))))
+        .collect()
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::id::{CallId, Principal, ShortId};
 use super::json;
 use super::model::ModelReply;
+use super::reply::ASK_HUMAN;
 use super::spec::toml_problem;
-use super::step::ASK_HUMAN;
 use super::window::{Block, Ending, Window};
 
 /// Bytes that are counted as one token: the usual rule of thumb for English prose. No provider is asked.

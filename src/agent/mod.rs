@@ -9,7 +9,9 @@
 //! | `event` | the envelope, every fact that can be in a log, the hash chain |
 //! | `thread` | what a log folds to ([`reduce`]), outstanding effects, status, timers |
 //! | `step` | decisions: an input and the state become events; the gate right before a call runs |
+//! | `reply`, `ballot` | what a model's reply, and what a person's decision, amounts to |
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
+//! | `sources` | deliveries that were seen, so that a second one changes nothing |
 //! | `window` | what the model sees, and how it stays short |
 //! | `spec`, `prompt` | agents as data, their prompts |
 //! | `refusal` | what a person is told when an input changes nothing |
@@ -18,6 +20,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod approval;
+mod ballot;
 pub mod cases;
 mod event;
 mod id;
@@ -26,7 +29,9 @@ mod model;
 mod policy;
 pub mod prompt;
 mod refusal;
+mod reply;
 pub mod secret;
+mod sources;
 pub mod span;
 mod spec;
 mod step;
@@ -40,6 +45,7 @@ pub use id::*;
 pub use model::*;
 pub use policy::*;
 pub use refusal::*;
+pub use reply::{ASK_HUMAN, MAX_CALLS, ask_human_schema};
 pub use secret::SecretFilter;
 pub use spec::*;
 pub use step::*;

@@ -9,15 +9,14 @@
 //! event answers it. [`Thread::runnable`] leaves out those that have to wait (a pause, an open
 //! question). After a crash the same fold gives the same list: there is no outbox.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Status;
 use super::approval::{Approval, ApprovalState};
 use super::event::*;
 use super::id::*;
 use super::policy::Verdict;
+use super::sources::Sources;
 use super::tool::{Outcome, Plan};
 use super::window::{Block, Ending, Entry, Window};
 
@@ -898,55 +897,4 @@ impl Issue {
         self.next += 1;
         id
     }
-}
-
-/// Source ids that were seen, so that a second delivery changes nothing. Bounded by age and number.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Sources {
-    order: VecDeque<(Timestamp, u128)>,
-    known: HashSet<u128>,
-}
-
-impl Sources {
-    /// Slack may deliver again for up to 24 hours; an hour of margin.
-    const KEEP_MS: u64 = 25 * 3_600_000;
-    /// However fast they come: 50,000 in 25 hours in one thread is one every two seconds.
-    const MAX: usize = 50_000;
-
-    fn key(source: &str) -> u128 {
-        let digest = Digest::of(source.as_bytes());
-        digest.0.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
-    }
-
-    fn contains(&self, source: &str) -> bool {
-        self.known.contains(&Self::key(source))
-    }
-
-    fn add(&mut self, source: &str, at: Timestamp) {
-        let key = Self::key(source);
-        if self.known.insert(key) {
-            self.order.push_back((at, key));
-        }
-        while let Some((first, key)) = self.order.front().copied()
-            && (at.ms_since(first) > Self::KEEP_MS || self.order.len() > Self::MAX)
-        {
-            self.order.pop_front();
-            self.known.remove(&key);
-        }
-    }
-}
-
-/// What the value of `args` was before an edit: the pairs that differ, for cards.
-pub fn changed_args(old: &Value, new: &Value) -> Vec<(String, String, String)> {
-    let show = |v: Option<&Value>| {
-        v.map_or_else(|| "-".to_owned(), |v| v.as_str().map_or_else(|| super::json::canonical(v), str::to_owned))
-    };
-    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
-        return vec![("arguments".to_owned(), show(Some(old)), show(Some(new)))];
-    };
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter()
-        .filter(|k| old.get(*k) != new.get(*k))
-        .map(|k| (k.clone(), show(old.get(k)), show(new.get(k))))
-        .collect()
 }

@@ -1,0 +1,164 @@
+//! What a model's reply amounts to: which next step it is, and the gate's verdict on each call in it.
+//!
+//! It leaves out what becomes of a step once it is an event (`thread`), and whether a call that was let
+//! through may still start (`step`).
+
+use serde_json::Value;
+
+use super::event::{AnswerKind, GatedCall, NextStep};
+use super::id::Principal;
+use super::model::{Finish, ModelError, ModelErrorKind};
+use super::policy::Verdict;
+use super::step::{Checked, Proposed, RequesterRule, Rules};
+use super::thread::Thread;
+
+/// The tool that every agent has: a question to people. It is the core's, not the registry's.
+pub const ASK_HUMAN: &str = "ask_human";
+
+/// The gate's verdict on a proposed call, stamped with everything that it rests on.
+pub(super) fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) -> GatedCall {
+    let Proposed { tool, raw, checked } = proposed;
+    // A name that no tool has is the model's own words.
+    let named: String = rules.secrets.clean(&tool).chars().take(MAX_TOOL_NAME).collect();
+    let invalid = |error: String| GatedCall {
+        tool: named.clone(),
+        args: Value::String(rules.secrets.clean(&raw).chars().take(2_000).collect()),
+        title: named.clone(),
+        facts: None,
+        verdict: Verdict::Invalid { error: rules.secrets.clean(&error).into_owned() },
+    };
+    let Checked { facts, args, title } = match checked {
+        Ok(checked) if rules.spec.tools.contains(&tool) => checked,
+        Ok(_) => return invalid(format!("this agent has no tool `{tool}`; it has: {}", rules.spec.tools.join(", "))),
+        Err(error) => return invalid(error),
+    };
+    if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
+        return invalid(format!(
+            "the arguments contain what looks like a secret ({label}); secrets never pass through here"
+        ));
+    }
+    let mut verdict = rules.policy.verdict(&rules.spec.name, &facts, &args);
+    if let Verdict::Ask { terms } = &mut verdict {
+        let by_default = match rules.requester {
+            RequesterRule::Never => false,
+            RequesterRule::Always => true,
+            RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.speakers.iter().all(Principal::is_local)),
+        };
+        terms.approvers.requester_may.get_or_insert(by_default);
+    }
+    if let Some(why) = held.filter(|_| facts.side_effects || !matches!(verdict, Verdict::Auto { .. })) {
+        verdict = Verdict::Held { why: why.to_owned() };
+    }
+    GatedCall { tool, args, title, facts: Some(facts), verdict }
+}
+
+/// What a reply amounts to.
+pub(super) fn next_step(
+    thread: &Thread,
+    seen: u64,
+    text: &str,
+    calls: Vec<Proposed>,
+    finish: Finish,
+    rules: &Rules,
+) -> Result<NextStep, ModelError> {
+    let failed = |kind, message: &str| ModelError { kind, message: message.to_owned(), retry_after_ms: None };
+    let text = rules.secrets.clean(text.trim()).into_owned();
+    match finish {
+        Finish::CutOff => return Err(failed(ModelErrorKind::CutOff, "its reply was cut off at the output limit")),
+        Finish::Refused if text.is_empty() => {
+            return Ok(NextStep::Done { text: "The model declined to answer this.".to_owned() });
+        }
+        Finish::Refused => return Ok(NextStep::Done { text }),
+        Finish::Complete => {}
+    }
+    if let Some(ask) = calls.iter().find(|c| c.tool == ASK_HUMAN) {
+        return Ok(match parse_ask(&ask.raw) {
+            Ok((question, answer)) => {
+                let clean = |text: String| rules.secrets.clean(&text).into_owned();
+                let answer = match answer {
+                    AnswerKind::Choice { choices } => {
+                        AnswerKind::Choice { choices: choices.into_iter().map(clean).collect() }
+                    }
+                    AnswerKind::Text | AnswerKind::YesNo => answer,
+                };
+                let put_off =
+                    calls.iter().filter(|c| !std::ptr::eq(*c, ask)).map(|c| c.tool.chars().take(60).collect());
+                NextStep::Ask { text: clean(question), answer, why: text, put_off: put_off.collect() }
+            }
+            Err(error) => NextStep::Call {
+                calls: vec![gate(Proposed { checked: Err(error), ..ask.clone() }, thread, rules, None)],
+                why: text,
+            },
+        });
+    }
+    if calls.is_empty() {
+        return if text.is_empty() {
+            Err(failed(ModelErrorKind::Empty, "its reply was empty"))
+        } else {
+            Ok(NextStep::Done { text })
+        };
+    }
+    if calls.len() > MAX_CALLS {
+        let many = format!("at most {MAX_CALLS} calls in one reply");
+        let first = calls
+            .into_iter()
+            .take(1)
+            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, thread, rules, None))
+            .collect();
+        return Ok(NextStep::Call { calls: first, why: text });
+    }
+    let held = if thread.run.is_none() {
+        Some("the run was stopped")
+    } else if thread.last_human > seen {
+        Some("a person wrote something new before this could run; read it and decide again")
+    } else {
+        None
+    };
+    Ok(NextStep::Call { calls: calls.into_iter().map(|c| gate(c, thread, rules, held)).collect(), why: text })
+}
+
+/// Longest name of a tool, in characters: what the vendors allow.
+const MAX_TOOL_NAME: usize = 64;
+
+/// Calls that one reply may hold: as many rows as a card can show twice over.
+pub const MAX_CALLS: usize = 16;
+
+/// Arguments of [`ASK_HUMAN`], as the model is told of them.
+pub fn ask_human_schema() -> Value {
+    serde_json::json!({
+        "type": "object",
+        "properties": {
+            "question": {"type": "string", "description": "One question, in words that the person can answer."},
+            "kind": {"type": "string", "enum": ["text", "yes_no", "choice"]},
+            "choices": {"type": "array", "items": {"type": "string"}, "description": "For kind `choice`: 2 to 10 answers."},
+        },
+        "required": ["question"],
+        "additionalProperties": false,
+    })
+}
+
+fn parse_ask(raw: &str) -> Result<(String, AnswerKind), String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Ask {
+        question: String,
+        #[serde(default)]
+        kind: Option<String>,
+        #[serde(default)]
+        choices: Vec<String>,
+    }
+    let value = super::json::parse(raw).map_err(|e| e.to_string())?;
+    let ask: Ask = serde_json::from_value(value).map_err(|e| format!("{ASK_HUMAN}: {e}"))?;
+    if ask.question.trim().is_empty() {
+        return Err(format!("{ASK_HUMAN}: the question is empty"));
+    }
+    let kind = match ask.kind.as_deref() {
+        None if ask.choices.is_empty() => AnswerKind::Text,
+        Some("text") => AnswerKind::Text,
+        Some("yes_no") => AnswerKind::YesNo,
+        None | Some("choice") if (2..=10).contains(&ask.choices.len()) => AnswerKind::Choice { choices: ask.choices },
+        None | Some("choice") => return Err(format!("{ASK_HUMAN}: give 2 to 10 choices")),
+        Some(other) => return Err(format!("{ASK_HUMAN}: unknown kind `{other}`; use text, yes_no or choice")),
+    };
+    Ok((ask.question, kind))
+}
