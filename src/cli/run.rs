@@ -94,7 +94,7 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
             Ok(rested) => rested?,
             Err(_) => eprintln!("twelve: it did not rest within {}; what it does is kept", span::show(args.wait)),
         },
-        _ = tokio::signal::ctrl_c() => eprintln!("twelve: interrupted; what it does is kept"),
+        ended = input::asked_to_end() => { ended?; eprintln!("twelve: interrupted; what it does is kept"); }
     }
     let folded = runtime.thread(thread.short()).await?;
     let answer = last_answer(&runtime, &folded, delivered.version).await?;

@@ -574,6 +574,26 @@ fn a_provider_that_is_down_is_said_and_the_request_is_kept() {
 }
 
 #[test]
+fn a_run_that_is_told_to_end_lets_go_of_the_model_and_keeps_everything() {
+    // A provider that takes the question and never answers.
+    let provider = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = provider.local_addr().unwrap().port();
+    let place = Place::with(&format!(
+        "[model]\nprovider = \"openai\"\n[providers.openai]\nbase_url = \"http://127.0.0.1:{port}/v1\"\n"
+    ));
+    let mut command = place.command(&["run", "deployment", "hello", "--thread", "api:one"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let asked = provider.accept().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(asked);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("interrupted; what it does is kept"), "{}", text(&output.stderr));
+    let threads = place.once(&["threads", "list", "--json"], b"");
+    assert!(text(&threads.stdout).contains("\"running\""), "{}", text(&threads.stdout));
+}
+
+#[test]
 fn a_broken_store_path_is_a_sentence() {
     let place = Place::new();
     let file: PathBuf = place.path().join("data");
