@@ -140,16 +140,17 @@ pub fn whole() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Comes back when somebody wants this process to end: Ctrl-C, SIGTERM, or a terminal that went away.
-/// From the first call on these signals no longer kill; whoever waits drains and leaves.
-pub async fn asked_to_end() -> std::io::Result<()> {
+/// Ends when somebody wants this process to end: Ctrl-C, SIGTERM, or a terminal that went away. From the
+/// call on, not only from the first wait, these signals no longer kill; whoever waits drains and leaves.
+pub fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate, mut hang_up) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
 }

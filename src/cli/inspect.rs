@@ -214,7 +214,7 @@ pub async fn follow(runtime: &Runtime, delivered: Delivered, before: u64, wait_m
     // Out of time is no error: the report says what is still to be done.
     tokio::select! {
         rested = tokio::time::timeout(Duration::from_millis(wait_ms), rest) => rested.unwrap_or(Ok(()))?,
-        ended = super::input::asked_to_end() => ended?,
+        () = super::input::asked_to_end()? => {}
     }
     Ok(Changed { delivered, before })
 }

@@ -60,6 +60,7 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
         bail!(Refusal::TooLong { bytes: message.len(), limit });
     }
     let drain = Duration::from_millis(blueprint.config().runtime.drain_timeout);
+    let asked_to_end = input::asked_to_end()?;
     let runtime = blueprint.open(Platforms::default()).await?;
     let thread = choose_thread(&runtime, args.thread.as_deref(), SURFACE, &args.agent).await?;
     let mut changes = runtime.watch();
@@ -94,7 +95,7 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
             Ok(rested) => rested?,
             Err(_) => eprintln!("twelve: it did not rest within {}; what it does is kept", span::show(args.wait)),
         },
-        ended = input::asked_to_end() => { ended?; eprintln!("twelve: interrupted; what it does is kept"); }
+        () = asked_to_end => eprintln!("twelve: interrupted; what it does is kept"),
     }
     let folded = runtime.thread(thread.short()).await?;
     let answer = last_answer(&runtime, &folded, delivered.version).await?;
