@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 
 use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
 use crate::config::{self, Config, ProviderKind};
-use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField, scripted};
+use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::platform::Platforms;
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings};
 use crate::store::{Durability, Store, StoreConfig};
@@ -188,8 +188,11 @@ pub fn providers(config: &Config, agents: &Agents) -> anyhow::Result<Providers> 
     let mut scripts = HashMap::new();
     let custom = custom_script(&config.providers.scripted.script)?;
     for name in agents.names() {
-        if let Some(text) = custom.as_deref().or_else(|| scripted::builtin(name)) {
-            let script = Scripted::parse(text).with_context(|| format!("the script for the agent `{name}`"))?;
+        let script = match custom.as_deref() {
+            Some(text) => Some(Scripted::parse(text).with_context(|| format!("the script for the agent `{name}`"))?),
+            None => Scripted::builtin(name),
+        };
+        if let Some(script) = script {
             scripts.insert(name.to_owned(), Provider::Scripted(script));
         }
     }

@@ -26,6 +26,8 @@
 //! `help` says in a few words what a person may write for this reply; where nothing matches, the answer
 //! lists these.
 
+use std::sync::LazyLock;
+
 use regex::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -81,7 +83,9 @@ pub enum ScriptError {
 
 /// A script that can be followed.
 pub struct Scripted {
-    replies: Vec<Reply>,
+    /// A compiled-in script is read when it is first asked something: its expressions take longer to
+    /// compile than all the rest of a start, and most processes ask none or one of them.
+    replies: LazyLock<Vec<Reply>, Box<dyn FnOnce() -> Vec<Reply> + Send>>,
 }
 
 struct Reply {
@@ -153,22 +157,15 @@ impl Scripted {
     /// # Errors
     /// With the number and the line of the reply that is wrong, and what is.
     pub fn parse(text: &str) -> Result<Self, ScriptError> {
-        if text.len() > MAX_SCRIPT_BYTES {
-            return Err(ScriptError::TooLong(text.len()));
-        }
-        let raw: RawScript =
-            toml::from_str(text).map_err(|e| ScriptError::Syntax(e.to_string().trim_end().to_owned()))?;
-        if raw.reply.is_empty() {
-            return Err(ScriptError::NoReplies);
-        }
-        if raw.reply.len() > MAX_REPLIES {
-            return Err(ScriptError::TooMany(raw.reply.len()));
-        }
-        let replies = raw.reply.into_iter().enumerate().map(|(i, spanned)| {
-            let line = text.get(..spanned.span().start).unwrap_or("").matches('\n').count() + 1;
-            Reply::new(spanned.into_inner()).map_err(|what| ScriptError::Reply { number: i + 1, line, what })
-        });
-        Ok(Self { replies: replies.collect::<Result<_, _>>()? })
+        let replies = replies(text)?;
+        let script = Self { replies: LazyLock::new(Box::new(move || replies)) };
+        Ok(script)
+    }
+
+    /// The compiled-in script of an agent, if it has one. A test reads them all, so none can be wrong.
+    pub fn builtin(agent: &str) -> Option<Self> {
+        let text = builtin(agent)?;
+        Some(Self { replies: LazyLock::new(Box::new(move || replies(text).unwrap_or_default())) })
     }
 
     pub(super) fn answer(&self, request: &ModelRequest) -> Result<ModelReply, ModelError> {
@@ -198,6 +195,24 @@ impl Scripted {
             format!("{what} It understands:\n- {}\nSet an API key to talk to a model.", help.join("\n- "))
         }
     }
+}
+
+fn replies(text: &str) -> Result<Vec<Reply>, ScriptError> {
+    if text.len() > MAX_SCRIPT_BYTES {
+        return Err(ScriptError::TooLong(text.len()));
+    }
+    let raw: RawScript = toml::from_str(text).map_err(|e| ScriptError::Syntax(e.to_string().trim_end().to_owned()))?;
+    if raw.reply.is_empty() {
+        return Err(ScriptError::NoReplies);
+    }
+    if raw.reply.len() > MAX_REPLIES {
+        return Err(ScriptError::TooMany(raw.reply.len()));
+    }
+    let replies = raw.reply.into_iter().enumerate().map(|(i, spanned)| {
+        let line = text.get(..spanned.span().start).unwrap_or("").matches('\n').count() + 1;
+        Reply::new(spanned.into_inner()).map_err(|what| ScriptError::Reply { number: i + 1, line, what })
+    });
+    replies.collect()
 }
 
 impl Reply {
