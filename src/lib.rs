@@ -72,7 +72,7 @@
 //!   and people can see them.
 //! - Timers are derived from the fold (`due_at` of the summary) instead of being effects.
 //! - Tokens are estimated from bytes and calibrated by the provider's own counts: no tokenizer is linked.
-//! - Settings are merged with our own forty lines over `toml`, because each value has to name its origin.
+//! - Settings are merged by our own code over `toml`, because each value has to name its origin.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro)]
 

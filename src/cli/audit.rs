@@ -122,10 +122,12 @@ async fn verify(store: &Store, id: Option<&str>, as_json: bool) -> anyhow::Resul
     let (mut intact, mut events, mut bad) = (0, 0, Vec::new());
     for short in threads {
         let Some((checked, _)) = check(store, short).await? else { continue };
-        events += checked.events;
         match checked.found {
             Some(found) => bad.push((short, found)),
-            None => intact += 1,
+            None => {
+                intact += 1;
+                events += checked.events;
+            }
         }
     }
     if as_json {

@@ -220,11 +220,10 @@ impl Runtime {
         text: String,
         source: Option<String>,
     ) -> Result<Delivered, DeliverError> {
-        let spec = &self.0.parts.agents.get(agent)?.spec;
-        let prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
+        self.0.parts.agents.get(agent)?;
         let pushes = self.0.parts.platforms.pushes(thread.surface());
         let seed = Seed { id: thread.clone(), agent: agent.to_owned() };
-        let input = Input::Message { from, text, source, pushes, prefetch };
+        let input = Input::Message { from, text, source, pushes, prefetch: Vec::new() };
         self.deliver_to(thread.short(), Some(&seed), input, None).await
     }
 
@@ -306,7 +305,14 @@ impl Runtime {
                 }
             };
             let (first, now) = (thread.version + 1, self.now());
-            let (events, answer) = step(&mut thread, input.clone(), &self.rules(spec), now, fastrand::f64());
+            let mut input = input.clone();
+            if let Input::Message { prefetch, .. } = &mut input
+                && thread.run.is_none()
+            {
+                // By the thread's own agent, whichever was named with the message.
+                *prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
+            }
+            let (events, answer) = step(&mut thread, input, &self.rules(spec), now, fastrand::f64());
             let delivered =
                 Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
             if !events.is_empty() {

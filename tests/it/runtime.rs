@@ -435,3 +435,16 @@ async fn what_a_dead_process_left_is_taken_up_even_if_the_clock_has_gone_back() 
     w.runtime.settle().await.unwrap();
     assert_eq!(w.thread("api:t").await.status(), Status::WaitingMark);
 }
+
+#[tokio::test]
+async fn what_an_agent_prefetches_is_there_before_its_model_is_first_asked_in_each_run() {
+    let setup = Setup::default();
+    let agent = setup.agent.replace("[gates]", "[[prefetch]]\ntool = \"look\"\n[gates]");
+    let w = World::with(Setup { agent, ..setup }).await;
+    w.say("api:t", "good morning").await;
+    let names = w.names("api:t").await;
+    assert_eq!(names, ["thread_started", "message_received", "tool_finished", "model_replied"]);
+    w.say("api:t", "good night").await;
+    assert_eq!(w.names("api:t").await[4..], ["message_received", "tool_finished", "model_replied"]);
+    assert!(w.thread("api:t").await.window.render().contains("all is well"));
+}
