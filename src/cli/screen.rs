@@ -172,7 +172,8 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
     field("Risk", approval.terms.risk.word());
     field("Requested by", &people(&approval.requesters));
     field("Can approve", &approval.terms.approvers.describe());
-    let left = approval.expires_at.ms_since(now);
+    // Up to the next second: a card that is drawn a moment after it was asked with 2h says so.
+    let left = approval.expires_at.ms_since(now).next_multiple_of(1000);
     field("Expires in", &format!("{} (at {}), which counts as a denial", span::show(left), approval.expires_at));
     field("Tool", &card.tool);
     for (name, value) in arguments(&approval.args) {
