@@ -172,6 +172,8 @@ impl Runtime {
                 Answer::Go { tool, args } => (tool, args),
                 Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Refused(_) => return None,
             },
+            // The next process starts it.
+            Err(DeliverError::Draining) => return None,
             Err(error) => {
                 tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "the gate could not be passed");
                 return None;
