@@ -557,6 +557,13 @@ mod tests {
     }
 
     #[test]
+    fn a_card_drawn_a_moment_after_it_was_asked_shows_the_whole_time_that_people_have() {
+        let mut card = pending();
+        card.approval.expires_at = Timestamp(card.approval.expires_at.0 - 20);
+        assert!(shown(card).contains("Expires in    2h (at "));
+    }
+
+    #[test]
     fn a_pending_card_shows_everything_that_is_approved_and_how_to_decide() {
         insta::assert_snapshot!(shown(pending()), @r#"
         Approval needed: Deploy api v1.2.3 to staging
