@@ -25,8 +25,9 @@ use tokio::task::JoinSet;
 use twelve::agent::*;
 use twelve::app::Blueprint;
 use twelve::llm::{Provider, Scripted};
+use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
-use twelve::runtime::{Change, Clock, Parts, Providers, Runtime, Settings, summary};
+use twelve::runtime::{Change, Clock, Parts, Providers, Runtime, Said, Settings, summary};
 use twelve::store::{Append, Durability, Store, StoreConfig};
 use twelve::tools::{Boxed, CallContext, Registry, Tool};
 
@@ -204,7 +205,8 @@ async fn run_all(
             && let Some(thread) = threads.next()
         {
             let (runtime, text) = (runtime.clone(), text.to_owned());
-            started.spawn(async move { runtime.message(&thread, "bench", person("ann"), text, None).await.unwrap() });
+            started
+                .spawn(async move { runtime.message(&thread, "bench", Said::by(person("ann"), text)).await.unwrap() });
             open += 1;
         }
         if open == 0 {
@@ -455,7 +457,7 @@ impl World {
     }
 
     async fn say(&self, thread: &ThreadId, text: &str) {
-        self.runtime.message(thread, "bench", person("ann"), text.to_owned(), None).await.unwrap();
+        self.runtime.message(thread, "bench", Said::by(person("ann"), text)).await.unwrap();
     }
 
     async fn close(self) {
@@ -475,6 +477,7 @@ fn parts(store: Store) -> Parts {
         idempotent: !acts,
         plans: acts,
         editable: acts,
+        outside: false,
     };
     let text = json!({"type": "string", "maxLength": 40});
     let schema = json!({
@@ -516,6 +519,7 @@ fn parts(store: Store) -> Parts {
         requester: RequesterRule::Never,
         secrets: SecretFilter::default(),
         platforms: Platforms::default(),
+        metrics: Metrics::default(),
         clock: Clock::System,
         // The defaults of config/default.toml.
         settings: Settings {
@@ -605,7 +609,14 @@ impl Log {
             let expected = thread.version;
             thread.replay(events).unwrap();
             let summary = summary(thread);
-            appends.push(Append { thread: *short, expected, events: events.to_vec(), summary, lease: None });
+            appends.push(Append {
+                thread: *short,
+                expected,
+                events: events.to_vec(),
+                summary,
+                approvals: Vec::new(),
+                lease: None,
+            });
         }
         appends
     }

@@ -65,6 +65,7 @@ fn append(thread: u64, expected: u64, events: Vec<Vec<u8>>) -> Append {
             due_at: waits.then(|| Timestamp(1_790_100_000_000 + thread as i64)),
         },
         events,
+        approvals: Vec::new(),
         lease: None,
     }
 }
@@ -232,7 +233,8 @@ async fn paused() {
         let page = store.list(&Filter { waiting: true, ..Filter::default() }, None, 50).await.unwrap();
         let listed = start.elapsed();
         let start = Instant::now();
-        let none = Filter { agent: Some("nobody".to_owned()), status: Some(Status::Done), waiting: false };
+        let none =
+            Filter { agent: Some("nobody".to_owned()), status: Some(Status::Done), waiting: false, requester: None };
         let nothing = store.list(&none, None, 50).await.unwrap().items.len();
         println!(
             "  open {:.2} ms, ready ({due} due) {:.2} ms; page of {} {:.2} ms; page of {nothing}, past all threads {:.1} ms",

@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow};
 use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
 use crate::config::{self, Config, ProviderKind};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
+use crate::metrics::Metrics;
 use crate::platform::Platforms;
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings};
 use crate::store::{Durability, Store, StoreConfig};
@@ -33,7 +34,7 @@ impl Blueprint {
     pub fn new(loaded: config::Loaded) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let tools: ToolsConfig = config.tools.clone().try_into().map_err(|e| tools_problem(&e))?;
-        let tools = Registry::from_config(&tools)?;
+        let tools = Registry::from_config(&tools, &config.app.data_dir)?;
         let facts: Vec<_> = tools.names().filter_map(|name| tools.facts(name).cloned()).collect();
         let given = Given {
             app_name: &config.app.name,
@@ -93,6 +94,7 @@ impl Blueprint {
             settings: settings(config),
             platforms,
             clock,
+            metrics: Metrics::default(),
             tools: self.tools,
             agents: self.agents,
             policy: self.policy,

@@ -95,6 +95,8 @@ pub enum Input {
         from: Principal,
         text: String,
         source: Option<String>,
+        /// Where the text comes from if no person of ours wrote it (the payload of a webhook, say).
+        outside: Option<String>,
         pushes: bool,
         prefetch: Vec<Proposed>,
     },
@@ -263,7 +265,7 @@ impl Recorder<'_> {
     fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
         let clean = |text: String| rules.secrets.clean(&text).into_owned();
         match input {
-            Input::Message { from, text, source, pushes, prefetch } => {
+            Input::Message { from, text, source, outside: _, pushes, prefetch } => {
                 self.message(from, &text, source, pushes, prefetch, rules)
             }
             Input::Fork { started } => {

@@ -42,6 +42,10 @@ pub struct ToolFacts {
     pub plans: bool,
     /// Whether an approver may change the arguments.
     pub editable: bool,
+    /// Whether what a call returns was written outside (a web page, a file, a mail): the model may be told
+    /// anything in it, so calls with side effects ask people once it has been read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 /// What a call would do, worked out right before people are asked and again right before it runs.

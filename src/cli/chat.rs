@@ -28,7 +28,7 @@ use crate::agent::{
 use crate::app::Blueprint;
 use crate::platform::console::{self, Console, Shown};
 use crate::platform::{Card, CardState, Outbound, Platforms};
-use crate::runtime::{self, DeliverError, Runtime};
+use crate::runtime::{self, DeliverError, Runtime, Said};
 use crate::store::StoreError;
 
 /// Longest name of a person at the terminal, in bytes.
@@ -498,7 +498,8 @@ impl Chat {
                 Ok(())
             }
             _ => {
-                let delivered = self.runtime.message(&self.thread, &self.agent, self.me.clone(), text, None).await?;
+                let delivered =
+                    self.runtime.message(&self.thread, &self.agent, Said::by(self.me.clone(), text)).await?;
                 self.heard(delivered.answer);
                 Ok(())
             }

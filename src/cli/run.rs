@@ -18,7 +18,7 @@ use crate::agent::{
 };
 use crate::app::Blueprint;
 use crate::platform::{Card, Platforms};
-use crate::runtime::{Change, DeliverError, Runtime};
+use crate::runtime::{Change, DeliverError, Runtime, Said};
 use crate::store::StoreError;
 
 /// Threads of this surface are read, not written to.
@@ -69,7 +69,7 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
             let answer = Input::Answer { question, by: me, text: message, source: None };
             runtime.deliver(thread.short(), answer).await?
         }
-        None => runtime.message(&thread, &args.agent, me, message, None).await?,
+        None => runtime.message(&thread, &args.agent, Said::by(me, message)).await?,
     };
     if let Answer::Refused(refusal) = delivered.answer {
         runtime.drain(drain).await?;

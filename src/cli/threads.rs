@@ -122,7 +122,7 @@ pub enum How {
 pub async fn threads(command: Threads, blueprint: Blueprint) -> anyhow::Result<ExitCode> {
     match command {
         Threads::List { status, agent, waiting, limit, json } => {
-            list(&blueprint, Filter { status, agent, waiting }, limit, json).await
+            list(&blueprint, Filter { status, agent, waiting, requester: None }, limit, json).await
         }
         Threads::Show { id, json } => show(&blueprint, &id, json).await,
         Threads::Replay { id, at, json } => replay(&blueprint, &id, at, json).await,
@@ -300,7 +300,7 @@ async fn fork(
     let mut delivered = runtime.fork(parent, at, fork.clone(), by.clone()).await?;
     if let Some(text) = message {
         let agent = runtime.thread(fork.short()).await?.agent;
-        delivered = runtime.message(&fork, &agent, by, text, None).await?;
+        delivered = runtime.message(&fork, &agent, crate::runtime::Said::by(by, text)).await?;
     }
     let changed = inspect::follow(&runtime, delivered, 0, doing.wait_ms()).await?;
     say(&format!("Thread {} ({fork}) is a fork of {parent} at event {at}.\n", fork.short()))?;

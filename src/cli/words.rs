@@ -683,6 +683,7 @@ mod tests {
             idempotent: false,
             plans: false,
             editable: true,
+            outside: false,
         };
         let gated = GatedCall {
             tool: "deploy_service".to_owned(),

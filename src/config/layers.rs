@@ -15,7 +15,7 @@ use crate::agent::{SecretFilter, did_you_mean, join_key, key_lines, split_key, t
 pub const PREFIX: &str = "TWELVE__";
 
 /// The variables with a name of their own, and the settings that they stand for.
-pub const PLAIN_NAMES: [(&str, &str); 10] = [
+pub const PLAIN_NAMES: [(&str, &str); 12] = [
     ("APP_NAME", "app.name"),
     ("DEBUG", "app.debug"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
@@ -26,6 +26,8 @@ pub const PLAIN_NAMES: [(&str, &str); 10] = [
     ("CONTEXT_COMPRESSION_THRESHOLD", "model.context_compression_threshold"),
     ("LOG_LEVEL", "log.level"),
     ("STRUCTURED_LOGGING", "log.structured"),
+    ("API_HOST", "http.host"),
+    ("API_PORT", "http.port"),
 ];
 
 /// Tables whose keys the default file does not list.

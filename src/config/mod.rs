@@ -59,6 +59,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     pub agents: AgentsConfig,
     pub limits: Limits,
+    pub http: HttpConfig,
+    pub triggers: TriggersConfig,
     /// Read by the tools, which know what belongs there.
     pub tools: toml::Table,
 }
@@ -181,6 +183,122 @@ pub struct PolicyConfig {
 pub struct AgentsConfig {
     /// Empty: only the built-in agents.
     pub directory: PathBuf,
+}
+
+/// The service: where it listens, who gets in, and how much of anything it takes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    pub host: String,
+    pub port: u16,
+    /// Empty: `http://host:port`; [`HttpConfig::public_url`] says which.
+    pub public_url: String,
+    /// Signs sessions and links. Empty: a random one is kept in `app.data_dir`.
+    pub secret: SecretString,
+    pub max_body: usize,
+    #[serde(with = "span")]
+    pub header_timeout: u64,
+    #[serde(with = "span")]
+    pub body_timeout: u64,
+    pub max_connections: usize,
+    pub requests_per_minute: u32,
+    #[serde(with = "span")]
+    pub session: u64,
+    /// People who see every thread and approval.
+    pub admins: Vec<String>,
+    pub tokens: Vec<TokenConfig>,
+    pub proxy: ProxyConfig,
+}
+
+impl HttpConfig {
+    /// The address that links begin with, without a slash at its end.
+    pub fn public_url(&self) -> String {
+        if self.public_url.is_empty() {
+            let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+            format!("http://{host}:{}", self.port)
+        } else {
+            self.public_url.trim_end_matches('/').to_owned()
+        }
+    }
+}
+
+/// A bearer token of the REST API. The token itself is nowhere: only its hash.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Who it is in logs: `api:<name>`.
+    pub name: String,
+    /// `sha256:` and 64 hexadecimal digits, as `twelve token` prints it.
+    pub hash: String,
+    pub scopes: Vec<Scope>,
+    /// The person whose decisions it brings; the scope `approve` needs one.
+    #[serde(default)]
+    pub person: Option<String>,
+}
+
+/// What a bearer token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Start threads and write to one's own.
+    Start,
+    /// Read one's own threads, and approvals that one may decide.
+    Read,
+    /// Answer questions, pause, resume, stop.
+    Resume,
+    /// Decide approvals, as the token's person.
+    Approve,
+    /// Read and delete everything.
+    Admin,
+}
+
+/// A proxy that has signed people in before they come here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Empty: no proxy is trusted.
+    pub user_header: String,
+    pub groups_header: String,
+    pub prefix: String,
+    /// Addresses or networks that the header is believed from.
+    pub from: Vec<String>,
+}
+
+/// What starts agents without a person at a surface.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggersConfig {
+    pub webhooks: Vec<WebhookConfig>,
+    pub schedules: Vec<ScheduleConfig>,
+}
+
+/// One sender of signed webhooks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    pub name: String,
+    /// The environment variable with the signing secret, never the secret.
+    pub secret_env: String,
+    pub agent: String,
+    /// A template over the payload: `{{ payload.alert.title }}`.
+    pub message: String,
+}
+
+/// One message that an agent gets at fixed times.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    pub name: String,
+    /// Minute, hour, day of month, month, day of week.
+    pub cron: String,
+    #[serde(default = "utc")]
+    pub timezone: String,
+    pub agent: String,
+    pub message: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 /// Who answers for the models.
@@ -370,7 +488,7 @@ const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 28] = [
+const BOUNDS: [(&str, Bound); 37] = [
     ("app.name", Bound::NotEmpty),
     ("app.data_dir", Bound::NotEmpty),
     ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -399,6 +517,15 @@ const BOUNDS: [(&str, Bound); 28] = [
     ("limits.max_tokens", Bound::Whole(1, MAX_TOKENS as i64)),
     ("limits.max_errors", Bound::Whole(1, MAX_ERRORS as i64)),
     ("limits.max_output_tokens", Bound::Whole(1, MAX_OUTPUT_TOKENS as i64)),
+    ("http.host", Bound::NotEmpty),
+    ("http.port", Bound::Whole(0, 65_535)),
+    ("http.max_body", Bound::Whole(1_000, 100_000_000)),
+    ("http.header_timeout", Bound::Span(100, 10 * 60 * SECOND)),
+    ("http.body_timeout", Bound::Span(100, 10 * 60 * SECOND)),
+    ("http.max_connections", Bound::Whole(1, 100_000)),
+    ("http.requests_per_minute", Bound::Whole(1, 10_000_000)),
+    ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
+    ("http.proxy.prefix", Bound::NotEmpty),
 ];
 
 impl Bound {

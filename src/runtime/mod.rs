@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::*;
 use crate::llm::Provider;
+use crate::metrics::Metrics;
 use crate::platform::Platforms;
 use crate::store::{Append, Lease, Store, StoreError};
 use crate::tools::{Registry, contained};
@@ -54,6 +55,7 @@ pub struct Parts {
     pub requester: RequesterRule,
     pub secrets: SecretFilter,
     pub platforms: Platforms,
+    pub metrics: Metrics,
     pub clock: Clock,
     pub settings: Settings,
 }
@@ -117,6 +119,24 @@ pub enum DeliverError {
     Contended(ShortId),
     #[error("the process is stopping; try again in a moment")]
     Draining,
+}
+
+/// A message as an edge hands it over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    pub from: Principal,
+    pub text: String,
+    /// Id that the sender gave to it; a second delivery changes nothing.
+    pub source: Option<String>,
+    /// Where the text comes from if no person of ours wrote it (the payload of a webhook, say).
+    pub outside: Option<String>,
+}
+
+impl Said {
+    /// Somebody's own words, delivered once.
+    pub fn by(from: Principal, text: impl Into<String>) -> Self {
+        Self { from, text: text.into(), source: None, outside: None }
+    }
 }
 
 /// What an input led to.
@@ -212,18 +232,12 @@ impl Runtime {
     }
 
     /// A message from a person, or from a program with a token. A new thread needs the name of its agent.
-    pub async fn message(
-        &self,
-        thread: &ThreadId,
-        agent: &str,
-        from: Principal,
-        text: String,
-        source: Option<String>,
-    ) -> Result<Delivered, DeliverError> {
+    pub async fn message(&self, thread: &ThreadId, agent: &str, said: Said) -> Result<Delivered, DeliverError> {
         self.0.parts.agents.get(agent)?;
         let pushes = self.0.parts.platforms.pushes(thread.surface());
         let seed = Seed { id: thread.clone(), agent: agent.to_owned() };
-        let input = Input::Message { from, text, source, pushes, prefetch: Vec::new() };
+        let Said { from, text, source, outside } = said;
+        let input = Input::Message { from, text, source, outside, pushes, prefetch: Vec::new() };
         self.deliver_to(thread.short(), Some(&seed), input, None).await
     }
 
@@ -322,6 +336,7 @@ impl Runtime {
                     expected: first - 1,
                     events,
                     summary: summary(&thread),
+                    approvals: Vec::new(),
                     // A thread that rests is given up at once: its next timer may be anybody's.
                     lease: Some(if works_on {
                         self.lease(now)

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use self::embedded::Embedded;
 
-use crate::agent::{ApprovalId, Digest, Principal, QuestionId, ShortId, ThreadId, Timestamp};
+use crate::agent::{ApprovalId, Approvers, Digest, Principal, QuestionId, Risk, ShortId, ThreadId, Timestamp};
 
 /// The projection of a thread that lists and timers need. Computed by the fold, written with the events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,71 @@ pub struct Summary {
 
 pub use crate::agent::Status;
 
+/// One approval as lists show it: a projection, written in the same step as the events that changed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRow {
+    pub id: ApprovalId,
+    /// Whether people can decide it now.
+    pub open: bool,
+    /// `pending`, `revising`, `approved`, `running`, `succeeded`, `failed`, `unknown`, `denied`, `expired` or
+    /// `cancelled`.
+    pub state: String,
+    pub revision: u32,
+    pub digest: Digest,
+    /// The sentence for people.
+    pub title: String,
+    pub tool: String,
+    pub agent: String,
+    pub risk: Risk,
+    /// Name of the rule that made it ask.
+    pub rule: String,
+    pub requesters: Vec<Principal>,
+    pub approvers: Approvers,
+    /// Who has approved the present revision so far, or who decided.
+    pub decided_by: Vec<Principal>,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// When it was decided, expired or cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Timestamp>,
+}
+
+/// Which approvals a list shows. All given conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApprovalFilter {
+    /// Only those that can be decided now (`true`), or only the others.
+    pub open: Option<bool>,
+    pub agent: Option<String>,
+    pub tool: Option<String>,
+    pub rule: Option<String>,
+    /// Only those that this person could decide (the requester rule included).
+    pub decider: Option<Person>,
+    /// Only those that this person asked for or could decide: what one without further rights may see.
+    pub visible_to: Option<Person>,
+}
+
+/// Somebody, with the groups that the transport vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    pub principal: Principal,
+    pub groups: Vec<String>,
+}
+
+/// One page of approvals: open ones oldest request first; settled ones and all, newest request first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApprovalPage {
+    pub items: Vec<ApprovalRow>,
+    /// Pass it to get the next page.
+    pub next: Option<ApprovalCursor>,
+}
+
+/// A place in a list of approvals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalCursor {
+    pub requested_at: Timestamp,
+    pub id: ApprovalId,
+}
+
 /// How much a successful append survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,6 +158,8 @@ pub struct Append {
     /// Encoded events, with the sequence numbers `expected + 1 ..`.
     pub events: Vec<Vec<u8>>,
     pub summary: Summary,
+    /// The approvals that these events changed, as they are now.
+    pub approvals: Vec<ApprovalRow>,
     /// The writer goes on working on this thread until then: taken with the events, so it costs nothing.
     /// A lease of another worker that is live at `summary.updated_at` stays; `None` changes nothing; the
     /// holder gives its lease up with an `until` that has passed.
@@ -121,6 +188,8 @@ pub struct Filter {
     pub agent: Option<String>,
     /// Only threads with at least one open approval or question.
     pub waiting: bool,
+    /// Only threads that this person, or program, started.
+    pub requester: Option<Principal>,
 }
 
 /// One page of a list, newest change first.
@@ -241,6 +310,25 @@ impl Store {
     pub async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
         match self {
             Store::Embedded(s) => s.list(filter.clone(), after, limit.min(MAX_PAGE)).await,
+        }
+    }
+
+    /// One page of at most `limit` approvals (at most [`MAX_PAGE`]), over all threads.
+    pub async fn approvals(
+        &self,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: usize,
+    ) -> Result<ApprovalPage, StoreError> {
+        match self {
+            Store::Embedded(s) => s.approvals(filter.clone(), after, limit.min(MAX_PAGE)).await,
+        }
+    }
+
+    /// How many approvals [`Store::approvals`] would show altogether.
+    pub async fn count_approvals(&self, filter: &ApprovalFilter) -> Result<u64, StoreError> {
+        match self {
+            Store::Embedded(s) => s.count_approvals(filter.clone()).await,
         }
     }
 

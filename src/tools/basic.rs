@@ -47,6 +47,7 @@ impl LogMessage {
             idempotent: true,
             plans: false,
             editable: true,
+            outside: false,
         };
         Self { facts, schema: schema_of::<LogArgs>() }
     }
@@ -115,6 +116,7 @@ impl Sleep {
             idempotent: true,
             plans: false,
             editable: true,
+            outside: false,
         };
         Self { facts, schema: schema_of::<SleepArgs>() }
     }

@@ -289,6 +289,7 @@ impl DeployService {
             idempotent: false,
             plans: true,
             editable: true,
+            outside: false,
         };
         Self { facts, schema: schema_of::<Args>(), services, busy: Mutex::default() }
     }

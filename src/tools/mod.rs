@@ -19,6 +19,7 @@ mod text;
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
@@ -116,11 +117,12 @@ struct Entry {
 }
 
 impl Registry {
-    /// The built-in tools, wired to what the settings name.
+    /// The built-in tools, wired to what the settings name; what they keep themselves is in `data_dir`.
     ///
     /// # Errors
     /// A setting that cannot work, with its path.
-    pub fn from_config(config: &ToolsConfig) -> anyhow::Result<Registry> {
+    pub fn from_config(config: &ToolsConfig, data_dir: &Path) -> anyhow::Result<Registry> {
+        let _ = data_dir;
         let services = Arc::new(services::Services::new(config.clone())?);
         Registry::new(vec![
             Arc::new(basic::LogMessage::new()),

@@ -46,6 +46,7 @@ impl CheckServiceStatus {
             idempotent: true,
             plans: false,
             editable: true,
+            outside: false,
         };
         Self { facts, schema: schema_of::<Args>(), services }
     }

@@ -13,9 +13,27 @@ const RULE: &[(&str, &[&str])] = &[
     ("config", &["agent"]),
     ("telemetry", &["agent", "config"]),
     ("demo_service", &[]),
-    ("runtime", &["agent", "llm", "tools", "platform", "store"]),
-    ("app", &["agent", "config", "llm", "platform", "runtime", "store", "tools"]),
-    ("cli", &["agent", "app", "config", "demo_service", "llm", "platform", "runtime", "store", "telemetry", "tools"]),
+    ("metrics", &[]),
+    ("runtime", &["agent", "llm", "metrics", "tools", "platform", "store"]),
+    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools"]),
+    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools"]),
+    (
+        "cli",
+        &[
+            "agent",
+            "app",
+            "config",
+            "demo_service",
+            "http",
+            "llm",
+            "metrics",
+            "platform",
+            "runtime",
+            "store",
+            "telemetry",
+            "tools",
+        ],
+    ),
 ];
 
 #[test]

@@ -95,7 +95,7 @@ impl Home {
         let id: ThreadId = format!("console:{name}").parse().unwrap();
         for text in messages {
             let sam = Principal::human("console:sam");
-            runtime.message(&id, agent, sam, (*text).to_owned(), None).await.unwrap();
+            runtime.message(&id, agent, twelve::runtime::Said::by(sam, *text)).await.unwrap();
             runtime.settle().await.unwrap();
         }
         runtime.drain(std::time::Duration::from_secs(5)).await.unwrap();

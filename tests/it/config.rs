@@ -88,6 +88,8 @@ fn every_plain_name_sets_its_setting() {
         ("CONTEXT_COMPRESSION_THRESHOLD", "1", "1.0"),
         ("LOG_LEVEL", "DEBUG", r#""debug""#),
         ("STRUCTURED_LOGGING", "True", "true"),
+        ("API_HOST", "::1", r#""::1""#),
+        ("API_PORT", "8123", "8123"),
     ];
     assert_eq!(values.map(|(name, ..)| name), PLAIN_NAMES.map(|(name, _)| name));
     for ((name, text, value), (_, path)) in values.into_iter().zip(PLAIN_NAMES) {

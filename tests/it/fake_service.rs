@@ -128,7 +128,7 @@ impl Fake {
 
 pub fn registry(toml: &str) -> Registry {
     let config: ToolsConfig = toml::from_str(toml).unwrap_or_else(|e| panic!("{e}"));
-    Registry::from_config(&config).unwrap_or_else(|e| panic!("{e:#}"))
+    Registry::from_config(&config, Path::new("unused")).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 pub fn call() -> CallContext {

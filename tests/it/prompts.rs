@@ -18,6 +18,7 @@ fn tool(name: &str, risk: Risk, side_effects: bool) -> ToolFacts {
         idempotent: !side_effects,
         plans: false,
         editable: true,
+        outside: false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use twelve::agent::*;
-use twelve::runtime::{Clock, DeliverError};
+use twelve::runtime::{Clock, DeliverError, Said};
 use twelve::store::{Filter, StoreError};
 
 use crate::world::*;
@@ -196,7 +196,11 @@ async fn the_same_delivery_twice_is_one_message() {
     let thread: ThreadId = "api:t".parse().unwrap();
     for answer in [Answer::Accepted, Answer::Duplicate] {
         let from = ann();
-        let delivered = w.runtime.message(&thread, "tester", from, "hi".into(), Some("Ev1".into())).await.unwrap();
+        let delivered = w
+            .runtime
+            .message(&thread, "tester", Said { source: Some("Ev1".into()), ..Said::by(from, "hi") })
+            .await
+            .unwrap();
         w.runtime.settle().await.unwrap();
         assert_eq!(delivered.answer, answer);
     }
@@ -208,7 +212,9 @@ async fn many_messages_at_once_are_all_kept_and_all_answered() {
     let w = World::new().await;
     let sends = (0..40).map(|i| {
         let (runtime, thread) = (w.runtime.clone(), "api:t".parse::<ThreadId>().unwrap());
-        tokio::spawn(async move { runtime.message(&thread, "tester", ann(), format!("hi {i}"), None).await.unwrap() })
+        tokio::spawn(
+            async move { runtime.message(&thread, "tester", Said::by(ann(), format!("hi {i}"))).await.unwrap() },
+        )
     });
     for send in sends.collect::<Vec<_>>() {
         send.await.unwrap();
@@ -232,7 +238,7 @@ async fn many_messages_at_once_are_all_kept_and_all_answered() {
 async fn an_unknown_agent_is_named_with_those_that_exist_and_nothing_is_kept() {
     let w = World::new().await;
     let thread: ThreadId = "api:t".parse().unwrap();
-    let error = w.runtime.message(&thread, "testr", ann(), "hi".into(), None).await.unwrap_err();
+    let error = w.runtime.message(&thread, "testr", Said::by(ann(), "hi")).await.unwrap_err();
     insta::assert_snapshot!(error, @"there is no agent `testr`; there are tester; did you mean `tester`?");
     assert!(matches!(w.runtime.parts().store.load(thread.short(), 0).await, Err(StoreError::Unknown(_))));
 }

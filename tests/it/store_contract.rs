@@ -91,6 +91,7 @@ pub fn append(thread: &ThreadId, expected: u64, events: &[&[u8]]) -> Append {
             updated_at: Timestamp(1_000 + version as i64),
             due_at: None,
         },
+        approvals: Vec::new(),
         lease: None,
     }
 }
@@ -476,18 +477,21 @@ async fn filters_must_all_hold(store: &Store) {
     ];
     for (n, status) in (10..).zip(statuses) {
         put(n, status, "every", 0, 0).await;
-        let filter = Filter { status: Some(status), agent: Some("every".to_owned()), waiting: false };
+        let filter = Filter { status: Some(status), agent: Some("every".to_owned()), waiting: false, requester: None };
         let page = store.list(&filter, None, 50).await.unwrap();
         assert_eq!(page.items.iter().map(|s| s.thread.clone()).collect::<Vec<_>>(), [thread(n)], "{status:?}");
     }
     let agent = |name: &str| Some(name.to_owned());
     for (filter, expected) in [
         (Filter { agent: agent("support"), ..Filter::default() }, vec![5, 4, 3]),
-        (Filter { status: Some(Status::WaitingApproval), agent: agent("support"), waiting: false }, vec![4]),
+        (
+            Filter { status: Some(Status::WaitingApproval), agent: agent("support"), waiting: false, requester: None },
+            vec![4],
+        ),
         (Filter { waiting: true, ..Filter::default() }, vec![6, 4, 3, 2]),
-        (Filter { waiting: true, status: Some(Status::WaitingApproval), agent: None }, vec![4, 2]),
-        (Filter { waiting: true, status: None, agent: agent("deployment") }, vec![6, 2]),
-        (Filter { waiting: true, status: Some(Status::Done), agent: None }, vec![]),
+        (Filter { waiting: true, status: Some(Status::WaitingApproval), agent: None, requester: None }, vec![4, 2]),
+        (Filter { waiting: true, status: None, agent: agent("deployment"), requester: None }, vec![6, 2]),
+        (Filter { waiting: true, status: Some(Status::Done), agent: None, requester: None }, vec![]),
         (Filter { agent: agent("nobody"), ..Filter::default() }, vec![]),
     ] {
         // One at a time, so that the filter also holds across pages.

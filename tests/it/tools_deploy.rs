@@ -623,7 +623,12 @@ fn settings_that_cannot_work_are_refused_at_start_with_their_place() {
     ] {
         let error = match toml::from_str::<ToolsConfig>(&toml) {
             Ok(config) => {
-                format!("{:#}", Registry::from_config(&config).err().unwrap_or_else(|| panic!("accepted: {toml}")))
+                format!(
+                    "{:#}",
+                    Registry::from_config(&config, Path::new("unused"))
+                        .err()
+                        .unwrap_or_else(|| panic!("accepted: {toml}"))
+                )
             }
             Err(e) => e.to_string(),
         };
@@ -678,7 +683,7 @@ fn the_documented_settings_work() {
         token_env = "CI_TOKEN"
         timeout = "30s"
     "#;
-    let registry = Registry::from_config(&toml::from_str(toml).unwrap()).unwrap();
+    let registry = Registry::from_config(&toml::from_str(toml).unwrap(), Path::new("unused")).unwrap();
     let decl = registry.decls(&[TOOL]).remove(0);
     let services = "Services (environments): api (production, staging), web (production).";
     assert!(decl.description.ends_with(services), "{}", decl.description);

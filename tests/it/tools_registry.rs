@@ -31,6 +31,7 @@ fn odd(name: &str, idempotent: bool, act: fn() -> Boxed<'static, Outcome>) -> Od
         idempotent,
         plans: true,
         editable: true,
+        outside: false,
     };
     let schema = json!({
         "type": "object", "additionalProperties": false,
@@ -72,7 +73,7 @@ fn one(tool: Odd) -> Registry {
 }
 
 fn builtin() -> Registry {
-    Registry::from_config(&ToolsConfig::default()).unwrap()
+    Registry::from_config(&ToolsConfig::default(), std::path::Path::new("unused")).unwrap()
 }
 
 #[test]

@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use twelve::agent::*;
 use twelve::llm::{Provider, Scripted};
+use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
-use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Settings};
+use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings};
 use twelve::store::{Durability, Store, StoreConfig};
 use twelve::tools::{Boxed, CallContext, Registry, Tool};
 
@@ -166,7 +167,7 @@ impl World {
 
     pub async fn send(&self, thread: &str, text: &str) -> Result<Delivered, DeliverError> {
         let thread: ThreadId = thread.parse().unwrap();
-        self.runtime.message(&thread, "tester", ann(), text.to_owned(), None).await
+        self.runtime.message(&thread, "tester", Said::by(ann(), text)).await
     }
 
     pub async fn give(&self, thread: &str, input: Input) -> Answer {
@@ -270,6 +271,7 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
         requester: setup.requester,
         secrets: SecretFilter::default(),
         platforms: setup.platforms.clone(),
+        metrics: Metrics::default(),
         clock: clock.clone(),
         settings: setup.settings.clone(),
     }
@@ -360,6 +362,7 @@ impl Outside {
             idempotent,
             plans,
             editable: true,
+            outside: false,
         };
         let schema =
             |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});

@@ -27,8 +27,8 @@ pub use self::schema::FORMAT;
 use self::schema::{MAX_EVENTS, damaged, event_id, explain};
 use self::writer::{Answer, Change, Request, Writer};
 use super::{
-    Append, Cursor, Digest, Durability, Filter, Loaded, MAX_FOUND, Page, ShortId, StoreConfig, StoreError, Summary,
-    ThreadId, Timestamp, Tombstone,
+    Append, ApprovalCursor, ApprovalFilter, ApprovalPage, Cursor, Digest, Durability, Filter, Loaded, MAX_FOUND, Page,
+    ShortId, StoreConfig, StoreError, Summary, ThreadId, Timestamp, Tombstone,
 };
 
 /// Reads at the same time; each has a connection. More wait their turn.
@@ -151,6 +151,19 @@ impl Embedded {
 
     pub async fn list(&self, filter: Filter, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
         self.read(move |conn, path| read_page(conn, path, &filter, after, limit)).await
+    }
+
+    pub async fn approvals(
+        &self,
+        _filter: ApprovalFilter,
+        _after: Option<ApprovalCursor>,
+        _limit: usize,
+    ) -> Result<ApprovalPage, StoreError> {
+        Err(StoreError::Failed("the index of approvals is being built".to_owned()))
+    }
+
+    pub async fn count_approvals(&self, _filter: ApprovalFilter) -> Result<u64, StoreError> {
+        Err(StoreError::Failed("the index of approvals is being built".to_owned()))
     }
 
     pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -396,7 +409,7 @@ fn read_page(
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    let Filter { status, agent, waiting } = filter;
+    let Filter { status, agent, waiting, requester: _ } = filter;
     let sql = if *waiting {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_waiting
          WHERE waiting = 1 AND (updated_at, short) < (?1, ?2)

@@ -72,6 +72,7 @@ pub fn tools() -> BTreeMap<String, ToolFacts> {
         idempotent,
         plans,
         editable: name == "deploy",
+        outside: false,
     };
     [
         tool("look", Risk::Low, false, true, false),
@@ -214,7 +215,7 @@ impl Sim {
 
     pub fn deliver(&mut self, from: Principal, text: &str, source: Option<&str>) -> Answer {
         let (source, pushes) = (source.map(str::to_owned), self.pushes);
-        self.feed(Input::Message { from, text: text.into(), source, pushes, prefetch: Vec::new() })
+        self.feed(Input::Message { from, text: text.into(), source, outside: None, pushes, prefetch: Vec::new() })
     }
 
     pub fn pending(&self) -> Approval {

@@ -589,11 +589,18 @@ fn a_prefetch_runs_before_the_model_is_asked() {
     let mut t = Sim::new();
     let prefetch = vec![t.propose("look", json!({"at": "all"})), t.propose("nothing", json!({}))];
     let text = "how is it?".to_owned();
-    t.feed(Input::Message { from: ops(), text, source: None, pushes: false, prefetch: prefetch.clone() });
+    t.feed(Input::Message {
+        from: ops(),
+        text,
+        source: None,
+        outside: None,
+        pushes: false,
+        prefetch: prefetch.clone(),
+    });
     assert_eq!(t.runnable(), ["run look"]);
     t.runs("look");
     assert_eq!(t.runnable(), ["ask the model"]);
-    t.feed(Input::Message { from: ops(), text: "and?".into(), source: None, pushes: false, prefetch });
+    t.feed(Input::Message { from: ops(), text: "and?".into(), source: None, outside: None, pushes: false, prefetch });
     assert_eq!(t.runnable(), ["ask the model"], "only the message that starts a run fetches");
     assert_snapshot!(t.trace(), @r#"
     1 thread_started agent=ops by=ops carried=0

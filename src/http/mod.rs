@@ -1,0 +1,118 @@
+//! The HTTP service: REST, webhooks, the web console, and what operators look at.
+//!
+//! Every request passes the same three doors, in this order: [`guard`] (size, time, well-formed JSON, the
+//! right host), then who is asking ([`auth`] for programs with a token, [`session`] for people with a
+//! browser; both give a [`Caller`]), then what they may see. What a request does is an input to the
+//! runtime; nothing here decides about an agent. The thread's log is what people look at: these surfaces
+//! (`api`, `web`) have no postings.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `serve` | listening, connections, the drain |
+//! | `guard` | bounds and refusals in front of everything |
+//! | `auth` | bearer tokens, scopes, rate limits, [`Caller`] |
+//! | `session` | people: login links, sessions, trusted proxies, CSRF |
+//! | `problem` | errors as problem details |
+//! | `rest`, `live` | the REST API; live events |
+//! | `webhooks` | signed webhooks |
+//! | `docs` | the OpenAPI document and its page |
+//! | `ops` | health, readiness, metrics |
+//! | `console` | the web console: chat and inbox |
+
+pub mod auth;
+pub mod problem;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::agent::{Principal, Thread};
+use crate::config::{HttpConfig, Scope};
+use crate::runtime::Runtime;
+use crate::store::Person;
+
+/// Everything that a request handler is given. Clones are handles to the same service.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    settings: Settings,
+}
+
+/// What the service is made of besides the runtime.
+pub struct Settings {
+    pub http: HttpConfig,
+    /// The name under which the program speaks.
+    pub app_name: String,
+    /// Signs sessions, links and CSRF tokens.
+    pub secret: [u8; 32],
+    /// In the demo everybody on this machine is this person, with every right.
+    pub demo: Option<Principal>,
+}
+
+impl Service {
+    pub fn new(runtime: Runtime, settings: Settings) -> Self {
+        Self(Arc::new(Inner { runtime, settings }))
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// All routes.
+    pub fn router(&self) -> Router {
+        Router::new().with_state(self.clone())
+    }
+}
+
+/// Who is asking, as the transport vouches for it. Never from a body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    pub principal: Principal,
+    /// Groups that the transport vouches for.
+    pub groups: Vec<String>,
+    pub scopes: BTreeSet<Scope>,
+    pub via: Via,
+}
+
+/// How somebody came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A bearer token of this name.
+    Token(String),
+    /// A browser with a session of ours.
+    Session,
+    /// A browser behind a trusted proxy.
+    Proxy,
+    /// A program on this machine, where no tokens are configured.
+    Local,
+    /// The demo.
+    Demo,
+}
+
+impl Caller {
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    pub fn person(&self) -> Person {
+        Person { principal: self.principal.clone(), groups: self.groups.clone() }
+    }
+
+    /// Whether this thread is theirs to look at: they started it, spoke in it, may decide in it, or see
+    /// everything.
+    pub fn sees(&self, thread: &Thread) -> bool {
+        self.may(Scope::Admin)
+            || thread.started_by == self.principal
+            || thread.run.as_ref().is_some_and(|run| run.speakers.contains(&self.principal))
+            || thread.approvals.values().any(|a| {
+                a.requesters.contains(&self.principal) || a.terms.approvers.includes(&self.principal, &self.groups)
+            })
+    }
+}
