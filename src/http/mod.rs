@@ -21,11 +21,14 @@
 
 pub mod auth;
 pub mod problem;
+pub mod serve;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
@@ -50,7 +53,13 @@ pub struct Settings {
     pub secret: [u8; 32],
     /// In the demo everybody on this machine is this person, with every right.
     pub demo: Option<Principal>,
+    /// Fires when the service is to stop: live streams end then.
+    pub stop: CancellationToken,
 }
+
+/// The other end of the connection that a request came by, in its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
