@@ -10,6 +10,7 @@ mod demo;
 mod demo_service;
 mod fake_service;
 mod fakes;
+mod http_serve;
 mod llm;
 mod postings;
 mod prompts;
