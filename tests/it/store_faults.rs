@@ -88,10 +88,10 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("threads.db");
     filled(&path, 1, 1).await;
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let before = fs::read(&path).unwrap();
     let expected = format!(
-        "The store {} was written by a newer twelve (format 2; this one knows up to 1). Nothing was changed. Update \
+        "The store {} was written by a newer twelve (format 3; this one knows up to 2). Nothing was changed. Update \
          twelve, or set `store.path` to another file.",
         path.display()
     );
@@ -102,7 +102,7 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     assert!(matches!(error, StoreError::TooNew(why) if why == expected));
     assert!(fs::read(&path).unwrap() == before, "nothing was changed");
     // An older program is no way to lose the store: the newer one still opens it.
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
     assert_eq!(open(&path).await.load(thread(0).short(), 0).await.unwrap().events, [event(0, 1)]);
 }
 
