@@ -14,7 +14,7 @@ use crate::config::{self, Config, ProviderKind};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::metrics::Metrics;
 use crate::platform::Platforms;
-use crate::runtime::{Clock, Parts, Providers, Runtime, Settings};
+use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
 use crate::tools::{Registry, ToolsConfig};
 
@@ -80,6 +80,7 @@ impl Blueprint {
     /// Opens the store for this process alone and puts the runtime together. Nothing runs yet.
     pub async fn open(self, platforms: Platforms) -> anyhow::Result<Runtime> {
         let store = Store::open(&self.store_config()?).await?;
+        rebuild(&store).await?;
         Ok(Runtime::new(self.parts(store, platforms, Clock::System)?))
     }
 

@@ -439,7 +439,9 @@ impl Thread {
                 }
             },
             Body::ApprovalRequested { approval, call, args, title, .. } => {
-                if let (Some(request), Some(entry)) = (Approval::from_event(event), self.calls.get_mut(call)) {
+                if let Some(entry) = self.calls.get_mut(call)
+                    && let Some(request) = Approval::from_event(event, &entry.gated.tool)
+                {
                     entry.gated.args.clone_from(args);
                     entry.gated.title.clone_from(title);
                     entry.stage = Stage::Asking;
@@ -533,6 +535,7 @@ impl Thread {
                         };
                         if let Some(approval) = call.approval.and_then(|id| self.approvals.get_mut(&id)) {
                             approval.state = ApprovalState::Revising { because: Because::Retried { by: by.clone() } };
+                            approval.settled_at = None;
                         }
                     }
                 }
@@ -712,6 +715,9 @@ impl Thread {
                 self.finish(seq, call, Ending::Cancelled, "the request was cancelled".to_owned());
             }
         }
+        if let Some(request) = self.approvals.get_mut(&id) {
+            request.settled_at = Some(at);
+        }
         self.post(Posting::Card { approval: id }, issue);
         self.forget_settled_approvals();
     }
@@ -722,6 +728,7 @@ impl Thread {
         for id in open {
             if let Some(approval) = self.approvals.get_mut(&id) {
                 approval.state = state.clone();
+                approval.settled_at = Some(self.updated_at);
             }
             self.post(Posting::Card { approval: id }, issue);
         }

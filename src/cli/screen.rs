@@ -518,6 +518,7 @@ mod tests {
         let approval = Approval {
             id: ApprovalId::new(short(), 12, 0),
             call: CallId::new(short(), 10, 0),
+            tool: "deploy_service".to_owned(),
             revision: 1,
             because: Because::Gated,
             title: "Deploy api v1.2.3 to staging".to_owned(),
@@ -536,6 +537,7 @@ mod tests {
             expires_at: NOW.plus_ms(7_200_000),
             votes: Vec::new(),
             state: ApprovalState::Pending,
+            settled_at: None,
             result: None,
         };
         Card {

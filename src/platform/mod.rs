@@ -77,30 +77,52 @@ pub enum CardState {
     Cancelled,
 }
 
+impl CardState {
+    /// Where an approval is, as the thread stands.
+    pub fn of(thread: &Thread, approval: &Approval) -> Self {
+        let needed = approval.terms.approvers.quorum.max(1);
+        let lost = thread.calls.get(&approval.call).is_some_and(|c| c.stage == crate::agent::Stage::Lost);
+        match (&approval.state, &approval.result) {
+            (ApprovalState::Pending, _) => {
+                Self::Pending { approved: approval.approved_by().into_iter().cloned().collect(), needed }
+            }
+            (ApprovalState::Revising { .. }, _) => Self::Revising,
+            (ApprovalState::Denied { reason, .. }, _) => Self::Denied {
+                by: approval.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned()),
+                reason: reason.clone(),
+            },
+            (ApprovalState::Expired { .. }, _) => Self::Expired,
+            (ApprovalState::Cancelled, _) => Self::Cancelled,
+            (ApprovalState::Approved { .. }, _) => Self::Approved,
+            (ApprovalState::Used { .. }, Some((Ending::Succeeded, text))) => Self::Succeeded(text.clone()),
+            (ApprovalState::Used { .. }, Some((_, text))) => Self::Failed(text.clone()),
+            (ApprovalState::Used { .. }, None) if lost => Self::Unknown,
+            (ApprovalState::Used { .. }, None) => Self::Running,
+        }
+    }
+
+    /// The state in a word, for programs: it stays the same from version to version.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Revising => "revising",
+            Self::Approved => "approved",
+            Self::Running => "running",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Unknown => "unknown",
+            Self::Denied { .. } => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl Card {
     /// The card of an approval, as the thread stands.
     pub fn of(thread: &Thread, approval: &Approval) -> Self {
         let call = thread.calls.get(&approval.call);
         let facts = call.and_then(|c| c.gated.facts.as_ref());
-        let needed = approval.terms.approvers.quorum.max(1);
-        let lost = call.is_some_and(|c| c.stage == crate::agent::Stage::Lost);
-        let state = match (&approval.state, &approval.result) {
-            (ApprovalState::Pending, _) => {
-                CardState::Pending { approved: approval.approved_by().into_iter().cloned().collect(), needed }
-            }
-            (ApprovalState::Revising { .. }, _) => CardState::Revising,
-            (ApprovalState::Denied { reason, .. }, _) => CardState::Denied {
-                by: approval.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned()),
-                reason: reason.clone(),
-            },
-            (ApprovalState::Expired { .. }, _) => CardState::Expired,
-            (ApprovalState::Cancelled, _) => CardState::Cancelled,
-            (ApprovalState::Approved { .. }, _) => CardState::Approved,
-            (ApprovalState::Used { .. }, Some((Ending::Succeeded, text))) => CardState::Succeeded(text.clone()),
-            (ApprovalState::Used { .. }, Some((_, text))) => CardState::Failed(text.clone()),
-            (ApprovalState::Used { .. }, None) if lost => CardState::Unknown,
-            (ApprovalState::Used { .. }, None) => CardState::Running,
-        };
         let why = thread.window.entries().find_map(|e| match &e.block {
             crate::agent::window::Block::ToolCall { call, why, .. } if *call == approval.call => Some(why.clone()),
             _ => None,
@@ -111,7 +133,7 @@ impl Card {
             tool: call.map(|c| c.gated.tool.clone()).unwrap_or_default(),
             editable: facts.is_some_and(|f| f.editable),
             why: why.unwrap_or_default(),
-            state,
+            state: CardState::of(thread, approval),
         }
     }
 

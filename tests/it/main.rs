@@ -17,6 +17,7 @@ mod prompts;
 mod runtime;
 mod store_contract;
 mod store_faults;
+mod store_rebuild;
 mod tools_deploy;
 mod tools_registry;
 mod tools_status;

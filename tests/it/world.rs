@@ -16,7 +16,7 @@ use twelve::llm::{Provider, Scripted};
 use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
 use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings};
-use twelve::store::{Durability, Store, StoreConfig};
+use twelve::store::{ApprovalFilter, ApprovalRow, Durability, Store, StoreConfig};
 use twelve::tools::{Boxed, CallContext, Registry, Tool};
 
 /// 2026-01-01T00:00:00Z: every world begins then.
@@ -210,7 +210,24 @@ impl World {
         let thread: ThreadId = thread.parse().unwrap();
         let loaded = self.runtime.parts().store.load(thread.short(), 0).await.unwrap();
         assert_eq!(verify_chain(&loaded.events, loaded.summary.version, loaded.summary.head), None);
+        // What lists say was written step by step; the log alone says the same.
+        let (_, mut rows) = twelve::runtime::project(loaded.summary.thread.clone(), &loaded.events).unwrap();
+        rows.sort_by_key(|row| (row.requested_at, row.id));
+        let mut listed = self.rows(Some(thread.short())).await;
+        listed.reverse();
+        // Unless something happened in between.
+        if self.runtime.parts().store.summary(thread.short()).await.unwrap() == loaded.summary {
+            assert_eq!(listed, rows);
+        }
         loaded.events.iter().enumerate().map(|(i, bytes)| Event::decode(bytes, i as u64 + 1).unwrap()).collect()
+    }
+
+    /// What lists say of the approvals of one thread, or of all: newest request first.
+    pub async fn rows(&self, thread: Option<ShortId>) -> Vec<ApprovalRow> {
+        let filter = ApprovalFilter { thread, ..ApprovalFilter::default() };
+        let page = self.runtime.parts().store.approvals(&filter, None, 1_000).await.unwrap();
+        assert_eq!((page.damaged, page.next), (vec![], None));
+        page.items
     }
 
     /// The types of the log's events, in order.
