@@ -193,6 +193,10 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
         lines.push(Line::plain("  Why, in the agent's words:"));
         lines.extend(card.why.trim().lines().map(|line| Line::plain(&format!("    | {line}"))));
     }
+    if let Some(texts) = &card.after_reading {
+        lines.push(Line::new(Style::Waiting, &format!("  After reading {texts}")));
+        lines.push(Line::plain("    | That is text from outside. Is this call what people here asked for?"));
+    }
     if let Some(note) = card.revision_note() {
         lines.push(Line::new(Style::Waiting, &format!("  Revision {}: {note}", approval.revision)));
     }
@@ -460,7 +464,10 @@ pub fn come_back(agent: &str, thread: &ThreadId) -> String {
 /// For `/history`: one event, short.
 pub fn history_line(event: &Event) -> Line {
     let about = match &event.body {
-        Body::MessageReceived { from, text, .. } => format!("{from}: {}", first_line(text)),
+        Body::MessageReceived { from, text, outside: None, .. } => format!("{from}: {}", first_line(text)),
+        Body::MessageReceived { from, text, outside: Some(label), .. } => {
+            format!("{from}, from outside ({label}): {}", first_line(text))
+        }
         Body::ModelReplied { step: NextStep::Done { text }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Ask { text, .. }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => {
@@ -528,6 +535,7 @@ mod tests {
             terms: Terms {
                 rule: "default".to_owned(),
                 risk: Risk::High,
+                untrusted: crate::agent::Untrusted::default(),
                 approvers: Approvers { users: vec!["*".to_owned()], requester_may: Some(true), ..Approvers::default() },
                 expires_after_ms: 7_200_000,
             },
@@ -544,6 +552,7 @@ mod tests {
             tool: "deploy_service".to_owned(),
             editable: true,
             why: "It is healthy.\nNow the deployment.".to_owned(),
+            after_reading: None,
             state: CardState::Pending { approved: Vec::new(), needed: 1 },
         }
     }

@@ -33,7 +33,7 @@ fn tools() -> Vec<ToolFacts> {
 
 fn anyone() -> Policy {
     let approvers = Approvers { users: vec!["*".into()], ..Approvers::default() };
-    Policy { rules: Vec::new(), approvers, expires_after_ms: 7_200_000 }
+    Policy { approvers, expires_after_ms: 7_200_000, ..Policy::default() }
 }
 
 fn check_args(tool: &str, args: &Value) -> Result<(), String> {

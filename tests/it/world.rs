@@ -111,6 +111,7 @@ impl Default for Setup {
                 rules: Vec::new(),
                 approvers: Approvers { users: vec!["*".into()], ..Approvers::default() },
                 expires_after_ms: 7_200_000,
+                ..Policy::default()
             },
             requester: RequesterRule::Never,
             durability: Durability::Process,
