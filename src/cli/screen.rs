@@ -188,14 +188,15 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
         }
         None => field("Plan", "none: this tool cannot say beforehand what it would do"),
     }
+    // Before the agent's own words: they may be somebody else's.
+    if let Some(texts) = &card.after_reading {
+        lines.push(Line::new(Style::Waiting, &format!("  After reading {texts}")));
+        lines.push(Line::plain("                That is text from outside. Did people here ask for this call?"));
+    }
     if !card.why.trim().is_empty() {
         // Marked line by line: words of a model could look like another field of the card.
         lines.push(Line::plain("  Why, in the agent's words:"));
         lines.extend(card.why.trim().lines().map(|line| Line::plain(&format!("    | {line}"))));
-    }
-    if let Some(texts) = &card.after_reading {
-        lines.push(Line::new(Style::Waiting, &format!("  After reading {texts}")));
-        lines.push(Line::plain("    | That is text from outside. Is this call what people here asked for?"));
     }
     if let Some(note) = card.revision_note() {
         lines.push(Line::new(Style::Waiting, &format!("  Revision {}: {note}", approval.revision)));
@@ -466,7 +467,7 @@ pub fn history_line(event: &Event) -> Line {
     let about = match &event.body {
         Body::MessageReceived { from, text, outside: None, .. } => format!("{from}: {}", first_line(text)),
         Body::MessageReceived { from, text, outside: Some(label), .. } => {
-            format!("{from}, from outside ({label}): {}", first_line(text))
+            format!("{from} passed on, from outside ({label}): {}", first_line(text))
         }
         Body::ModelReplied { step: NextStep::Done { text }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Ask { text, .. }, .. } => first_line(text).to_owned(),
@@ -614,6 +615,23 @@ mod tests {
           Plan          none: this tool cannot say beforehand what it would do
           apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
           /approve [note]   /deny [reason]   or y / n
+        "#);
+    }
+
+    #[test]
+    fn a_card_says_what_had_been_read_before_the_agent_speaks_for_itself() {
+        let mut card = pending();
+        card.after_reading = Some("Fetch https://a.example; Ticket 12\u{202e}; and 3 more".to_owned());
+        let text = shown(card);
+        let from = text.find("  After").unwrap();
+        insta::assert_snapshot!(text[from..], @r#"
+        After reading Fetch https://a.example; Ticket 12\u{202e}; and 3 more
+                      That is text from outside. Did people here ask for this call?
+        Why, in the agent's words:
+          | It is healthy.
+          | Now the deployment.
+        apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        /approve [note]   /deny [reason]   /edit name=value   or y / n
         "#);
     }
 

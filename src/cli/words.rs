@@ -123,9 +123,12 @@ pub fn event_line(event: &Event) -> String {
             None => format!("started by {} with the agent {agent}", quote(by.label())),
         },
         Body::MessageReceived { from, text, outside, prefetch } => {
-            let outside = outside.as_ref().map_or_else(String::new, |o| format!(" from outside ({})", quote(o)));
+            let wrote = match outside {
+                Some(label) => format!("passed on a text from outside ({})", quote(label)),
+                None => "wrote".to_owned(),
+            };
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
-            format!("{} wrote{outside}: {}{calls}", quote(from.label()), quote(text))
+            format!("{} {wrote}: {}{calls}", quote(from.label()), quote(text))
         }
         Body::ModelReplied { step, model, usage, .. } => {
             let what = match step {
@@ -828,6 +831,48 @@ mod tests {
              4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
 
         Digest d1384dac94dc32249eb62de2839433bca7b0b8d9f7f8b548c389c0b87fb9880f
+        "#);
+    }
+
+    #[test]
+    fn what_was_read_outside_is_said_of_the_thread_its_approvals_and_its_events() {
+        let (thread, mut events) = waiting();
+        let untrusted: Untrusted =
+            serde_json::from_value(json!({"texts": [{"seq": 2, "label": "Fetch https://a.example"}], "more": 2}))
+                .unwrap();
+        let told = |events: &[Event]| {
+            let mut thread = Thread::vacant(thread.id.clone());
+            for event in events {
+                thread.apply(event, Digest::of(&event.encode()));
+            }
+            let view = thread_view(&thread, events, None, Timestamp(540_000));
+            let approval = thread.pending_approvals().next().unwrap().clone();
+            let approval_view = approval_view(&thread, &approval, events, Timestamp(540_000));
+            let json = approval_json(&approval)["after_reading"].clone();
+            let lines = [view, approval_view].concat();
+            let lines: Vec<&str> =
+                lines.lines().filter(|l| ["untrusted", "outside", "reading"].iter().any(|w| l.contains(w))).collect();
+            (lines.join("\n"), json)
+        };
+        assert_eq!(told(&events), (String::new(), Value::Null));
+        if let Body::MessageReceived { outside, .. } = &mut events[1].body {
+            *outside = Some("webhook alerts".to_owned());
+        }
+        if let Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } = &mut events[2].body {
+            calls[0].verdict = Verdict::Ask { terms: Terms { untrusted: untrusted.clone(), ..terms() } };
+        }
+        if let Body::ApprovalRequested { terms, .. } = &mut events[3].body {
+            terms.untrusted = untrusted;
+        }
+        let (lines, json) = told(&events);
+        assert_eq!(json, "Fetch https://a.example; and 2 more");
+        insta::assert_snapshot!(lines, @r#"
+        untrusted webhook alerts
+           2  1970-01-01T00:02:00Z  sam passed on a text from outside (webhook alerts): deploy api v1.2.3
+           3  1970-01-01T00:03:00Z  model scripted [scripted, 120 tokens]: deploy_service (ask, after untrusted text)
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; and 2 more
+        untrusted   after reading Fetch https://a.example; and 2 more
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; and 2 more
         "#);
     }
 

@@ -19,6 +19,7 @@ mod store_faults;
 mod tools_deploy;
 mod tools_registry;
 mod tools_status;
+mod untrusted;
 mod vendors;
 mod world;
 
