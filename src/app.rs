@@ -49,7 +49,8 @@ impl Blueprint {
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
         let policy = config.policy(&agents);
-        let problems = [problems, idle_rules(&config.policy.rules, &tools, &agents)].concat();
+        let idle = idle_rules(&config.policy.rules, &tools, &agents);
+        let problems = [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools)].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
@@ -136,6 +137,17 @@ fn idle_rules(rules: &[Rule], tools: &Registry, agents: &Agents) -> Vec<String> 
         }
     }
     problems
+}
+
+/// The same for tools that are listed as safe: a misspelt one would go on asking, and nobody would know why.
+fn idle_safe(patterns: &[String], tools: &Registry) -> Vec<String> {
+    let idle = patterns.iter().filter(|pattern| !tools.names().any(|name| glob(pattern, name)));
+    idle.map(|pattern| {
+        let hint = did_you_mean(pattern, tools.names());
+        let known = tools.names().collect::<Vec<_>>().join(", ");
+        format!("`policy.safe_after_untrusted`: no tool is called `{pattern}`{hint} (tools: {known})")
+    })
+    .collect()
 }
 
 /// What is wrong with the section [tools]: where, what, and what was probably meant.

@@ -64,6 +64,9 @@
 //! 6. Terminal is terminal: nothing starts after deny, expiry, stop, cancel.
 //! 7. No secret enters a log: texts pass [`agent::SecretFilter`] before they become events.
 //! 8. Everything is bounded, and each bound is a named constant or a setting.
+//! 9. Once text from outside has entered a thread, no call with side effects that the model makes from then on
+//!    runs without an approval, unless its tool is listed as safe; neither compaction nor a fork forgets it
+//!    ([`agent::Untrusted`], [`agent::Policy::verdict_after`]).
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads

@@ -176,6 +176,8 @@ pub struct ApproversConfig {
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     pub rules: Vec<Rule>,
+    /// Names of tools, with `*` as wildcard.
+    pub safe_after_untrusted: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -398,6 +400,7 @@ impl Config {
             rules: self.policy.rules.clone(),
             approvers: self.approvers(),
             expires_after_ms: self.approvals.expires_after,
+            safe_after_untrusted: self.policy.safe_after_untrusted.clone(),
         }
     }
 

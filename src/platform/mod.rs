@@ -52,6 +52,8 @@ pub struct Card {
     pub editable: bool,
     /// The agent's own words about the call.
     pub why: String,
+    /// The texts from outside that the agent had read when it made the call; they may have talked it into it.
+    pub after_reading: Option<String>,
     pub state: CardState,
 }
 
@@ -133,6 +135,7 @@ impl Card {
             tool: call.map(|c| c.gated.tool.clone()).unwrap_or_default(),
             editable: facts.is_some_and(|f| f.editable),
             why: why.unwrap_or_default(),
+            after_reading: after_reading(approval),
             state: CardState::of(thread, approval),
         }
     }
@@ -191,6 +194,12 @@ impl Card {
             Because::Retried { by } => Some(format!("asked again: {by} wants it tried once more")),
         }
     }
+}
+
+/// `Fetch https://a.example; Fetch https://b.example`: the texts from outside that had been read when this was
+/// asked for, for cards and lists. None if there were none.
+pub fn after_reading(approval: &Approval) -> Option<String> {
+    Some(approval.terms.untrusted.describe()).filter(|texts| !texts.is_empty())
 }
 
 /// What a posting shows, given the thread and, for answers and notices, the event that it is about.

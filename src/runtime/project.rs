@@ -186,14 +186,7 @@ impl Runtime {
         loaded.events.truncate(usize::try_from(at).unwrap_or(usize::MAX));
         let mut thread = Thread::vacant(loaded.summary.thread);
         thread.replay(&loaded.events).map_err(|source| DeliverError::Log { thread: parent, source })?;
-        let started = Body::ThreadStarted {
-            thread: fork.clone(),
-            agent: thread.agent.clone(),
-            by,
-            pushes: self.0.parts.platforms.pushes(fork.surface()),
-            carried: thread.carried(),
-            parent: Some(Parent { thread: thread.id, seq: thread.version, head: thread.head }),
-        };
+        let started = thread.forked(fork.clone(), by, self.0.parts.platforms.pushes(fork.surface()));
         let seed = Seed { id: fork.clone(), agent: thread.agent };
         self.deliver_to(fork.short(), Some(&seed), Input::Fork { started: Box::new(started) }, None).await
     }

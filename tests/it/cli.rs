@@ -699,6 +699,12 @@ fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
     policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
     policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service)
     ");
+    // So is a tool that is listed as safe and does not exist: it would go on asking, and nobody would know why.
+    let wrong = rules("[policy]\nsafe_after_untrusted = [\"log_*\", \"log_mesage\", \"shell\"]\n").failed();
+    insta::assert_snapshot!(wrong, @r"
+    twelve: `policy.safe_after_untrusted`: no tool is called `log_mesage`; did you mean `log_message`? (tools: log_message, sleep, check_service_status, deploy_service)
+    `policy.safe_after_untrusted`: no tool is called `shell` (tools: log_message, sleep, check_service_status, deploy_service)
+    ");
     // An argument that one of several tools has is enough, and so is an optional one.
     let right = "[[policy.rules]]\nname = \"a\"\ngate = \"ask\"\nargs = { environment = \"production\" }\n";
     assert!(rules(right).ok().starts_with("ok: "));

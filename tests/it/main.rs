@@ -21,6 +21,7 @@ mod store_rebuild;
 mod tools_deploy;
 mod tools_registry;
 mod tools_status;
+mod untrusted;
 mod vendors;
 mod world;
 
