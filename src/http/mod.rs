@@ -21,6 +21,7 @@
 
 pub mod auth;
 pub mod problem;
+pub mod webhooks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
+use crate::triggers::Triggers;
 
 /// Everything that a request handler is given. Clones are handles to the same service.
 #[derive(Clone)]
@@ -50,6 +52,8 @@ pub struct Settings {
     pub secret: [u8; 32],
     /// In the demo everybody on this machine is this person, with every right.
     pub demo: Option<Principal>,
+    /// Webhooks that start agents.
+    pub triggers: Arc<Triggers>,
 }
 
 impl Service {
@@ -67,7 +71,7 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        Router::new().with_state(self.clone())
+        Router::new().merge(webhooks::routes()).with_state(self.clone())
     }
 }
 
