@@ -147,9 +147,13 @@ fn word(status: Status) -> &'static str {
 impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Body(_) => Self::new(StatusCode::BAD_REQUEST, "body", format!("{error}.")),
+            StartError::Body(why) => {
+                let detail = format!("The body cannot be used: {why}. Send one JSON object.");
+                Self::new(StatusCode::BAD_REQUEST, "body", detail)
+            }
             StartError::Template(error) => {
-                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "template", format!("{error}."));
+                let detail = format!("The payload does not fit: {error}.");
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "template", detail);
                 match error.missing {
                     Some(missing) => problem.with("missing", missing),
                     None => problem,

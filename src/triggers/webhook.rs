@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use hmac::{Hmac, Mac as _};
-use minijinja::value::{Serde, Value};
+use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
@@ -299,6 +299,13 @@ fn compile(text: &str) -> Result<(Environment<'static>, BTreeSet<String>), Vec<S
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_fuel(Some(FUEL));
+    // minijinja's own writes `null` for what is not there, strict or not.
+    env.add_filter("tojson", |value: &Value, indent: Option<Value>, args: Kwargs| {
+        if value.is_undefined() {
+            return Err(minijinja::Error::from(ErrorKind::UndefinedError));
+        }
+        minijinja::filters::tojson(value, indent, args)
+    });
     let at = |e: minijinja::Error| vec![format!("line {} of the message: {}", e.line().unwrap_or(1), explain(&e))];
     env.add_template_owned(MESSAGE, text.to_owned()).map_err(at)?;
     let used = env.get_template(MESSAGE).map_err(at)?.undeclared_variables(true);
