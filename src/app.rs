@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
@@ -17,6 +18,7 @@ use crate::platform::Platforms;
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
 use crate::tools::{Registry, ToolsConfig};
+use crate::triggers::Triggers;
 
 /// What is known before a store is opened: enough for commands that only explain.
 pub struct Blueprint {
@@ -24,6 +26,7 @@ pub struct Blueprint {
     pub tools: Registry,
     pub agents: Agents,
     pub policy: Policy,
+    pub triggers: Arc<Triggers>,
 }
 
 impl Blueprint {
@@ -49,12 +52,14 @@ impl Blueprint {
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
         let policy = config.policy(&agents);
+        let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.signing_secret(name));
+        let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
-        let problems = [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools)].concat();
+        let problems = [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
-        Ok(Self { loaded, tools, agents, policy })
+        Ok(Self { loaded, tools, agents, policy, triggers: Arc::new(triggers) })
     }
 
     pub fn config(&self) -> &Config {

@@ -30,6 +30,7 @@
 //! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent |
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
+//! | [`triggers`] | what starts agents without a person: signed webhooks, schedules | agent, config, runtime, store |
 //! | [`app`] | assembly: a configuration becomes the parts of a runtime | all of the above |
 //! | [`cli`] | arguments, the chat at a terminal, commands that look and decide | all |
 //! | [`demo_service`], [`telemetry`] | the small real service that the demo deploys to; logs | |
@@ -92,3 +93,4 @@ pub mod runtime;
 pub mod store;
 pub mod telemetry;
 pub mod tools;
+pub mod triggers;

@@ -22,6 +22,7 @@
 pub mod auth;
 pub mod problem;
 pub mod serve;
+pub mod webhooks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
+use crate::triggers::Triggers;
 
 /// Everything that a request handler is given. Clones are handles to the same service.
 #[derive(Clone)]
@@ -55,6 +57,8 @@ pub struct Settings {
     pub demo: Option<Principal>,
     /// Fires when the service is to stop: live streams end then.
     pub stop: CancellationToken,
+    /// Webhooks that start agents.
+    pub triggers: Arc<Triggers>,
 }
 
 /// The other end of the connection that a request came by, in its extensions.
@@ -76,7 +80,7 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        Router::new().with_state(self.clone())
+        Router::new().merge(webhooks::routes()).with_state(self.clone())
     }
 }
 

@@ -15,8 +15,9 @@ const RULE: &[(&str, &[&str])] = &[
     ("demo_service", &[]),
     ("metrics", &[]),
     ("runtime", &["agent", "llm", "metrics", "tools", "platform", "store"]),
-    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools"]),
-    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools"]),
+    ("triggers", &["agent", "config", "runtime", "store"]),
+    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
+    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
     (
         "cli",
         &[
@@ -32,6 +33,7 @@ const RULE: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "tools",
+            "triggers",
         ],
     ),
 ];
