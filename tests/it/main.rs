@@ -17,6 +17,8 @@ mod runtime;
 mod store_contract;
 mod store_faults;
 mod tools_deploy;
+mod tools_files;
+mod tools_net;
 mod tools_registry;
 mod tools_status;
 mod vendors;
