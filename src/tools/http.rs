@@ -122,7 +122,7 @@ fn build() -> Result<Client, String> {
 }
 
 /// Without the address: it may hold what is not for the reader.
-fn no_answer(error: &reqwest::Error, limit: Duration) -> NoAnswer {
+pub(super) fn no_answer(error: &reqwest::Error, limit: Duration) -> NoAnswer {
     let why = if error.is_connect() && error.is_timeout() {
         format!("no connection within {}", shown(limit.min(CONNECT_TIMEOUT)))
     } else if error.is_timeout() {

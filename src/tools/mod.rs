@@ -6,10 +6,16 @@
 //!
 //! The tools themselves: [`basic`] (`log_message`, `sleep`), [`status`] (`check_service_status`),
 //! [`deploy`] (`deploy_service`). What the last two know of the world outside is in [`services`].
+//! [`fetch`] (`http_get`, `http_post`) goes where a model says, through the guard in [`guarded`];
+//! [`files`] (`read_file`, `write_file`) stays in one directory.
 
+mod address;
 pub mod basic;
 mod command;
 pub mod deploy;
+pub mod fetch;
+pub mod files;
+pub mod guarded;
 mod http;
 mod schema;
 pub mod services;
@@ -122,13 +128,18 @@ impl Registry {
     /// # Errors
     /// A setting that cannot work, with its path.
     pub fn from_config(config: &ToolsConfig, data_dir: &Path) -> anyhow::Result<Registry> {
-        let _ = data_dir;
+        let web = Arc::new(guarded::Web::new(config.http.clone())?);
+        let files = Arc::new(files::Files::new(&config.files, data_dir)?);
         let services = Arc::new(services::Services::new(config.clone())?);
         Registry::new(vec![
             Arc::new(basic::LogMessage::new()),
             Arc::new(basic::Sleep::new()),
             Arc::new(status::CheckServiceStatus::new(services.clone())),
             Arc::new(deploy::DeployService::new(services)),
+            Arc::new(fetch::HttpGet::new(web.clone())),
+            Arc::new(fetch::HttpPost::new(web)),
+            Arc::new(files::ReadFile::new(files.clone())),
+            Arc::new(files::WriteFile::new(files)),
         ])
     }
 

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Child, End};
 use super::deploy::DeployConfig;
+use super::files::FilesConfig;
+use super::guarded::HttpToolsConfig;
 use super::http::Http;
 use super::{shown, text};
 
@@ -35,11 +37,20 @@ pub struct ToolsConfig {
     pub probe_timeout: u64,
     /// What can be checked and deployed, by name.
     pub services: BTreeMap<String, Service>,
+    /// What `http_get` and `http_post` may reach.
+    pub http: HttpToolsConfig,
+    /// Where `read_file` and `write_file` work.
+    pub files: FilesConfig,
 }
 
 impl Default for ToolsConfig {
     fn default() -> Self {
-        Self { probe_timeout: 5_000, services: BTreeMap::new() }
+        Self {
+            probe_timeout: 5_000,
+            services: BTreeMap::new(),
+            http: HttpToolsConfig::default(),
+            files: FilesConfig::default(),
+        }
     }
 }
 

@@ -694,10 +694,10 @@ fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
     )
     .failed();
     insta::assert_snapshot!(wrong, @r"
-    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service)
+    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file)
     policy rule `b`: no agent is called `deploymnt`, so it would never match; did you mean `deployment`? (agents: assistant, deployment, support)
     policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
-    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service)
+    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file)
     ");
     // So is a tool that is listed as safe and does not exist: it would go on asking, and nobody would know why.
     let wrong = rules("[policy]\nsafe_after_untrusted = [\"log_*\", \"log_mesage\", \"shell\"]\n").failed();
@@ -786,7 +786,7 @@ async fn a_diff_shows_what_an_agent_file_changes_and_which_threads_ran_under_ano
 fn tools_say_what_they_do_and_what_their_gate_is_for_each_agent() {
     let home = Home::new();
     let tools = home.run(&["tools"]).ok();
-    assert!(tools.starts_with("TOOL                  RISK  SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
+    assert!(tools.starts_with("TOOL                  RISK    SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
     assert!(tools.contains("assistant: ask, deployment: ask, support: ask\n"), "{tools}");
     assert_eq!(home.run(&["list-tools"]).ok(), tools);
     assert_eq!(home.json(&["tools", "--json"])[3]["gates"]["deployment"], "ask");
@@ -830,7 +830,7 @@ fn a_check_says_everything_that_is_wrong_or_that_all_is_well() {
     home.write("bad.toml", "[tools]\nprobe_timeot = \"1s\"\n");
     assert_eq!(
         home.run(&["--config", "bad.toml", "config", "check"]).failed(),
-        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`; did you mean `probe_timeout`?\n"
+        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`, `http`, `files`; did you mean `probe_timeout`?\n"
     );
     std::fs::create_dir(home.path("agents")).unwrap();
     home.write("agents/one.md", "+++\ndescription = \"x\"\ntools = [\"slep\"]\n+++\nHello {{ agnet.name }}\n");

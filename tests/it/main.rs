@@ -21,6 +21,8 @@ mod store_contract;
 mod store_faults;
 mod store_rebuild;
 mod tools_deploy;
+mod tools_files;
+mod tools_net;
 mod tools_registry;
 mod tools_status;
 mod untrusted;
