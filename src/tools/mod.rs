@@ -5,15 +5,20 @@
 //! ([`crate::agent`]), and the runtime asks it before it calls [`Registry::run`].
 //!
 //! The tools themselves: [`basic`] (`log_message`, `sleep`), [`status`] (`check_service_status`),
-//! [`deploy`] (`deploy_service`). What the last two know of the world outside is in [`services`].
+//! [`deploy`] (`deploy_service`), [`email`] (`send_email`), [`support`] (`lookup_customer`,
+//! `create_support_ticket`). The services that agents know are in [`services`], the directory of customers
+//! and tickets that this program keeps itself is in [`directory`].
 
 pub mod basic;
 mod command;
 pub mod deploy;
+pub mod directory;
+pub mod email;
 mod http;
 mod schema;
 pub mod services;
 pub mod status;
+pub mod support;
 mod text;
 
 use std::any::Any;
@@ -122,13 +127,16 @@ impl Registry {
     /// # Errors
     /// A setting that cannot work, with its path.
     pub fn from_config(config: &ToolsConfig, data_dir: &Path) -> anyhow::Result<Registry> {
-        let _ = data_dir;
         let services = Arc::new(services::Services::new(config.clone())?);
+        let desk = Arc::new(support::Desk::new(&config.support, data_dir)?);
         Registry::new(vec![
             Arc::new(basic::LogMessage::new()),
             Arc::new(basic::Sleep::new()),
             Arc::new(status::CheckServiceStatus::new(services.clone())),
             Arc::new(deploy::DeployService::new(services)),
+            Arc::new(email::SendEmail::new(&config.email, data_dir)?),
+            Arc::new(support::LookupCustomer::new(desk.clone())),
+            Arc::new(support::CreateSupportTicket::new(desk)),
         ])
     }
 

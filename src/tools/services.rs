@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Child, End};
 use super::deploy::DeployConfig;
+use super::email::EmailConfig;
 use super::http::Http;
+use super::support::SupportConfig;
 use super::{shown, text};
 
 /// Most services in the settings, and most environments of one: probes run at the same time.
@@ -35,11 +37,20 @@ pub struct ToolsConfig {
     pub probe_timeout: u64,
     /// What can be checked and deployed, by name.
     pub services: BTreeMap<String, Service>,
+    /// Who may be mailed, and how mails leave.
+    pub email: EmailConfig,
+    /// Where customers and tickets are.
+    pub support: SupportConfig,
 }
 
 impl Default for ToolsConfig {
     fn default() -> Self {
-        Self { probe_timeout: 5_000, services: BTreeMap::new() }
+        Self {
+            probe_timeout: 5_000,
+            services: BTreeMap::new(),
+            email: EmailConfig::default(),
+            support: SupportConfig::default(),
+        }
     }
 }
 
