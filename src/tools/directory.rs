@@ -73,7 +73,7 @@ CREATE INDEX customers_name ON customers (name_key);
 CREATE INDEX customers_email ON customers (email_key);
 CREATE INDEX customers_company ON customers (company_key);
 CREATE VIRTUAL TABLE customer_text USING fts5 (
-    text, content = '', contentless_delete = 1, columnsize = 0, detail = full, tokenize = 'trigram'
+    text, content = '', contentless_delete = 1, tokenize = 'trigram'
 );
 CREATE TABLE tickets (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
