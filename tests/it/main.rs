@@ -17,8 +17,10 @@ mod runtime;
 mod store_contract;
 mod store_faults;
 mod tools_deploy;
+mod tools_email;
 mod tools_registry;
 mod tools_status;
+mod tools_support;
 mod vendors;
 mod world;
 
