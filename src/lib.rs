@@ -27,7 +27,8 @@
 //! | [`runtime`] | the only loop: deliver, perform, timers and recovery, drain | agent, llm, tools, platform, store |
 //! | [`store`] | event logs: the contract, and the embedded store (SQLite, one writer, group commit) | agent |
 //! | [`llm`] | model providers: OpenAI, Anthropic, scripted | agent |
-//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent |
+//! | [`mail`] | addresses, composing a message, and the ways it leaves: a file, a mail server | agent |
+//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent, mail |
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
 //! | [`triggers`] | what starts agents without a person: signed webhooks, schedules | agent, config, runtime, store |
@@ -87,6 +88,7 @@ pub mod config;
 pub mod demo_service;
 pub mod http;
 pub mod llm;
+pub mod mail;
 pub mod metrics;
 pub mod platform;
 pub mod runtime;

@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Child, End};
 use super::deploy::DeployConfig;
+use super::email::EmailConfig;
 use super::files::FilesConfig;
 use super::guarded::HttpToolsConfig;
 use super::http::Http;
+use super::support::SupportConfig;
 use super::{shown, text};
 
 /// Most services in the settings, and most environments of one: probes run at the same time.
@@ -41,6 +43,10 @@ pub struct ToolsConfig {
     pub http: HttpToolsConfig,
     /// Where `read_file` and `write_file` work.
     pub files: FilesConfig,
+    /// Who may be mailed, and how mails leave.
+    pub email: EmailConfig,
+    /// Where customers and tickets are.
+    pub support: SupportConfig,
 }
 
 impl Default for ToolsConfig {
@@ -50,6 +56,8 @@ impl Default for ToolsConfig {
             services: BTreeMap::new(),
             http: HttpToolsConfig::default(),
             files: FilesConfig::default(),
+            email: EmailConfig::default(),
+            support: SupportConfig::default(),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const RULE: &[(&str, &[&str])] = &[
     ("agent", &[]),
     ("llm", &["agent"]),
-    ("tools", &["agent"]),
+    ("mail", &["agent"]),
+    ("tools", &["agent", "mail"]),
     ("platform", &["agent"]),
     ("store", &["agent"]),
     ("config", &["agent"]),

@@ -49,6 +49,7 @@ fn service_of(w: &World, loaded: &Loaded) -> Service {
         app_name: "twelve".into(),
         secret: [0; 32],
         demo: None,
+        stop: Default::default(),
         triggers: Arc::new(compiled(w, loaded).unwrap()),
     };
     Service::new(w.runtime.clone(), settings)
