@@ -355,17 +355,17 @@ impl Directory {
         }
         // Read-only would be refused where the other side's WAL has to be set up first; nothing is written.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || -> rusqlite::Result<(Connection, i32, i32)> {
+        let open = || -> rusqlite::Result<(Connection, Kind)> {
             let connection = Connection::open_with_flags(&self.path, flags)?;
             connection.busy_timeout(BUSY)?;
-            let (application, version) = marks(&connection)?;
-            Ok((connection, application, version))
+            let kind = kind(&connection)?;
+            Ok((connection, kind))
         };
         match open().map_err(|e| self.error(&e))? {
-            (connection, APPLICATION_ID, SCHEMA_VERSION) => Ok(Some(connection)),
+            (connection, Kind::Ours) => Ok(Some(connection)),
             // Made by another process that has not written the tables yet.
-            (_, 0, 0) => Ok(None),
-            _ => Err(DirectoryError::Foreign { path: self.path.display().to_string() }),
+            (_, Kind::Empty) => Ok(None),
+            (_, Kind::Foreign) => Err(DirectoryError::Foreign { path: self.path.display().to_string() }),
         }
     }
 
@@ -381,20 +381,24 @@ impl Directory {
         let open = || -> rusqlite::Result<Option<Connection>> {
             let mut connection = Connection::open(&self.path)?;
             connection.busy_timeout(BUSY)?;
+            // Looked at before the file is touched in any way.
+            if kind(&connection)? == Kind::Foreign {
+                return Ok(None);
+            }
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // A ticket whose number was told is there after a loss of power.
             connection.pragma_update(None, "synchronous", "FULL")?;
             // Two processes that start at once: one makes the tables, the other waits and finds them.
             let write = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            match marks(&write)? {
-                (APPLICATION_ID, SCHEMA_VERSION) => drop(write),
-                (0, 0) if is_empty(&write)? => {
+            match kind(&write)? {
+                Kind::Ours => drop(write),
+                Kind::Empty => {
                     write.execute_batch(SCHEMA)?;
                     write.pragma_update(None, "application_id", APPLICATION_ID)?;
                     write.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                     write.commit()?;
                 }
-                _ => return Ok(None),
+                Kind::Foreign => return Ok(None),
             }
             Ok(Some(connection))
         };
@@ -415,22 +419,31 @@ impl Directory {
     }
 }
 
-/// `application_id` and `user_version`.
-fn marks(connection: &Connection) -> rusqlite::Result<(i32, i32)> {
-    let one = |name| connection.pragma_query_value(None, name, |row| row.get(0));
-    Ok((one("application_id")?, one("user_version")?))
+/// Whose a database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    Empty,
+    /// Another program's, or of another version of this one.
+    Foreign,
 }
 
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
+    let mark = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let empty = || connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0));
+    Ok(match (mark("application_id")?, mark("user_version")?) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Kind::Ours,
+        (0, 0) if empty()? => Kind::Empty,
+        _ => Kind::Foreign,
+    })
 }
 
-/// Text as it is compared: without accents, in lower case, one space between words.
+/// Text as it is compared: without accents, in lower case, `ß` as `ss`, one space between words.
 pub fn fold(text: &str) -> String {
     let decomposed = DecomposingNormalizerBorrowed::new_nfkd().normalize(text);
     // What is left over by the decomposition of accents: the block of combining diacritical marks.
     let bare: String = decomposed.chars().filter(|c| !('\u{300}'..='\u{36f}').contains(c)).collect();
-    bare.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+    bare.to_lowercase().replace('ß', "ss").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 const FIELDS: &str = "id, name, email, company, plan, notes, extra, row";
