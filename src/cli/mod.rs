@@ -14,6 +14,7 @@ mod input;
 mod inspect;
 mod prompts;
 mod run;
+mod serve;
 pub mod screen;
 mod threads;
 mod words;
@@ -39,8 +40,10 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// A deployment story at this terminal, with a real local service and without any key.
+    /// A deployment story in your browser or at this terminal, with a real local service and without any key.
     Demo(demo::Args),
+    /// The service: web console, inbox, REST API, webhooks; until it is told to stop.
+    Serve(serve::ServeArgs),
     /// Talk to an agent: live steps, approval cards, questions.
     Chat(chat::ChatArgs),
     /// Give an agent one message and wait until it answers or has to wait for people.
@@ -113,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     telemetry::init(&loaded.config, loaded.secret_filter())?;
     let blueprint = Blueprint::new(loaded)?;
     match cli.command {
+        Command::Serve(args) => block_on(serve::run(args, blueprint)),
         Command::Chat(args) => block_on(chat::chat(args, blueprint)),
         Command::Run(args) => block_on(run::run(args, blueprint)),
         Command::Threads(command) => block_on(inspect::threads(command, blueprint)),

@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod cli_chat;
+mod cli_serve;
 mod config;
 mod core;
 mod crash;
