@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Texts that are named: the first [`KEEP_FIRST`], which explain all that came after them, and the newest. So
+/// Texts that are named: the first three, which explain all that came after them, and the newest. So
 /// nobody hides a page behind a row of harmless ones.
 pub const MAX_NAMED: usize = 5;
 /// Of those, the oldest.
