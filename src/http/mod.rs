@@ -17,15 +17,20 @@
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
+//! | `access` | one log line and one count for each request |
 //! | `console` | the web console: chat and inbox |
 
+pub mod access;
 pub mod auth;
+pub mod ops;
 pub mod problem;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
@@ -50,7 +55,13 @@ pub struct Settings {
     pub secret: [u8; 32],
     /// In the demo everybody on this machine is this person, with every right.
     pub demo: Option<Principal>,
+    /// Fires when the service is to stop: live streams end then.
+    pub stop: CancellationToken,
 }
+
+/// The other end of the connection that a request came by, in its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
@@ -67,7 +78,9 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        Router::new().with_state(self.clone())
+        let router = Router::new().merge(ops::routes());
+        // Outermost, so that what the others refuse is counted as well.
+        router.layer(axum::middleware::from_fn_with_state(self.clone(), access::record)).with_state(self.clone())
     }
 }
 

@@ -11,6 +11,7 @@ mod demo_service;
 mod fake_service;
 mod fakes;
 mod llm;
+mod ops;
 mod postings;
 mod prompts;
 mod runtime;
