@@ -8,6 +8,7 @@ mod core;
 mod crash;
 mod demo;
 mod demo_service;
+mod doctor;
 mod fake_service;
 mod fakes;
 mod llm;
