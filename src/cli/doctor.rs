@@ -130,9 +130,9 @@ struct Report {
 impl Report {
     fn add(&mut self, lines: impl IntoIterator<Item = Line>) -> anyhow::Result<()> {
         for mut line in lines {
-            let clean = |text: &str| self.secrets.clean(text).replace('\n', " ");
-            line.says = clean(&line.says);
-            line.next = line.next.as_deref().map(clean);
+            for text in std::iter::once(&mut line.says).chain(&mut line.next) {
+                *text = self.secrets.clean(text).replace('\n', " ");
+            }
             if !self.json {
                 say(&format!("{:<7} {:<16} {}\n", line.state.word(), line.check, line.says))?;
                 if let Some(next) = &line.next {
@@ -300,12 +300,16 @@ async fn store(config: &Config, usable: bool) -> (Vec<Line>, Option<Timestamp>) 
     let path = config.store_path();
     let durability = if config.store.durability == "process" { Durability::Process } else { Durability::Disk };
     let mut lines = Vec::new();
-    if !path.exists() {
-        lines.push(off(CHECK, format!("there is none at {} yet: the first start makes it", path.display())));
-        if usable {
-            lines.extend(append_probe(&path, durability).await);
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            lines.push(off(CHECK, format!("there is none at {} yet: the first start makes it", path.display())));
+            if usable {
+                lines.extend(append_probe(&path, durability).await);
+            }
+            return (lines, None);
         }
-        return (lines, None);
+        Err(e) => return (vec![failed(CHECK, format!("{} cannot be looked at: {e}", path.display()))], None),
     }
     let size = std::fs::metadata(&path).map_or(0, |m| m.len());
     let about = format!("{}, durability {}", bytes(size), config.store.durability);
