@@ -9,7 +9,9 @@ mod chat;
 mod command;
 mod customers;
 mod demo;
+mod doctor;
 mod explain;
+mod healthcheck;
 mod input;
 mod inspect;
 mod prompts;
@@ -71,6 +73,10 @@ enum Command {
     /// Render, test and compare prompts.
     #[command(subcommand)]
     Prompts(explain::Prompts),
+    /// Look at everything that the program needs: store, models, services, address; what is off and why.
+    Doctor(doctor::Args),
+    /// Ask the service at the configured address whether it is ready (for containers).
+    Healthcheck,
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
@@ -109,7 +115,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Needs no settings, and helps most where those there are cannot be read.
         return explain::config_default();
     }
-    let loaded = config::Loaded::from_process(cli.config.as_deref())?;
+    let loaded = config::Loaded::from_process(cli.config.as_deref());
+    if let Command::Doctor(args) = cli.command {
+        // What is wrong with the settings is one of the things that it says.
+        return block_on(doctor::run(args, loaded));
+    }
+    let loaded = loaded?;
+    if let Command::Healthcheck = cli.command {
+        // Asked every few seconds: no agent and no tool is set up for it.
+        return block_on(healthcheck::run(loaded));
+    }
     if let Command::Config(command) = cli.command {
         return explain::config(command, loaded);
     }
@@ -127,7 +142,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tickets(command) => customers::tickets(command, &blueprint),
         Command::Tools(args) => explain::tools(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
-        Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Healthcheck
+        | Command::Config(_)
+        | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -17,9 +17,12 @@
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
+//! | `access` | one log line and one count for each request |
 //! | `console` | the web console: chat and inbox |
 
+pub mod access;
 pub mod auth;
+pub mod ops;
 pub mod problem;
 pub mod serve;
 pub mod webhooks;
@@ -80,7 +83,9 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        Router::new().merge(webhooks::routes()).with_state(self.clone())
+        let router = Router::new().merge(ops::routes()).merge(webhooks::routes());
+        // Outermost, so that what the others refuse is counted as well.
+        router.layer(axum::middleware::from_fn_with_state(self.clone(), access::record)).with_state(self.clone())
     }
 }
 
