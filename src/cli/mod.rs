@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod input;
 mod inspect;
+mod login_link;
 mod prompts;
 mod run;
 pub mod screen;
@@ -61,6 +62,8 @@ enum Command {
     /// Render, test and compare prompts.
     #[command(subcommand)]
     Prompts(explain::Prompts),
+    /// Print a link that signs a person in to the web console, once.
+    LoginLink(login_link::Args),
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
@@ -113,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => block_on(inspect::audit(command, blueprint)),
         Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
         Command::Tools(args) => explain::tools(&args, &blueprint),
+        Command::LoginLink(args) => login_link::run(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
         Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }

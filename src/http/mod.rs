@@ -20,8 +20,10 @@
 //! | `console` | the web console: chat and inbox |
 
 pub mod auth;
+pub mod console;
 pub mod problem;
 pub mod serve;
+pub mod session;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     runtime: Runtime,
     settings: Settings,
+    sessions: session::Sessions,
 }
 
 /// What the service is made of besides the runtime.
@@ -63,7 +66,12 @@ pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
-        Self(Arc::new(Inner { runtime, settings }))
+        let sessions = session::Sessions::new(runtime.parts().clock.now());
+        Self(Arc::new(Inner { runtime, settings, sessions }))
+    }
+
+    fn sessions(&self) -> &session::Sessions {
+        &self.0.sessions
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -76,7 +84,7 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        Router::new().with_state(self.clone())
+        console::routes(self).with_state(self.clone())
     }
 }
 
