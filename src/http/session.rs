@@ -339,7 +339,11 @@ fn is_local(parts: &Parts) -> bool {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -450,7 +454,9 @@ pub(super) fn is_foreign(service: &Service, headers: &HeaderMap) -> bool {
     let Some(origin) = text(header::ORIGIN) else { return false };
     let public = service.settings().http.public_url();
     let host = text(header::HOST).unwrap_or("");
-    let names_us = origin == public
+    // `public_url` may go on with a path.
+    let names_us = public == origin
+        || public.strip_prefix(origin).is_some_and(|path| path.starts_with('/'))
         || origin.split_once("://").is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && rest == host);
     host.is_empty() || !names_us
 }
@@ -519,7 +525,8 @@ mod tests {
 
     #[test]
     fn a_port_is_no_part_of_a_host() {
-        for (given, host) in [("localhost:80", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("::1", "::1")] {
+        for (given, host) in [("localhost:80", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("::1", "::1")]
+        {
             assert_eq!(without_port(given), host);
         }
     }

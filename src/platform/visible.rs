@@ -61,11 +61,11 @@ pub fn spelled(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn two_different_values_are_spelled_differently() {
-        let values = ["5", "\"5\"", "\" a\"", "\"a\"", "\"\"", "null", "\"null\"", "\"a\\u202eb\"", "\"a\\nb\"", "[\"a\"]"];
+        let values =
+            ["5", "\"5\"", "\" a\"", "\"a\"", "\"\"", "null", "\"null\"", "\"a\\u202eb\"", "\"a\\nb\"", "[\"a\"]"];
         let spelled: Vec<String> =
             values.iter().map(|json| super::spelled(&serde_json::from_str(json).unwrap())).collect();
         assert_eq!(

@@ -75,9 +75,10 @@ pub async fn list(
     let threads = found.items.iter().filter(|row| everybody || row.requester == caller.principal);
     let threads = threads.map(|summary| row(summary, now)).collect();
     let chosen = query.get("agent").map_or("", String::as_str);
-    let scripted = parts.agents.iter().any(|agent| {
-        parts.providers.pick(&agent.spec).is_ok_and(|(provider, _)| provider.name() == "scripted")
-    });
+    let scripted = parts
+        .agents
+        .iter()
+        .any(|agent| parts.providers.pick(&agent.spec).is_ok_and(|(provider, _)| provider.name() == "scripted"));
     let agents = parts.agents.iter().map(|agent| AgentChoice {
         name: agent.spec.name.clone(),
         about: agent.spec.description.clone(),
@@ -139,7 +140,9 @@ pub async fn start(State(service): State<Service>, Posted { caller, fields, .. }
     let said = Said { source, ..Said::by(caller.principal, fields.text("message")) };
     let delivered = service.runtime().message(&thread, fields.text("agent"), said).await?;
     Ok(match delivered.answer {
-        agent::Answer::Refused(refusal) => door::go(&service, "/", Some(Note { good: false, text: refusal.to_string() })),
+        agent::Answer::Refused(refusal) => {
+            door::go(&service, "/", Some(Note { good: false, text: refusal.to_string() }))
+        }
         _ => door::go(&service, &format!("/chat/{}", thread.short()), None),
     })
 }
@@ -271,7 +274,8 @@ pub async fn say(
 ) -> Answer {
     may(&caller, Scope::Start)?;
     let thread = their_thread(&service, &caller, &short).await?;
-    let said_by = Said { source: source(&fields, &caller.principal), ..Said::by(caller.principal, fields.text("message")) };
+    let said_by =
+        Said { source: source(&fields, &caller.principal), ..Said::by(caller.principal, fields.text("message")) };
     let delivered = service.runtime().message(&thread.id, &thread.agent, said_by).await?;
     Ok(door::go(&service, &format!("/chat/{}#end", thread.short), said(delivered.answer, None)))
 }
@@ -320,7 +324,8 @@ pub async fn control(
         "resume" => Input::Resume { by },
         "stop" => Input::Stop { by, why },
         _ => {
-            let detail = format!("There is nothing called `{}` that can be done to a conversation.", harmless(&control));
+            let detail =
+                format!("There is nothing called `{}` that can be done to a conversation.", harmless(&control));
             return Err(Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_page", detail)));
         }
     };
@@ -328,7 +333,8 @@ pub async fn control(
 }
 
 pub fn unreadable(what: &str) -> Trouble {
-    let detail = format!("The form does not say {what} in a way that can be read. Load the page again and try once more.");
+    let detail =
+        format!("The form does not say {what} in a way that can be read. Load the page again and try once more.");
     Trouble(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unreadable_form", detail))
 }
 

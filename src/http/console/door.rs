@@ -103,11 +103,8 @@ pub async fn door(State(service): State<Service>, request: Request, next: Next) 
     let known = session::form_key(&service, caller.as_ref(), &parts.headers);
     let fresh = if known.is_some() { None } else { session::random::<16>().ok().map(|key| HEXLOWER.encode(&key)) };
     let key = known.or_else(|| fresh.clone()).unwrap_or_default();
-    let visitor = Visitor {
-        token: session::form_token(&service, caller.as_ref(), &key),
-        note: note(&service, &parts),
-        caller,
-    };
+    let visitor =
+        Visitor { token: session::form_token(&service, caller.as_ref(), &key), note: note(&service, &parts), caller };
     let shows_note = visitor.note.is_some();
     let head = (parts.method.clone(), parts.uri.path().to_owned());
     let response = if parts.method == Method::POST && session::is_foreign(&service, &parts.headers) {
@@ -206,10 +203,14 @@ impl FromRequestParts<Service> for Known {
 
 /// The fields, if the form carries the token that was given to this visitor.
 async fn checked(request: Request, visitor: &Visitor) -> Result<Fields, Trouble> {
-    let form: Form<Vec<(String, String)>> = request.extract().await.map_err(|refused: axum::extract::rejection::FormRejection| {
-        let detail = format!("The form could not be read ({}). Go back, load the page again, and try once more.", refused.body_text());
-        Trouble(Problem::new(refused.status(), "unreadable_form", detail))
-    })?;
+    let form: Form<Vec<(String, String)>> =
+        request.extract().await.map_err(|refused: axum::extract::rejection::FormRejection| {
+            let detail = format!(
+                "The form could not be read ({}). Go back, load the page again, and try once more.",
+                refused.body_text()
+            );
+            Trouble(Problem::new(refused.status(), "unreadable_form", detail))
+        })?;
     let fields = Fields(form.0);
     if !session::same(fields.text("token"), &visitor.token) {
         let detail = "This form was not made for you, or is from before you signed in, so nothing was done. Load the page again and try once more.";

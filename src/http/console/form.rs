@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::door::Fields;
 use crate::agent::json;
+use crate::platform::visible::{is_invisible, visible_json};
 
 /// Texts up to this many characters get one line.
 const ONE_LINE: usize = 80;
@@ -117,7 +118,8 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
         return if texts && fits(Value::is_string) { Kind::Choice } else { Kind::Json };
     }
     match named.as_slice() {
-        ["string"] if fits(Value::is_string) => {
+        // What is not seen cannot be edited as text.
+        ["string"] if fits(|v| v.as_str().is_some_and(is_seen)) => {
             let text = value.and_then(Value::as_str).unwrap_or("");
             if text.chars().count() > ONE_LINE || text.contains(['\n', '\r']) { Kind::Long } else { Kind::Text }
         }
@@ -126,7 +128,8 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
         ["boolean"] if fits(Value::is_boolean) => Kind::Bool,
         ["array"] => {
             let of_texts = schema.get("items").and_then(|items| items.get("type")).is_some_and(|t| t == "string");
-            let one_line = |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains(['\n', '\r']));
+            let one_line =
+                |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains(['\n', '\r']) && is_seen(t));
             let lines = value.is_none_or(|v| v.as_array().is_some_and(|items| items.iter().all(one_line)));
             if of_texts && lines { Kind::List } else { Kind::Json }
         }
@@ -134,9 +137,13 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
     }
 }
 
+fn is_seen(text: &str) -> bool {
+    !text.chars().any(|c| is_invisible(c) || (c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
+}
+
 fn shown(kind: Kind, value: &Value) -> String {
     match (kind, value) {
-        (Kind::Json, value) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        (Kind::Json, value) => visible_json(&serde_json::to_string_pretty(value).unwrap_or_default()),
         (_, Value::Null) => String::new(),
         (_, Value::String(text)) => text.clone(),
         (Kind::List, Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
@@ -251,8 +258,10 @@ mod tests {
 
     #[test]
     fn what_nobody_touched_stays_as_it_was() {
-        let untouched: Vec<(String, String)> =
-            fields(&schema(), &args()).into_iter().map(|f| (f.name, f.value.replace("\r\n", "\n").replace('\n', "\r\n"))).collect();
+        let untouched: Vec<(String, String)> = fields(&schema(), &args())
+            .into_iter()
+            .map(|f| (f.name, f.value.replace("\r\n", "\n").replace('\n', "\r\n")))
+            .collect();
         let pairs: Vec<(&str, &str)> = untouched.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(read(&pairs), Ok(args()));
         assert_eq!(read(&[]), Ok(args()), "a field that was not posted");
@@ -283,8 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_seen_is_edited_as_json() {
+        let schema = json!({"properties": {"a": {"type": "string"}}});
+        let field = &fields(&schema, &json!({"a": "x\u{202e}y"}))[0];
+        assert_eq!((field.kind, field.value.as_str()), (Kind::Json, "\"x\\u202ey\""));
+        let changed = arguments(&schema, &json!({"a": "x\u{202e}y"}), &post(&[("a", "\"z\"")]));
+        assert_eq!(changed.as_deref(), Ok(r#"{"a":"z"}"#));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
-        for (name, typed) in [("count", "4.5"), ("count", "1e3"), ("ratio", "\"x\""), ("urgent", "maybe"), ("extra", "{\"a\":1,\"a\":2}")] {
+        for (name, typed) in [
+            ("count", "4.5"),
+            ("count", "1e3"),
+            ("ratio", "\"x\""),
+            ("urgent", "maybe"),
+            ("extra", "{\"a\":1,\"a\":2}"),
+        ] {
             let error = read(&[(name, typed)]).unwrap_err();
             assert!(error.starts_with(&format!("`{name}` ")), "{error}");
         }

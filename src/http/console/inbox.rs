@@ -121,12 +121,8 @@ pub async fn list(
     let given = |name: &str| query.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let tab = given("tab").and_then(|word| Tab::ALL.into_iter().find(|tab| tab.word() == word)).unwrap_or(Tab::Pending);
     let parts = service.runtime().parts();
-    let filter = ApprovalFilter {
-        agent: given("agent"),
-        tool: given("tool"),
-        rule: given("rule"),
-        ..tab.filter(&caller)
-    };
+    let filter =
+        ApprovalFilter { agent: given("agent"), tool: given("tool"), rule: given("rule"), ..tab.filter(&caller) };
     let after = given("after").and_then(|after| read_cursor(&after));
     let found = parts.store.approvals(&filter, after, PAGE).await?;
     let mut tabs = Vec::new();
@@ -211,9 +207,9 @@ async fn their_approval(service: &Service, caller: &Caller, id: &str) -> Result<
         Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_approval", detail))
     };
     let id: ApprovalId = id.parse().map_err(|_| missing())?;
-    let thread = their_thread(service, caller, id.thread.as_str()).await.map_err(|trouble| {
-        if trouble.0.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { trouble }
-    })?;
+    let thread = their_thread(service, caller, id.thread.as_str())
+        .await
+        .map_err(|trouble| if trouble.0.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { trouble })?;
     if let Some(approval) = thread.approvals.get(&id).map(|approval| (**approval).clone()) {
         let from = approval.call.seq.saturating_sub(BEFORE);
         let events = events(service, thread.short, from).await?;
@@ -235,11 +231,7 @@ async fn their_approval(service: &Service, caller: &Caller, id: &str) -> Result<
     Ok(Found { thread: then, approval, events })
 }
 
-pub async fn show(
-    State(service): State<Service>,
-    Known { caller, visitor }: Known,
-    Path(id): Path<String>,
-) -> Answer {
+pub async fn show(State(service): State<Service>, Known { caller, visitor }: Known, Path(id): Path<String>) -> Answer {
     let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
     let parts = service.runtime().parts();
     let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
@@ -252,7 +244,8 @@ pub async fn show(
     // The conversation up to the request; this card stands above it already.
     let before: Vec<Event> = events.iter().filter(|event| event.seq <= approval.call.seq).cloned().collect();
     let items = view::items(&thread, &before, &looks);
-    let items = items.into_iter().filter(|item| matches!(item, Item::Said { .. } | Item::Agent { .. } | Item::Notice { .. }));
+    let items =
+        items.into_iter().filter(|item| matches!(item, Item::Said { .. } | Item::Agent { .. } | Item::Notice { .. }));
     let page = Page::new(&service, &visitor, "inbox", format!("{}: {}", card.state, card.title)).await;
     let page = page.live(format!("/chat/{}/live", thread.short));
     let template = ApprovalPage { page, items: items.collect(), card, history, back: "inbox" };
@@ -279,8 +272,15 @@ fn shown(approval: &Approval, fields: &door::Fields) -> Result<String, Refusal> 
     Ok(fields.text("digest").to_owned())
 }
 
-async fn vote(service: &Service, caller: Caller, approval: &Approval, digest: String, vote: Ballot) -> Result<Said, Trouble> {
-    let input = Input::Vote { approval: approval.id, digest, by: caller.principal, groups: caller.groups, vote, source: None };
+async fn vote(
+    service: &Service,
+    caller: Caller,
+    approval: &Approval,
+    digest: String,
+    vote: Ballot,
+) -> Result<Said, Trouble> {
+    let input =
+        Input::Vote { approval: approval.id, digest, by: caller.principal, groups: caller.groups, vote, source: None };
     Ok(service.runtime().deliver(approval.id.thread, input).await?.answer)
 }
 

@@ -61,11 +61,7 @@ struct Ticking<F> {
     sent: u64,
 }
 
-fn ticks(
-    service: &Service,
-    changes: Receiver<Change>,
-    wanted: impl Fn(&Change) -> bool + Send + 'static,
-) -> Response {
+fn ticks(service: &Service, changes: Receiver<Change>, wanted: impl Fn(&Change) -> bool + Send + 'static) -> Response {
     let state = Ticking { changes, wanted, service: service.clone(), sent: 0 };
     let events = stream::unfold(state, |mut state| async move {
         let event = next(&mut state).await?;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::form::{self, Field};
 use crate::agent::{
-    AnswerKind, Approval, ApprovalId, Body, CallId, Effect, Event, GatedCall, Mark, NextStep, Outcome,
-    Principal, PrincipalKind, Question, QuestionCause, QuestionId, Refusal, Resolution, Stage, Status, Thread, Timer,
-    Timestamp, Verdict, Vote, changed_args, span,
+    AnswerKind, Approval, ApprovalId, Body, CallId, Effect, Event, GatedCall, Mark, NextStep, Outcome, Principal,
+    PrincipalKind, Question, QuestionCause, QuestionId, Refusal, Resolution, Stage, Status, Thread, Timer, Timestamp,
+    Verdict, Vote, changed_args, span,
 };
 use crate::config::Scope;
 use crate::http::Caller;
@@ -267,14 +267,31 @@ fn pretty(value: &Value) -> String {
 /// One thing in a conversation. Each has a key, by which the script tells what is new.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
-    Said { key: String, who: String, mine: bool, text: String, at: Moment },
+    Said {
+        key: String,
+        who: String,
+        mine: bool,
+        text: String,
+        at: Moment,
+    },
     /// The agent's words: an answer, or (`aside`) what it says while it works.
-    Agent { key: String, agent: String, text: String, aside: bool, at: Moment },
+    Agent {
+        key: String,
+        agent: String,
+        text: String,
+        aside: bool,
+        at: Moment,
+    },
     Step(StepView),
     Card(Box<CardView>),
     Question(QuestionView),
     Lost(LostView),
-    Notice { key: String, text: String, tone: &'static str, at: Moment },
+    Notice {
+        key: String,
+        text: String,
+        tone: &'static str,
+        at: Moment,
+    },
 }
 
 /// A call that nobody had to decide.
@@ -468,9 +485,7 @@ impl Told<'_> {
                     Some(_) => step(id, call, "working out what it would do…", "busy", ""),
                     None => step(id, call, "not run", "rest", ""),
                 },
-                Verdict::Deny { rule, why } => {
-                    step(id, call, "not allowed", "bad", &format!("{why} (rule {rule})"))
-                }
+                Verdict::Deny { rule, why } => step(id, call, "not allowed", "bad", &format!("{why} (rule {rule})")),
                 Verdict::Invalid { error } => step(id, call, "this call cannot be made", "bad", error),
                 Verdict::Held { why } => step(id, call, "held back", "rest", why),
             };
