@@ -1,6 +1,7 @@
 //! The one integration binary: one module for each room of the program.
 
 mod architecture;
+mod browser;
 mod cli;
 mod cli_chat;
 mod config;

@@ -25,6 +25,8 @@ use crate::store::{Cursor, Filter, StoreError, Summary};
 const PAGE: usize = 20;
 /// Events on one page of a conversation; the steps of about a dozen runs.
 const EVENTS: u64 = 400;
+/// The agent that the examples on pages are for. Where there is none of this name, there are no examples.
+const EXAMPLES_FOR: &str = "deployment";
 /// Longest random part of a form, in bytes.
 const MAX_ONCE: usize = 64;
 
@@ -41,6 +43,7 @@ struct ListPage {
     damaged: usize,
     next: Option<String>,
     everybody: bool,
+    examples: bool,
     message: String,
     once: String,
 }
@@ -74,7 +77,9 @@ pub async fn list(
     let now = parts.clock.now();
     let threads = found.items.iter().filter(|row| everybody || row.requester == caller.principal);
     let threads = threads.map(|summary| row(summary, now)).collect();
-    let chosen = query.get("agent").map_or("", String::as_str);
+    // The one that was talked to last, if the address names none.
+    let last = found.items.iter().find(|row| row.requester == caller.principal).map(|row| row.agent.as_str());
+    let chosen = query.get("agent").map(String::as_str).or(last).unwrap_or(EXAMPLES_FOR);
     let scripted = parts
         .agents
         .iter()
@@ -93,6 +98,7 @@ pub async fn list(
         damaged: found.damaged.len(),
         next: found.next.map(|cursor| format!("{}.{}", cursor.updated_at.0, cursor.thread)),
         everybody,
+        examples: parts.agents.get(EXAMPLES_FOR).is_ok(),
         message: query.get("message").cloned().unwrap_or_default(),
         once: once()?,
     };
