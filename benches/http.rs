@@ -114,11 +114,7 @@ async fn start(durability: &str) {
         }
     }
     println!("POST /agents/start, {CONNECTIONS} connections, {durability}");
-    println!(
-        "  CPU {:.0} us a request, the run included; {:.0} requests/s",
-        median(&cpu[0]),
-        median(&rates[0])
-    );
+    println!("  CPU {:.0} us a request, the run included; {:.0} requests/s", median(&cpu[0]), median(&rates[0]));
     for (which, name) in [(1, "floor (parse, append, answer)"), (2, "floor + run (the reply's append as well)")] {
         println!(
             "  {name}: CPU {:.0} us, {:.0} requests/s; ratio of CPU {}",
@@ -137,7 +133,10 @@ async fn with_many_pending(durability: &str, wanted: &impl Fn(&str) -> bool) {
     let empty = server.resident();
     fill(server.address, pending).await;
     server.quiet().await;
-    println!("{pending} threads wait for an approval, {durability}: resident {} KiB (empty {empty} KiB)", server.resident());
+    println!(
+        "{pending} threads wait for an approval, {durability}: resident {} KiB (empty {empty} KiB)",
+        server.resident()
+    );
     if wanted("rate") {
         rate(&server).await;
     }
@@ -369,7 +368,8 @@ async fn floor(dir: &Path) {
         let id: ThreadId = format!("api:{}", uuid::Uuid::now_v7()).parse().unwrap();
         let ann = Principal::human("api:ann");
         let mut thread = Thread::vacant(id.clone());
-        let (agent, text) = (body["agent_type"].as_str().unwrap().to_owned(), body["message"].as_str().unwrap().to_owned());
+        let (agent, text) =
+            (body["agent_type"].as_str().unwrap().to_owned(), body["message"].as_str().unwrap().to_owned());
         let begun = Body::ThreadStarted {
             thread: id.clone(),
             agent,
@@ -377,12 +377,9 @@ async fn floor(dir: &Path) {
             pushes: false,
             parent: None,
             carried: Vec::new(),
+            untrusted: Untrusted::default(),
         };
-        let mut said = serde_json::to_value(&begun).unwrap();
-        // Through JSON, so that fields which this bench does not know keep their defaults.
-        said = json!({ "type": "message_received", "from": ann, "text": text, "prefetch": [] , "was": said["type"] });
-        said.as_object_mut().unwrap().remove("was");
-        let received: Body = serde_json::from_value(said).unwrap();
+        let received = Body::MessageReceived { from: ann, text, prefetch: Vec::new(), outside: None };
         let first = append(&mut thread, vec![begun, received]);
         store.append(first).await.unwrap();
         if run {

@@ -14,10 +14,11 @@ mod explain;
 mod healthcheck;
 mod input;
 mod inspect;
+mod login_link;
 mod prompts;
 mod run;
-mod serve;
 pub mod screen;
+mod serve;
 mod threads;
 mod words;
 
@@ -77,6 +78,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Ask the service at the configured address whether it is ready (for containers).
     Healthcheck,
+    /// Print a link that signs a person in to the web console, once.
+    LoginLink(login_link::Args),
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Customers(command) => customers::customers(command, &blueprint),
         Command::Tickets(command) => customers::tickets(command, &blueprint),
         Command::Tools(args) => explain::tools(&args, &blueprint),
+        Command::LoginLink(args) => login_link::run(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
         Command::Demo(_)
         | Command::Doctor(_)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::input;
@@ -13,6 +13,7 @@ use crate::config::HttpConfig;
 use crate::http::serve::{Limits, address, is_loopback_host, listen, serve};
 use crate::http::{Service, Settings, session};
 use crate::platform::Platforms;
+use crate::triggers::run_schedules;
 
 /// Who is at the browser in the demo.
 const DEMO_PERSON: &str = "web:you";
@@ -28,6 +29,10 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let asked_to_end = input::asked_to_end()?;
     let config = blueprint.config().clone();
     let drain = Duration::from_millis(config.runtime.drain_timeout);
+    let triggers = blueprint.triggers.clone();
+    if let missing @ [_, ..] = triggers.missing().as_slice() {
+        bail!("{}", missing.join("\n"));
+    }
     // Before the store: where nobody can be served, nothing is changed.
     let host = host(&config.http, args.demo);
     let listener = listen(&host, config.http.port).await?;
@@ -44,12 +49,14 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             demo: args.demo.then(|| Principal::human(DEMO_PERSON)),
             stop: stop.clone(),
             http: http.clone(),
+            triggers: triggers.clone(),
         },
     );
     let timers = {
         let runtime = runtime.clone();
         tokio::spawn(async move { runtime.run_timers().await })
     };
+    let schedules = tokio::spawn(run_schedules(triggers, runtime.clone(), stop.clone()));
     let serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
     tracing::info!(address = %address, url = http.public_url(), "serving");
     asked_to_end.await;
@@ -58,6 +65,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let impatient = input::asked_to_end()?;
     stop.cancel();
     let leave = async {
+        schedules.await.context("the schedules broke off")?;
         let cut_off = serving.await.context("the service broke off")?;
         let left = runtime.drain(drain).await?;
         timers.abort();
@@ -82,7 +90,9 @@ fn host(http: &HttpConfig, demo: bool) -> String {
     let anybody = !demo && (!http.tokens.is_empty() || !http.proxy.user_header.is_empty());
     if is_loopback_host(&http.host) {
         if !anybody {
-            tracing::info!("no tokens and no proxy are configured: only this machine is served (`twelve token` makes one)");
+            tracing::info!(
+                "no tokens and no proxy are configured: only this machine is served (`twelve token` makes one)"
+            );
         }
         return http.host.clone();
     }

@@ -22,9 +22,11 @@
 
 pub mod access;
 pub mod auth;
+pub mod console;
 pub mod ops;
 pub mod problem;
 pub mod serve;
+pub mod session;
 pub mod webhooks;
 
 use std::collections::BTreeSet;
@@ -47,6 +49,7 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     runtime: Runtime,
     settings: Settings,
+    sessions: session::Sessions,
 }
 
 /// What the service is made of besides the runtime.
@@ -70,7 +73,12 @@ pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
-        Self(Arc::new(Inner { runtime, settings }))
+        let sessions = session::Sessions::new(runtime.parts().clock.now());
+        Self(Arc::new(Inner { runtime, settings, sessions }))
+    }
+
+    fn sessions(&self) -> &session::Sessions {
+        &self.0.sessions
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -83,7 +91,7 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        let router = Router::new().merge(ops::routes()).merge(webhooks::routes());
+        let router = Router::new().merge(console::routes(self)).merge(ops::routes()).merge(webhooks::routes());
         // Outermost, so that what the others refuse is counted as well.
         router.layer(axum::middleware::from_fn_with_state(self.clone(), access::record)).with_state(self.clone())
     }

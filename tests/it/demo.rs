@@ -161,5 +161,9 @@ fn a_port_that_is_taken_ends_the_demo_with_a_sentence() {
     let port = taken.local_addr().unwrap().port().to_string();
     let output = demo(&elsewhere, &["--port", &port]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains(&format!("port {port} on 127.0.0.1 is not free")), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains(&format!("port {port} on 127.0.0.1 is not free")),
+        "{}",
+        text(&output.stderr)
+    );
 }

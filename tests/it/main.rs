@@ -1,6 +1,7 @@
 //! The one integration binary: one module for each room of the program.
 
 mod architecture;
+mod browser;
 mod cli;
 mod cli_chat;
 mod cli_serve;
@@ -12,6 +13,7 @@ mod demo_service;
 mod doctor;
 mod fake_service;
 mod fakes;
+mod http_console;
 mod http_serve;
 mod http_webhooks;
 mod llm;
@@ -20,6 +22,7 @@ mod postings;
 mod prompts;
 mod runtime;
 mod schedules;
+mod site;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
