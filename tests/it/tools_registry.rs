@@ -80,7 +80,18 @@ fn builtin() -> Registry {
 fn the_built_in_tools_are_declared_as_every_provider_takes_them() {
     let registry = builtin();
     let names: Vec<&str> = registry.names().collect();
-    assert_eq!(names, ["log_message", "sleep", "check_service_status", "deploy_service"]);
+    assert_eq!(
+        names,
+        [
+            "log_message",
+            "sleep",
+            "check_service_status",
+            "deploy_service",
+            "send_email",
+            "lookup_customer",
+            "create_support_ticket"
+        ]
+    );
     let decls = registry.decls(&["sleep", "log_message", "gone"]);
     assert_eq!(
         decls.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(),
@@ -113,7 +124,7 @@ fn a_refusal_says_which_argument_and_what_is_allowed() {
             "deploy",
             "{}",
             "there is no tool `deploy`; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, \
-             deploy_service)",
+             deploy_service, send_email, lookup_customer, create_support_ticket)",
         ),
         ("sleep", "", "sleep: `seconds` is missing"),
         ("sleep", "[1]", "sleep: the arguments have to be of type object, not [1]"),
