@@ -293,11 +293,10 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
         // As the demo does: one person with every right, so that no token is needed.
         command.args(["serve", "--demo"]).current_dir(dir).env_clear().stdin(Stdio::null());
-        let child = command.spawn().unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let server = Self { child: command.spawn().unwrap(), address: SocketAddr::from(([127, 0, 0, 1], port)) };
         for _ in 0..1_000 {
-            if std::net::TcpStream::connect(address).is_ok() {
-                return Self { child, address };
+            if std::net::TcpStream::connect(server.address).is_ok() {
+                return server;
             }
             std::thread::sleep(Duration::from_millis(10));
         }

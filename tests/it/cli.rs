@@ -694,16 +694,16 @@ fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
     )
     .failed();
     insta::assert_snapshot!(wrong, @r"
-    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file)
+    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     policy rule `b`: no agent is called `deploymnt`, so it would never match; did you mean `deployment`? (agents: assistant, deployment, support)
     policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
-    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file)
+    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     ");
     // So is a tool that is listed as safe and does not exist: it would go on asking, and nobody would know why.
     let wrong = rules("[policy]\nsafe_after_untrusted = [\"log_*\", \"log_mesage\", \"shell\"]\n").failed();
     insta::assert_snapshot!(wrong, @r"
-    twelve: `policy.safe_after_untrusted`: no tool is called `log_mesage`; did you mean `log_message`? (tools: log_message, sleep, check_service_status, deploy_service)
-    `policy.safe_after_untrusted`: no tool is called `shell` (tools: log_message, sleep, check_service_status, deploy_service)
+    twelve: `policy.safe_after_untrusted`: no tool is called `log_mesage`; did you mean `log_message`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
+    `policy.safe_after_untrusted`: no tool is called `shell` (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     ");
     // An argument that one of several tools has is enough, and so is an optional one.
     let right = "[[policy.rules]]\nname = \"a\"\ngate = \"ask\"\nargs = { environment = \"production\" }\n";
@@ -786,8 +786,14 @@ async fn a_diff_shows_what_an_agent_file_changes_and_which_threads_ran_under_ano
 fn tools_say_what_they_do_and_what_their_gate_is_for_each_agent() {
     let home = Home::new();
     let tools = home.run(&["tools"]).ok();
-    assert!(tools.starts_with("TOOL                  RISK    SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
+    assert!(tools.starts_with("TOOL                   RISK    SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
     assert!(tools.contains("assistant: ask, deployment: ask, support: ask\n"), "{tools}");
+    for row in [
+        "send_email             medium  yes           no          support: ask\n",
+        "create_support_ticket  low     yes           yes         support: auto\n",
+    ] {
+        assert!(tools.contains(row), "{tools}");
+    }
     assert_eq!(home.run(&["list-tools"]).ok(), tools);
     assert_eq!(home.json(&["tools", "--json"])[3]["gates"]["deployment"], "ask");
     assert_eq!(home.json(&["tools", "--schema", "sleep"])["required"][0], "seconds");
@@ -803,7 +809,7 @@ async fn the_factors_are_read_from_what_would_run() {
     home.thread("two", "assistant", &["ask me"]).await;
     assert!(state(5).ends_with("; holds 2 threads"), "{}", state(5));
     assert!(state(6).starts_with("threads: 1 waiting for answer, 1 done"), "{}", state(6));
-    assert!(state(7).contains("2 gated tools (deploy_service, log_message)"), "{}", state(7));
+    assert!(state(7).contains("3 gated tools (deploy_service, log_message, send_email)"), "{}", state(7));
     assert!(state(8).contains("after 7 steps"), "{}", state(8));
     assert!(state(12).ends_with("fold to what is stored"), "{}", state(12));
     home.database().execute("UPDATE threads SET summary = replace(summary, 'ask me', 'ask you')", []).unwrap();
@@ -830,7 +836,7 @@ fn a_check_says_everything_that_is_wrong_or_that_all_is_well() {
     home.write("bad.toml", "[tools]\nprobe_timeot = \"1s\"\n");
     assert_eq!(
         home.run(&["--config", "bad.toml", "config", "check"]).failed(),
-        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`, `http`, `files`; did you mean `probe_timeout`?\n"
+        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`, `http`, `files`, `email`, `support`; did you mean `probe_timeout`?\n"
     );
     std::fs::create_dir(home.path("agents")).unwrap();
     home.write("agents/one.md", "+++\ndescription = \"x\"\ntools = [\"slep\"]\n+++\nHello {{ agnet.name }}\n");

@@ -492,7 +492,6 @@ fn the_documented_settings_of_mail_and_support_work() {
         .lines()
         .map(|line| line.strip_prefix("# ").unwrap_or(""))
         .filter(|line| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')))
-        .filter(|line| !line.starts_with("rules"))
         .map(|line| line.replace("[tools.", "[") + "\n")
         .collect();
     let config: ToolsConfig = toml::from_str(&sections).unwrap_or_else(|e| panic!("{e}\n{sections}"));

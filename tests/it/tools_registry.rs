@@ -90,7 +90,10 @@ fn the_built_in_tools_are_declared_as_every_provider_takes_them() {
             "http_get",
             "http_post",
             "read_file",
-            "write_file"
+            "write_file",
+            "send_email",
+            "lookup_customer",
+            "create_support_ticket"
         ]
     );
     let decls = registry.decls(&["sleep", "log_message", "gone"]);
@@ -125,7 +128,8 @@ fn a_refusal_says_which_argument_and_what_is_allowed() {
             "deploy",
             "{}",
             "there is no tool `deploy`; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, \
-             deploy_service, http_get, http_post, read_file, write_file)",
+             deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, \
+             create_support_ticket)",
         ),
         ("sleep", "", "sleep: `seconds` is missing"),
         ("sleep", "[1]", "sleep: the arguments have to be of type object, not [1]"),
