@@ -20,10 +20,12 @@ use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,9 @@ pub const FILE: &str = "support.db";
 
 /// How long a writer waits for another: an import of 100,000 customers holds the file for some 5 s.
 pub const BUSY: Duration = Duration::from_secs(20);
+
+/// Between two tries where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Most customers of one import, and its most bytes: it is checked as a whole before anything is written.
 pub const MAX_ROWS: usize = 1_000_000;
@@ -358,7 +363,7 @@ impl Directory {
         let open = || -> rusqlite::Result<(Connection, Kind)> {
             let connection = Connection::open_with_flags(&self.path, flags)?;
             connection.busy_timeout(BUSY)?;
-            let kind = kind(&connection)?;
+            let kind = kind(&*connection.unchecked_transaction()?)?;
             Ok((connection, kind))
         };
         match open().map_err(|e| self.error(&e))? {
@@ -382,10 +387,20 @@ impl Directory {
             let mut connection = Connection::open(&self.path)?;
             connection.busy_timeout(BUSY)?;
             // Looked at before the file is touched in any way.
-            if kind(&connection)? == Kind::Foreign {
+            if kind(&*connection.unchecked_transaction()?)? == Kind::Foreign {
                 return Ok(None);
             }
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            let write_ahead = || connection.pragma_update(None, "journal_mode", "WAL");
+            // SQLite does not wait for its turn to change the mode. Of processes that make the file at the same
+            // time one changes it, so the others find it changed.
+            let started = Instant::now();
+            while let Err(e) = write_ahead() {
+                let taken = matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked));
+                if !taken || started.elapsed() > BUSY {
+                    return Err(e);
+                }
+                std::thread::sleep(PAUSE);
+            }
             // A ticket whose number was told is there after a loss of power.
             connection.pragma_update(None, "synchronous", "FULL")?;
             // Two processes that start at once: one makes the tables, the other waits and finds them.
@@ -407,7 +422,7 @@ impl Directory {
     }
 
     fn error(&self, error: &rusqlite::Error) -> DirectoryError {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
+        use ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
         match error.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => DirectoryError::Busy,
             Some(NotADatabase) => DirectoryError::Foreign { path: self.path.display().to_string() },
@@ -428,6 +443,7 @@ enum Kind {
     Foreign,
 }
 
+/// Reads more than once, so it belongs into a transaction: another process may be making the tables.
 fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
     let mark = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let empty = || connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0));
