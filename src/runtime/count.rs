@@ -5,8 +5,17 @@ use super::Runtime;
 use crate::agent::{Answer, Approval, ApprovalId, ApprovalState, RunEnd, Thread};
 use crate::metrics::{Decision, RunOutcome};
 
-/// Rules that stand behind every configuration begin like this; one label stands for them.
-pub(super) const DEFAULT_RULE: &str = "default";
+/// Rules that no configuration names: how their names begin, and the label that stands for all of them.
+const UNNAMED: [(&str, &str); 2] = [("default:", "default"), ("untrusted text:", "untrusted")];
+
+/// The labels of rules that no configuration names.
+pub(super) fn unnamed_rules<'a>() -> impl Iterator<Item = &'a str> {
+    UNNAMED.into_iter().map(|(_, label)| label)
+}
+
+fn rule_label(rule: &str) -> &str {
+    UNNAMED.iter().find(|(beginning, _)| rule.starts_with(beginning)).map_or(rule, |(_, label)| label)
+}
 
 /// What of a thread can end.
 pub(super) struct Before {
@@ -51,8 +60,7 @@ impl Runtime {
                 ApprovalState::Expired { .. } => (Decision::Expired, None),
                 ApprovalState::Cancelled => (Decision::Cancelled, None),
             };
-            let rule = approval.terms.rule.as_str();
-            let rule = if rule.starts_with("default:") { DEFAULT_RULE } else { rule };
+            let rule = rule_label(&approval.terms.rule);
             let waited_ms = after.updated_at.ms_since(approval.requested_at);
             metrics.approval_decided(decision, decider, rule, waited_ms);
         }
@@ -62,4 +70,17 @@ impl Runtime {
 /// The surface of whoever cast the vote that decided.
 fn last_voter(approval: &Approval) -> Option<&str> {
     approval.votes.last().map(|vote| vote.by.surface())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_say_what_they_stand_for_share_a_label() {
+        assert_eq!(rule_label("default: tools with side effects ask"), "default");
+        assert_eq!(rule_label("untrusted text: http_get example.com, and 2 more"), "untrusted");
+        assert_eq!(rule_label("prod deploys"), "prod deploys");
+        assert_eq!(unnamed_rules().collect::<Vec<_>>(), ["default", "untrusted"]);
+    }
 }

@@ -219,7 +219,7 @@ impl Runtime {
         let cached = NonZeroUsize::new(parts.settings.max_cached_threads).unwrap_or(NonZeroUsize::MIN);
         let permits = parts.settings.max_concurrent_effects.max(1);
         let rules = parts.policy.rules.iter().map(|rule| rule.name.as_str());
-        parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain([count::DEFAULT_RULE]));
+        parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain(count::unnamed_rules()));
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
             slots: Mutex::new(lru::LruCache::unbounded()),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use twelve::agent::*;
 use twelve::config::{Loaded, Scope, layers::Sources};
-use twelve::http::{Caller, Peer, Service, Settings, Via};
+use twelve::http::{Caller, Peer, Service, Settings, Via, access};
 use twelve::metrics::Sampled;
 use twelve::platform::{Platforms, console};
 use twelve::runtime::Said;
@@ -337,6 +337,14 @@ impl Write for Lines {
 async fn logged(level: &str, structured: bool, request: Request<Body>) -> String {
     let world = World::new().await;
     let service = service(&world);
+    log_of(level, structured, async {
+        ask(&service, request).await;
+    })
+    .await
+}
+
+/// What the log says while this goes on.
+async fn log_of(level: &str, structured: bool, work: impl Future<Output = ()>) -> String {
     let file = format!("[log]\nstructured = {structured}\nlevel = \"{level}\"\n");
     let sources = Sources { file: Some(("twelve.toml", &file)), ..Sources::default() };
     let loaded = Loaded::from_sources(&sources).unwrap();
@@ -345,7 +353,7 @@ async fn logged(level: &str, structured: bool, request: Request<Body>) -> String
     let subscriber = telemetry::subscriber(&loaded.config, loaded.secret_filter(), false, move || writer.clone());
     // The whole of this test runs on one thread.
     let guard = tracing::subscriber::set_default(subscriber);
-    ask(&service, request).await;
+    work.await;
     drop(guard);
     let bytes = lines.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -368,6 +376,37 @@ async fn a_request_is_one_line_without_path_query_header_or_address() {
     });
     assert_eq!(line, expected);
     assert!(!text.contains("secret") && !text.contains("192.0.2.7"), "{text}");
+}
+
+#[tokio::test]
+async fn a_line_names_who_was_found_to_ask() {
+    for (via, kind, name) in [
+        (Via::Token("ci".into()), "token", "ci"),
+        (Via::Session, "session", "web:carol"),
+        (Via::Proxy, "proxy", "web:carol"),
+        (Via::Local, "local", "web:carol"),
+        (Via::Demo, "demo", "web:carol"),
+    ] {
+        let principal = Principal::human("web:carol");
+        let caller = Caller { principal, groups: vec![], scopes: [].into(), via };
+        let world = World::new().await;
+        // As the door that looks at tokens does it.
+        let handler = move |request: Request<Body>| async move {
+            access::note_caller(request.extensions(), &caller);
+            let other = Caller { via: Via::Demo, principal: Principal::human("web:eve"), ..caller };
+            access::note_caller(request.extensions(), &other);
+            StatusCode::NO_CONTENT
+        };
+        let layer = axum::middleware::from_fn_with_state(service(&world), access::record);
+        let router = axum::Router::new().route("/threads/{id}", axum::routing::get(handler)).layer(layer);
+        let text = log_of("info", true, async {
+            router.oneshot(get("/threads/secret")).await.unwrap();
+        })
+        .await;
+        let line: Value = serde_json::from_str(text.trim_end()).unwrap();
+        let found = ["caller.kind", "caller.name", "http.route"].map(|field| line[field].as_str().unwrap());
+        assert_eq!(found, [kind, name, "/threads/{id}"]);
+    }
 }
 
 #[tokio::test]
