@@ -149,7 +149,7 @@ fn an_address_that_can_be_read_in_two_ways_is_refused() {
         assert!(known && !said.contains(['\u{200b}', '\u{202e}', '\n']), "{to:?}: {said}");
     }
     // In its ASCII form a domain is the one that is meant, and looks it.
-    assert!(!of("allow = ['*@example.com']").check_value(TOOL, mail(&["ada@xn--exmple-4nf.com"], "s", "b")).is_ok());
+    assert!(of("allow = ['*@example.com']").check_value(TOOL, mail(&["ada@xn--exmple-4nf.com"], "s", "b")).is_err());
     assert_eq!(address("ada@XN--EXMPLE-4NF.com").unwrap().email.to_string(), "ada@xn--exmple-4nf.com");
 }
 
