@@ -292,7 +292,7 @@ impl Server {
         fs::write(dir.join("twelve.toml"), settings).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
         // As the demo does: one person with every right, so that no token is needed.
-        command.args(["serve", "--demo"]).current_dir(dir).env_clear().stdin(Stdio::null());
+        command.args(["serve", "--demo"]).current_dir(dir).env_clear().stdin(Stdio::piped());
         let server = Self { child: command.spawn().unwrap(), address: SocketAddr::from(([127, 0, 0, 1], port)) };
         for _ in 0..1_000 {
             if std::net::TcpStream::connect(server.address).is_ok() {

@@ -222,7 +222,11 @@ async fn play_in_browser(stage: &Stage, port: u16) -> anyhow::Result<()> {
     let url = format!("http://127.0.0.1:{port}");
     let mut kills = 0;
     loop {
-        let mut child = stage.twelve(&["serve", "--demo"])?.spawn().context("the service cannot be started")?;
+        // It ends when this end of its input is closed, however this process ends.
+        let mut command = stage.twelve(&["serve", "--demo"])?;
+        let mut child = command.stdin(Stdio::piped()).spawn().context("the service cannot be started")?;
+        // Taken out: waiting for the child would close it.
+        let _open = child.stdin.take();
         let pid = child.id().context("the service ended at once")?;
         let ready = tokio::select! {
             ready = is_ready(&url) => ready,

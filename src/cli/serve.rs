@@ -20,7 +20,7 @@ const DEMO_PERSON: &str = "web:you";
 
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
-    /// Everybody on this machine is one person with every right. For `twelve demo` alone.
+    /// Everybody on this machine is one person with every right, until stdin ends. For `twelve demo` alone.
     #[arg(long, hide = true)]
     demo: bool,
 }
@@ -59,7 +59,11 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let schedules = tokio::spawn(run_schedules(triggers, runtime.clone(), stop.clone()));
     let serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
     tracing::info!(address = %address, url = http.public_url(), "serving");
-    asked_to_end.await;
+    tokio::select! {
+        () = asked_to_end => {}
+        // The demo that started this holds the other end: it may be killed, and must leave nothing behind.
+        () = end_of_input(), if args.demo => {}
+    }
     tracing::info!("asked to stop: no new connections; what is under way may finish");
     // Whoever asks a second time does not want to wait.
     let impatient = input::asked_to_end()?;
@@ -83,6 +87,12 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             std::process::exit(130);
         }
     }
+}
+
+async fn end_of_input() {
+    let mut input = tokio::io::stdin();
+    let mut nothing = [0; 64];
+    while tokio::io::AsyncReadExt::read(&mut input, &mut nothing).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Where to listen. Without a way to tell who is asking, only this machine is served, whatever is set.
