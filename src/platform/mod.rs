@@ -8,6 +8,7 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
+pub mod words;
 
 use crate::agent::{
     AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question,
