@@ -15,6 +15,7 @@ mod prompts;
 mod run;
 pub mod screen;
 mod threads;
+mod token;
 mod words;
 
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ enum Command {
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
+    /// Make a bearer token for the REST API.
+    Token(token::TokenArgs),
     /// A completion script for your shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -95,6 +98,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // The demo brings a configuration of its own.
         return block_on(demo::run(args));
     }
+    if let Command::Token(args) = &cli.command {
+        return token::token(args);
+    }
     if let Command::Config(explain::Config::Default) = cli.command {
         // Needs no settings, and helps most where those there are cannot be read.
         return explain::config_default();
@@ -114,7 +120,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
         Command::Tools(args) => explain::tools(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
-        Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Demo(_) | Command::Config(_) | Command::Token(_) | Command::Completions { .. } => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -13,14 +13,22 @@
 //! | `auth` | bearer tokens, scopes, rate limits, [`Caller`] |
 //! | `session` | people: login links, sessions, trusted proxies, CSRF |
 //! | `problem` | errors as problem details |
-//! | `rest`, `live` | the REST API; live events |
+//! | `rest`, `approvals` | the REST API: threads; what people decide |
+//! | `ask` | what its requests bring: names, parameters, idempotency keys |
+//! | `live` | events of a thread as they happen |
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
 //! | `console` | the web console: chat and inbox |
 
+pub mod approvals;
+pub mod ask;
 pub mod auth;
+pub mod docs;
+pub mod guard;
+pub mod live;
 pub mod problem;
+pub mod rest;
 pub mod serve;
 
 use std::collections::BTreeSet;
@@ -28,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Principal, Thread};
@@ -42,6 +51,10 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     runtime: Runtime,
     settings: Settings,
+    tokens: auth::Tokens,
+    rates: guard::Rates,
+    /// Places for live streams.
+    streams: Arc<Semaphore>,
 }
 
 /// What the service is made of besides the runtime.
@@ -63,7 +76,13 @@ pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
-        Self(Arc::new(Inner { runtime, settings }))
+        Self(Arc::new(Inner {
+            tokens: auth::Tokens::of(&settings.http.tokens),
+            rates: guard::Rates::new(settings.http.requests_per_minute),
+            streams: Arc::new(Semaphore::new(live::MAX_STREAMS)),
+            runtime,
+            settings,
+        }))
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -74,9 +93,23 @@ impl Service {
         &self.0.settings
     }
 
-    /// All routes.
+    fn tokens(&self) -> &auth::Tokens {
+        &self.0.tokens
+    }
+
+    fn rates(&self) -> &guard::Rates {
+        &self.0.rates
+    }
+
+    fn streams(&self) -> &Arc<Semaphore> {
+        &self.0.streams
+    }
+
+    /// All routes, behind the guard.
     pub fn router(&self) -> Router {
-        Router::new().with_state(self.clone())
+        let routes =
+            Router::new().merge(rest::routes()).merge(approvals::routes()).merge(live::routes()).merge(docs::routes());
+        guard::around(routes, self).with_state(self.clone())
     }
 }
 
