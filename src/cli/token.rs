@@ -92,7 +92,7 @@ mod tests {
 
         # What the settings file needs, for the service to know it:
         [[http.tokens]]
-        hash = "sha256:b2ea2a0bb0ed5ee4ea1b81dd0e4ef4ccc5a6ff4af9fc0f73d7e2c3d7b4ddc55b"
+        hash = "sha256:8e5874fe047dd09f593aa17ad948ddf78415d60cb019dc3a5d050d47f244275d"
         name = "ci"
         person = "web:ann"
         scopes = ["start", "approve"]
