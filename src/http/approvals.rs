@@ -215,6 +215,7 @@ pub async fn approvals(
         rule: query.rule,
         decider: query.mine.unwrap_or(false).then(|| caller.person()),
         visible_to: (!caller.may(Scope::Admin)).then(|| caller.person()),
+        ..ApprovalFilter::default()
     };
     let after = query.cursor.as_deref().map(|text| {
         let place = text.split_once('-').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
