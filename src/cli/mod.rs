@@ -7,6 +7,7 @@ mod approvals;
 mod audit;
 mod chat;
 mod command;
+mod customers;
 mod demo;
 mod explain;
 mod input;
@@ -54,6 +55,12 @@ enum Command {
     /// Verify and export the event logs.
     #[command(subcommand)]
     Audit(inspect::Audit),
+    /// Import and search the customers that support agents know.
+    #[command(subcommand)]
+    Customers(customers::Customers),
+    /// List the tickets that support agents opened.
+    #[command(subcommand)]
+    Tickets(customers::Tickets),
     /// The tools, with risk and policy.
     #[command(alias = "list-tools")]
     Tools(explain::ToolsArgs),
@@ -118,6 +125,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approvals(command) => block_on(inspect::approvals(command, blueprint)),
         Command::Audit(command) => block_on(inspect::audit(command, blueprint)),
         Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
+        Command::Customers(command) => customers::customers(command, &blueprint),
+        Command::Tickets(command) => customers::tickets(command, &blueprint),
         Command::Tools(args) => explain::tools(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
         Command::Demo(_) | Command::Config(_) | Command::Token(_) | Command::Completions { .. } => {

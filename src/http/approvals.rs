@@ -286,6 +286,9 @@ pub struct ApprovalView {
     /// The agent's own words about the call.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The texts from outside that the agent had read before: they may have talked it into this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_reading: Option<String>,
     #[schema(value_type = Object)]
     pub args: Value,
     /// The arguments of the first revision, if somebody changed them.
@@ -316,21 +319,6 @@ pub struct ApprovalView {
     pub history: Vec<EventView>,
 }
 
-fn state_word(state: &CardState) -> &'static str {
-    match state {
-        CardState::Pending { .. } => "pending",
-        CardState::Revising => "revising",
-        CardState::Approved => "approved",
-        CardState::Running => "running",
-        CardState::Succeeded(_) => "succeeded",
-        CardState::Failed(_) => "failed",
-        CardState::Unknown => "unknown",
-        CardState::Denied { .. } => "denied",
-        CardState::Expired => "expired",
-        CardState::Cancelled => "cancelled",
-    }
-}
-
 impl ApprovalView {
     fn of(thread: &Thread, a: &Approval, events: &[Event]) -> Self {
         let card = Card::of(thread, a);
@@ -352,7 +340,7 @@ impl ApprovalView {
             thread: thread.id.to_string(),
             call: a.call.to_string(),
             open: a.is_open(),
-            state: state_word(&card.state).to_owned(),
+            state: card.state.word().to_owned(),
             headline: card.headline(),
             title: a.title.clone(),
             revision: a.revision,
@@ -364,6 +352,7 @@ impl ApprovalView {
             risk: a.terms.risk.word().to_owned(),
             agent: thread.agent.clone(),
             why: card.why.clone(),
+            after_reading: card.after_reading.clone(),
             args: a.args.clone(),
             original_args: a.original_args.clone(),
             plan: a.plan.as_ref().map(|p| PlanView { summary: p.summary.clone(), facts: p.facts.clone() }),
@@ -561,7 +550,7 @@ pub async fn decide(
         Answer::Refused(Refusal::Changed) => Err(changed(&approval)),
         Answer::Refused(refusal @ (Refusal::AlreadyDecided { .. } | Refusal::Expired { .. })) => {
             let (by, at) = by_and_at(&approval);
-            let state = state_word(&Card::of(&thread, &approval).state);
+            let state = CardState::of(&thread, &approval).word();
             Err(Problem::from(refusal).with("by", by).with("at", at).with("state", state))
         }
         Answer::Refused(refusal) => Err(refused(refusal)),
@@ -574,7 +563,7 @@ fn decided(thread: &Thread, approval: &Approval) -> Decided {
     Decided {
         id: approval.id.to_string(),
         thread_id: thread.short,
-        state: state_word(&Card::of(thread, approval).state).to_owned(),
+        state: CardState::of(&thread, &approval).word().to_owned(),
         revision: approval.revision,
         digest: approval.digest.to_string(),
         by,

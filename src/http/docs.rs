@@ -17,7 +17,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::problem::Problem;
 use super::rest::default_agent;
-use super::{Service, approvals, live, rest};
+use super::{Service, approvals, live, rest, webhooks};
 
 pub fn routes() -> Router<Service> {
     Router::new().route("/openapi.json", get(openapi)).route("/docs", get(page))
@@ -44,7 +44,7 @@ pub struct ProblemDoc {
     paths(
         rest::start, rest::list, rest::status, rest::history, rest::resume, rest::pause, rest::stop, rest::cancel, rest::remove,
         approvals::approvals, approvals::approval, approvals::decision,
-        live::events,
+        live::events, webhooks::trigger,
         openapi, page,
     ),
     components(schemas(ProblemDoc)),
@@ -53,6 +53,7 @@ pub struct ProblemDoc {
         (name = "agents", description = "Threads: one conversation each, with the agent that works in it."),
         (name = "approvals", description = "What agents want to do and people decide."),
         (name = "live", description = "Events as they happen."),
+        (name = "webhooks", description = "What other services send to start an agent."),
         (name = "docs", description = "This document."),
     )
 )]
@@ -115,12 +116,17 @@ pub fn document(service: &Service) -> Value {
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     document["servers"] = json!([{ "url": "/" }]);
     for operation in operations_mut(&mut document) {
-        let has_caller = operation.contains_key("security");
+        let has_caller = operation.get("security").is_some_and(|needs| needs.pointer("/0/bearer").is_some());
         let has_body = operation.contains_key("requestBody");
         if !has_caller {
             operation.insert("security".to_owned(), json!([]));
         }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
+        for response in responses.values_mut() {
+            if let Some(content) = response.pointer_mut("/content/application~1problem+json") {
+                content["schema"] = problem();
+            }
+        }
         for (status, when, needs) in ALWAYS {
             let comes = match needs {
                 Needs::Nothing => true,
@@ -132,7 +138,7 @@ pub fn document(service: &Service) -> Value {
             }
             let mut response = json!({
                 "description": when,
-                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                "content": { "application/problem+json": { "schema": problem() } },
             });
             let text = |what: &str| json!({ "description": what, "schema": { "type": "string" } });
             match status {
@@ -144,6 +150,10 @@ pub fn document(service: &Service) -> Value {
         }
     }
     document
+}
+
+fn problem() -> Value {
+    json!({ "$ref": "#/components/schemas/Problem" })
 }
 
 fn operations_mut(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {

@@ -35,6 +35,9 @@ pub const MAX_STREAMS: usize = 512;
 /// A sign of life this often: proxies and our own writer cut a silent connection off after a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// Why there is no more of a thread.
+const DELETED: &str = "the thread was deleted";
+
 pub fn routes() -> Router<Service> {
     Router::new().route("/threads/{thread_id}/events", get(events))
 }
@@ -119,8 +122,9 @@ impl Watch {
                 Phase::Reading => self.read().await,
                 Phase::Watching => tokio::select! {
                     change = self.changes.recv() => match change {
-                        Ok(change) if change.thread == self.short => self.take(&change),
-                        Ok(_) => {}
+                        Ok(change) if change.thread != self.short => {}
+                        Ok(change) if change.deleted => self.end(DELETED),
+                        Ok(change) => self.take(&change),
                         Err(RecvError::Lagged(_)) => self.phase = Phase::Reading,
                         Err(RecvError::Closed) => self.phase = Phase::Ended,
                     },
@@ -140,7 +144,7 @@ impl Watch {
                 self.phase = Phase::Watching;
                 self.send(self.after.saturating_add(1), &loaded.events, loaded.summary.status);
             }
-            Err(StoreError::Deleted(_)) => self.end("the thread was deleted"),
+            Err(StoreError::Deleted(_)) => self.end(DELETED),
             Err(error) => self.end(&Problem::internal(&error).detail),
         }
     }

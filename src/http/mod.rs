@@ -30,6 +30,7 @@ pub mod live;
 pub mod problem;
 pub mod rest;
 pub mod serve;
+pub mod webhooks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
+use crate::triggers::Triggers;
 
 /// Everything that a request handler is given. Clones are handles to the same service.
 #[derive(Clone)]
@@ -68,6 +70,8 @@ pub struct Settings {
     pub demo: Option<Principal>,
     /// Fires when the service is to stop: live streams end then.
     pub stop: CancellationToken,
+    /// Webhooks that start agents.
+    pub triggers: Arc<Triggers>,
 }
 
 /// The other end of the connection that a request came by, in its extensions.
@@ -107,8 +111,12 @@ impl Service {
 
     /// All routes, behind the guard.
     pub fn router(&self) -> Router {
-        let routes =
-            Router::new().merge(rest::routes()).merge(approvals::routes()).merge(live::routes()).merge(docs::routes());
+        let routes = Router::new()
+            .merge(rest::routes())
+            .merge(approvals::routes())
+            .merge(live::routes())
+            .merge(webhooks::routes())
+            .merge(docs::routes());
         guard::around(routes, self).with_state(self.clone())
     }
 }

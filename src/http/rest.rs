@@ -696,6 +696,7 @@ pub async fn cancel(
     responses(
         (status = 204, description = "It is gone."),
         (status = 404, description = "No such thread.", body = ProblemDoc, content_type = "application/problem+json"),
+        (status = 409, description = "A call is at work; try again when it has ended.", body = ProblemDoc, content_type = "application/problem+json"),
         (status = 410, description = "It was deleted before.", body = ProblemDoc, content_type = "application/problem+json"),
     ),
     security(("bearer" = ["admin"])))]
@@ -705,17 +706,8 @@ pub async fn remove(
     State(service): State<Service>,
 ) -> Result<StatusCode, Problem> {
     seen(&service, &caller, short).await?;
-    delete_thread(&service, short, &caller.principal).await?;
+    service.runtime().delete(short, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The one place where a thread is deleted.
-async fn delete_thread(service: &Service, short: ShortId, by: &Principal) -> Result<(), DeliverError> {
-    let runtime = service.runtime();
-    runtime.deliver(short, Input::Cancel { by: by.clone(), why: "the thread is deleted".to_owned() }).await?;
-    let parts = runtime.parts();
-    parts.store.delete(short, &by.id, parts.clock.now()).await?;
-    Ok(())
 }
 
 /// A thread as lists show it.

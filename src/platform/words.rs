@@ -92,18 +92,23 @@ pub fn parse_status(text: &str) -> Result<Status, String> {
 pub fn event_line(event: &Event) -> String {
     let because = |why: &str| if why.is_empty() { String::new() } else { format!(": {}", quote(why)) };
     match &event.body {
-        Body::ThreadStarted { agent, by, parent, .. } => match parent {
+        Body::ThreadStarted { agent, by, parent, untrusted, .. } => match parent {
             Some(parent) => format!(
-                "started by {} with the agent {agent}, as a fork of {} at event {}",
+                "started by {} with the agent {agent}, as a fork of {} at event {}{}",
                 quote(by.label()),
                 quote(parent.thread.as_str()),
-                parent.seq
+                parent.seq,
+                after(untrusted)
             ),
             None => format!("started by {} with the agent {agent}", quote(by.label())),
         },
-        Body::MessageReceived { from, text, prefetch } => {
+        Body::MessageReceived { from, text, outside, prefetch } => {
+            let wrote = match outside {
+                Some(label) => format!("passed on a text from outside ({})", quote(label)),
+                None => "wrote".to_owned(),
+            };
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
-            format!("{} wrote: {}{calls}", quote(from.label()), quote(text))
+            format!("{} {wrote}: {}{calls}", quote(from.label()), quote(text))
         }
         Body::ModelReplied { step, model, usage, .. } => {
             let what = match step {
@@ -126,9 +131,12 @@ pub fn event_line(event: &Event) -> String {
             Ok(plan) => format!("plan of {call}: {}", quote(&plan.summary)),
             Err(error) => format!("no plan of {call}: {}", quote(error)),
         },
-        Body::ApprovalRequested { approval, revision, title, digest, .. } => {
-            format!("approval {approval} asked, revision {revision}, digest {}: {}", digest.prefix(), quote(title))
-        }
+        Body::ApprovalRequested { approval, revision, title, digest, terms, .. } => format!(
+            "approval {approval} asked, revision {revision}, digest {}: {}{}",
+            digest.prefix(),
+            quote(title),
+            after(&terms.untrusted)
+        ),
         Body::VoteCast { approval, revision, by, vote, .. } => {
             let by = quote(by.label());
             match vote {
@@ -188,9 +196,15 @@ pub fn event_line(event: &Event) -> String {
     }
 }
 
+/// `, after reading Fetch https://a.example`; nothing where nothing from outside was read.
+fn after(untrusted: &Untrusted) -> String {
+    if untrusted.is_empty() { String::new() } else { format!(", after reading {}", quote(&untrusted.describe())) }
+}
+
 fn verdict_word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Auto { .. } => "auto",
+        Verdict::Ask { terms } if !terms.untrusted.is_empty() => "ask, after untrusted text",
         Verdict::Ask { .. } => "ask",
         Verdict::Deny { .. } => "deny",
         Verdict::Invalid { .. } => "invalid",

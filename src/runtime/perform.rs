@@ -39,6 +39,11 @@ impl Runtime {
         loop {
             let error = match self.deliver_to(slot.short, None, input.clone(), Some(id)).await {
                 Ok(_) => return,
+                // Somebody wanted it gone, with all that was still on its way.
+                Err(DeliverError::Store(StoreError::Deleted(_))) => {
+                    slot.state.lock().await.in_flight.remove(&id);
+                    return;
+                }
                 Err(error) => error,
             };
             tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "a result could not be recorded");
@@ -70,6 +75,7 @@ impl Runtime {
             Some(thread) => thread,
             None => match self.load(slot.short, None).await {
                 Ok(thread) => thread,
+                Err(DeliverError::Store(StoreError::Deleted(_))) => return None,
                 Err(error) => {
                     tracing::error!(thread.id = %slot.short, %error, "a thread cannot be read");
                     return None;
@@ -245,6 +251,7 @@ fn may_pass(error: &DeliverError) -> bool {
         )
         | DeliverError::Agent(_)
         | DeliverError::Log { .. }
+        | DeliverError::CallRunning { .. }
         | DeliverError::Draining => false,
     }
 }

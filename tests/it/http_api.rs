@@ -53,7 +53,14 @@ pub fn http_config() -> HttpConfig {
 }
 
 pub fn service(world: &World, http: HttpConfig, demo: Option<Principal>, stop: &CancellationToken) -> Service {
-    let settings = Settings { http, app_name: "twelve".to_owned(), secret: [7; 32], demo, stop: stop.clone() };
+    let settings = Settings {
+        http,
+        app_name: "twelve".to_owned(),
+        secret: [7; 32],
+        demo,
+        stop: stop.clone(),
+        triggers: Default::default(),
+    };
     Service::new(world.runtime.clone(), settings)
 }
 

@@ -478,6 +478,7 @@ async fn every_documented_route_is_there_and_every_route_is_documented() {
         include_str!("../../src/http/rest.rs"),
         include_str!("../../src/http/approvals.rs"),
         include_str!("../../src/http/live.rs"),
+        include_str!("../../src/http/webhooks.rs"),
         include_str!("../../src/http/docs.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));

@@ -33,7 +33,7 @@ fn tools() -> Vec<ToolFacts> {
 
 fn anyone() -> Policy {
     let approvers = Approvers { users: vec!["*".into()], ..Approvers::default() };
-    Policy { rules: Vec::new(), approvers, expires_after_ms: 7_200_000 }
+    Policy { approvers, expires_after_ms: 7_200_000, ..Policy::default() }
 }
 
 fn check_args(tool: &str, args: &Value) -> Result<(), String> {
@@ -321,6 +321,14 @@ fn a_gated_tool_that_nobody_or_anybody_may_approve_is_a_start_up_error() {
     deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
     implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
     "#);
+    // What a rule lets run asks people after text from outside: then they have to be there, unless it is safe.
+    let auto = format!("{front}[gates]\ndeploy_service = \"auto\"\n+++\nHi.");
+    let line = |policy: &Policy| {
+        let words = words(&[("auto.md", &auto)], policy, false);
+        words.lines().find(|line| line.starts_with("auto.md")).unwrap_or("").to_owned()
+    };
+    insta::assert_snapshot!(line(&nobody), @"auto.md: `deploy_service` asks people (rule `untrusted text: not in policy.safe_after_untrusted`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`");
+    assert_eq!(line(&Policy { safe_after_untrusted: vec!["deploy_*".into()], ..Policy::default() }), "");
     let named = Policy { approvers: Approvers { groups: vec!["release".into()], ..Approvers::default() }, ..anyone() };
     assert_eq!(words(&[("implicit.md", &implicit)], &named, true), "");
 }
