@@ -484,8 +484,8 @@ impl Recorder<'_> {
             self.record(started);
         }
         let starts_run = self.thread.run.is_none();
-        // What was prefetched before is in the window of the same model: it is gated like a reply, and like
-        // one that has read this very message.
+        // Calls that come along with a message are gated like those of a reply: by what is in the thread, and
+        // in this very message, since their arguments may have been made from it.
         let mut untrusted = self.thread.untrusted.clone();
         if let Some(label) = &outside {
             untrusted.add(self.thread.version + 1, label);

@@ -10,17 +10,20 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Texts that are named; the first ones are, since they explain all that came after them.
+/// Texts that are named: the first three, which explain all that came after them, and the newest. So
+/// nobody hides a page behind a row of harmless ones.
 pub const MAX_NAMED: usize = 5;
+/// Of those, the oldest.
+const KEEP_FIRST: usize = 3;
 /// Longest label in characters: a title with a URL of ordinary length.
 pub const MAX_LABEL: usize = 120;
 
 /// The texts from outside that have entered a thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untrusted {
-    /// The first [`MAX_NAMED`], each label once.
+    /// At most [`MAX_NAMED`], oldest first, each label once.
     texts: Vec<UntrustedText>,
-    /// How many came after those.
+    /// How many came between the first and the newest of those.
     #[serde(default, skip_serializing_if = "is_zero")]
     more: u64,
 }
@@ -48,19 +51,22 @@ impl Untrusted {
         &self.texts
     }
 
-    /// For people: `Fetch https://a.example; Fetch https://b.example; and 3 more`. Empty if there are none.
+    /// For people: `Fetch https://a.example; Ticket 12; Fetch https://b.example; 4 more; Ticket 15; Ticket 16`.
+    /// Empty if there are none.
     pub fn describe(&self) -> String {
         let mut parts: Vec<String> = self.texts.iter().map(|t| t.label.clone()).collect();
-        parts.extend((self.more > 0).then(|| format!("and {} more", self.more)));
+        if self.more > 0 {
+            parts.insert(KEEP_FIRST.min(parts.len()), format!("{} more", self.more));
+        }
         parts.join("; ")
     }
 
-    /// The name of the rule that makes a call ask because of these texts: the first one, and how many more.
+    /// The name of the rule that makes a call ask because of these texts: the newest, and how many more.
     pub fn rule(&self) -> String {
-        let first = self.texts.first().map_or("from outside", |t| t.label.as_str());
+        let newest = self.texts.last().map_or("from outside", |t| t.label.as_str());
         match (self.texts.len() as u64).saturating_sub(1).saturating_add(self.more) {
-            0 => format!("untrusted text: {first}"),
-            others => format!("untrusted text: {first}, and {others} more"),
+            0 => format!("untrusted text: {newest}"),
+            others => format!("untrusted text: {newest}, and {others} more"),
         }
     }
 
@@ -69,11 +75,11 @@ impl Untrusted {
         if self.texts.iter().any(|t| t.label == label) {
             return;
         }
-        if self.texts.len() < MAX_NAMED {
-            self.texts.push(UntrustedText { seq, label });
-        } else {
+        if self.texts.len() >= MAX_NAMED {
+            self.texts.remove(KEEP_FIRST);
             self.more = self.more.saturating_add(1);
         }
+        self.texts.push(UntrustedText { seq, label });
     }
 
     /// The same texts in another log, where the event `seq` brought them all. What is too much is counted:
@@ -119,15 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_texts_are_named_once_each_and_the_rest_is_counted() {
+    fn the_first_texts_and_the_newest_are_named_once_each_and_those_between_are_counted() {
         let mut read = Untrusted::default();
         assert_eq!((read.describe(), read.is_empty()), (String::new(), true));
         for seq in 1..=8 {
             read.add(seq, &format!("Fetch {}", seq.max(2)));
         }
         assert_eq!(read.texts().first(), Some(&UntrustedText { seq: 1, label: "Fetch 2".into() }));
-        assert_eq!(read.describe(), "Fetch 2; Fetch 3; Fetch 4; Fetch 5; Fetch 6; and 2 more");
-        assert_eq!(read.rule(), "untrusted text: Fetch 2, and 6 more");
+        assert_eq!(read.describe(), "Fetch 2; Fetch 3; Fetch 4; 2 more; Fetch 7; Fetch 8");
+        assert_eq!(read.rule(), "untrusted text: Fetch 8, and 6 more");
         let moved = read.moved_to(1);
         assert_eq!((moved.describe(), moved.rule()), (read.describe(), read.rule()));
         assert!(moved.texts().iter().all(|t| t.seq == 1));

@@ -272,7 +272,7 @@ pub fn approval_json(card: &Card) -> Value {
         "title": approval.title, "headline": card.headline(), "agent": card.agent, "tool": card.tool,
         "args": approval.args, "plan": approval.plan, "why": card.why, "risk": approval.terms.risk,
         "can_approve": approval.terms.approvers.describe(), "votes": approval.votes.len(),
-        "revision_note": card.revision_note(), "outcome": card.outcome(), "expires_at": approval.expires_at,
+        "after_reading": card.after_reading, "revision_note": card.revision_note(), "outcome": card.outcome(), "expires_at": approval.expires_at,
     })
 }
 
@@ -603,11 +603,11 @@ mod tests {
     #[test]
     fn a_card_says_what_had_been_read_before_the_agent_speaks_for_itself() {
         let mut card = pending();
-        card.after_reading = Some("Fetch https://a.example; Ticket 12\u{202e}; and 3 more".to_owned());
+        card.after_reading = Some("Fetch https://a.example; Ticket 12\u{202e}; Ticket 13".to_owned());
         let text = shown(card);
         let from = text.find("  After").unwrap();
         insta::assert_snapshot!(text[from..], @r#"
-        After reading Fetch https://a.example; Ticket 12\u{202e}; and 3 more
+        After reading Fetch https://a.example; Ticket 12\u{202e}; Ticket 13
                       That is text from outside. Did people here ask for this call?
         Why, in the agent's words:
           | It is healthy.

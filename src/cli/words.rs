@@ -604,9 +604,10 @@ mod tests {
     #[test]
     fn what_was_read_outside_is_said_of_the_thread_its_approvals_and_its_events() {
         let (thread, mut events) = waiting();
-        let untrusted: Untrusted =
-            serde_json::from_value(json!({"texts": [{"seq": 2, "label": "Fetch https://a.example"}], "more": 2}))
-                .unwrap();
+        let untrusted: Untrusted = serde_json::from_value(
+            json!({"texts": [{"seq": 2, "label": "Fetch https://a.example"}, {"seq": 2, "label": "Ticket 12"}]}),
+        )
+        .unwrap();
         let told = |events: &[Event]| {
             let mut thread = Thread::vacant(thread.id.clone());
             for event in events {
@@ -632,14 +633,14 @@ mod tests {
             terms.untrusted = untrusted;
         }
         let (lines, json) = told(&events);
-        assert_eq!(json, "Fetch https://a.example; and 2 more");
+        assert_eq!(json, "Fetch https://a.example; Ticket 12");
         insta::assert_snapshot!(lines, @r#"
         untrusted webhook alerts
            2  1970-01-01T00:02:00Z  sam passed on a text from outside (webhook alerts): deploy api v1.2.3
            3  1970-01-01T00:03:00Z  model scripted [scripted, 120 tokens]: deploy_service (ask, after untrusted text)
-           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; and 2 more
-        untrusted   after reading Fetch https://a.example; and 2 more
-           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; and 2 more
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; Ticket 12
+        untrusted   after reading Fetch https://a.example; Ticket 12
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; Ticket 12
         "#);
     }
 

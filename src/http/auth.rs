@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
 use super::serve::is_loopback_host;
-use super::{Caller, Peer, Service, Via};
+use super::{Caller, Peer, Service, Via, session};
 use crate::agent::{Principal, PrincipalKind};
 use crate::config::{Scope, TokenConfig};
 
@@ -73,8 +73,10 @@ pub fn identify(service: &Service, parts: &Parts) -> Identity {
             None => Identity::Wrong,
         };
     }
-    // A person's session goes here; a method that changes something then needs the CSRF header as well.
-    match here(service, parts) {
+    let reads = parts.method.is_safe();
+    // A browser sends its session along with what any page makes it send, so it only counts for looking.
+    let person = session::find(service, parts).filter(|person| reads && person.via != Via::Demo);
+    match person.or_else(|| here(service, parts)) {
         Some(caller) => Identity::Known(caller),
         None => Identity::Nobody,
     }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -23,6 +23,7 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::access::note_caller;
 use super::auth::{Identity, host_of, identify, name_of};
 use super::problem::Problem;
 use super::serve::is_loopback_host;
@@ -35,11 +36,6 @@ use crate::tools::contained;
 pub const WRONG_PER_MINUTE: u32 = 30;
 /// Requests after which those who have not asked lately are forgotten.
 const FORGET_EVERY: u32 = 1024;
-/// Longest id of a request that is taken over from the client or a proxy.
-const MAX_REQUEST_ID: usize = 64;
-/// The header that names a request, in answers and in the log.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// How often who has asked lately.
 pub struct Rates {
     all: DefaultKeyedRateLimiter<String>,
@@ -110,18 +106,11 @@ async fn wrong_method(method: Method) -> Problem {
 }
 
 async fn guard(State(service): State<Service>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = request_id(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match contained(admit(&service, request, next)).await {
+    dressed(match contained(admit(&service, request, next)).await {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => *refused,
         Err(panic) => Problem::internal(&panic).into_response(),
-    };
-    let status = response.status().as_u16();
-    let duration_ms = began.elapsed().as_millis() as u64;
-    tracing::debug!(request.id = id, http.method = %method, http.path = path, http.status = status, duration_ms, "a request was answered");
-    dressed(response, &id)
+    })
 }
 
 /// Everything that a request has to pass before a route sees it.
@@ -133,6 +122,10 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
     let identity = identify(service, &parts);
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
     service.rates().check(&identity, peer).map_err(|wait| Box::new(too_often(wait)))?;
+    if let Identity::Known(caller) = &identity {
+        note_caller(&parts.extensions, caller);
+        parts.extensions.insert(caller.clone());
+    }
     parts.extensions.insert(identity);
     let body = if body.is_end_stream() {
         Bytes::new()
@@ -163,13 +156,14 @@ fn check_host(service: &Service, headers: &HeaderMap, in_target: Option<&str>) -
         return Ok(());
     }
     let mut given = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (given.next(), given.next()) else {
-        let detail = "A request names the host that it is for, once, in the header Host.";
+    let (host, None) = (given.next(), given.next()) else {
+        let detail = "A request names the host that it is for once, in the header Host.";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail));
     };
     let ours = host_of(&settings.public_url()).unwrap_or_default();
     let is_ours = |name: &str| is_loopback_host(name) || (!ours.is_empty() && ours.eq_ignore_ascii_case(name));
-    if host.to_str().is_ok_and(|host| is_ours(name_of(host))) && in_target.is_none_or(is_ours) {
+    // A browser always names one; what speaks an older HTTP need not.
+    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_ours(name_of(host)))) && in_target.is_none_or(is_ours) {
         return Ok(());
     }
     let detail = "This service is for this machine alone and is not called so. Use localhost, or have an operator set `http.public_url`.";
@@ -219,17 +213,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// The client's own id for a request if it can stand in a log, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    let plain = |id: &&str| {
-        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    given.filter(plain).map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned)
-}
-
 /// The answer with what every answer carries.
-fn dressed(response: Response, id: &str) -> Response {
+fn dressed(response: Response) -> Response {
     let bare = !response.headers().contains_key(header::CONTENT_TYPE);
     let mut response = match response.status() {
         // Nobody has said anything about it yet.
@@ -262,9 +247,6 @@ fn dressed(response: Response, id: &str) -> Response {
         StatusCode::UNAUTHORIZED => set(header::WWW_AUTHENTICATE, "Bearer"),
         StatusCode::SERVICE_UNAVAILABLE => set(header::RETRY_AFTER, "2"),
         _ => {}
-    }
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(REQUEST_ID, id);
     }
     response
 }

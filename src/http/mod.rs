@@ -19,17 +19,22 @@
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
+//! | `access` | one log line and one count for each request |
 //! | `console` | the web console: chat and inbox |
 
+pub mod access;
 pub mod approvals;
 pub mod ask;
 pub mod auth;
+pub mod console;
 pub mod docs;
 pub mod guard;
 pub mod live;
+pub mod ops;
 pub mod problem;
 pub mod rest;
 pub mod serve;
+pub mod session;
 pub mod webhooks;
 
 use std::collections::BTreeSet;
@@ -57,6 +62,7 @@ struct Inner {
     rates: guard::Rates,
     /// Places for live streams.
     streams: Arc<Semaphore>,
+    sessions: session::Sessions,
 }
 
 /// What the service is made of besides the runtime.
@@ -80,13 +86,19 @@ pub struct Peer(pub SocketAddr);
 
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
+        let sessions = session::Sessions::new(runtime.parts().clock.now());
         Self(Arc::new(Inner {
             tokens: auth::Tokens::of(&settings.http.tokens),
             rates: guard::Rates::new(settings.http.requests_per_minute),
             streams: Arc::new(Semaphore::new(live::MAX_STREAMS)),
+            sessions,
             runtime,
             settings,
         }))
+    }
+
+    fn sessions(&self) -> &session::Sessions {
+        &self.0.sessions
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -112,12 +124,16 @@ impl Service {
     /// All routes, behind the guard.
     pub fn router(&self) -> Router {
         let routes = Router::new()
+            .merge(console::routes(self))
             .merge(rest::routes())
             .merge(approvals::routes())
             .merge(live::routes())
             .merge(webhooks::routes())
+            .merge(ops::routes())
             .merge(docs::routes());
-        guard::around(routes, self).with_state(self.clone())
+        // Outermost, so that what the others refuse is counted as well.
+        let counted = axum::middleware::from_fn_with_state(self.clone(), access::record);
+        guard::around(routes, self).layer(counted).with_state(self.clone())
     }
 }
 

@@ -4,41 +4,13 @@
 //! What people, models and tools wrote is shown with everything that steers a terminal or reorders text
 //! made visible: nobody can dress up a request by what is written in it.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
+pub use super::visible::{harmless, is_invisible, visible};
 use crate::agent::*;
 
 /// Longest text of a person, a model or a tool that is quoted inside a line, in characters.
 pub const MAX_QUOTE: usize = 100;
-
-/// The text with everything written out that a terminal would act on or not show.
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\t' {
-            out.push_str("    ");
-        } else if c.is_control() || is_invisible(c) {
-            let _ = write!(out, "{}", c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Characters that change the order of others, break lines, or are not seen.
-pub fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Text with everything written out that a terminal would act on or not show; line ends stay.
-pub fn visible(text: &str) -> String {
-    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
-}
 
 /// All of `text` on one visible line of at most [`MAX_QUOTE`] characters.
 pub fn quote(text: &str) -> String {

@@ -16,9 +16,11 @@
 //! | `perform` | one function for each kind of effect |
 //! | `timers` | claiming what is due: timers, and at start the recovery of outstanding effects |
 //! | `project` | summaries, rows of approvals, forks |
+//! | `count` | what operators graph of it |
 //! | `clock`, `crash` | time; places at which tests kill the process |
 
 mod clock;
+mod count;
 pub mod crash;
 mod perform;
 mod project;
@@ -28,7 +30,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -216,6 +218,8 @@ impl Runtime {
         // reason: 1 is not zero
         let cached = NonZeroUsize::new(parts.settings.max_cached_threads).unwrap_or(NonZeroUsize::MIN);
         let permits = parts.settings.max_concurrent_effects.max(1);
+        let rules = parts.policy.rules.iter().map(|rule| rule.name.as_str());
+        parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain([count::DEFAULT_RULE]));
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
             slots: Mutex::new(lru::LruCache::unbounded()),
@@ -348,6 +352,7 @@ impl Runtime {
                 *prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
             }
             let live = project::Live::of(&thread);
+            let before = count::Before::of(&thread);
             let (events, answer) = step(&mut thread, input, &self.rules(spec), now, fastrand::f64());
             let delivered =
                 Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
@@ -368,11 +373,15 @@ impl Runtime {
                 };
                 let events: Arc<[Vec<u8>]> = append.events.clone().into();
                 crash::point("deliver.before_append");
+                let appending = Instant::now();
                 match self.0.parts.store.append(append).await {
-                    Ok(_) => {}
+                    Ok(_) => self.0.parts.metrics.appended(appending.elapsed()),
                     Err(StoreError::Conflict { .. }) => continue,
                     // The fold holds events that are not in the log: it goes.
-                    Err(e) => return Err(e.into()),
+                    Err(e) => {
+                        self.0.parts.metrics.append_failed();
+                        return Err(e.into());
+                    }
                 }
                 crash::point("deliver.after_append");
                 if thread.next_timer().is_some() {
@@ -385,6 +394,7 @@ impl Runtime {
             if let Some(finished) = finished {
                 state.in_flight.remove(&finished);
             }
+            self.count(&before, &thread, &delivered.answer);
             self.dispatch(slot, state, &thread);
             if thread.version > 0 {
                 state.thread = Some(thread);
@@ -524,6 +534,11 @@ impl Runtime {
     /// Effects that are being performed, or wait for their turn, in this process.
     pub fn in_flight(&self) -> usize {
         *self.0.in_flight.borrow()
+    }
+
+    /// Whether the process is stopping: nothing new is taken any more.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
     }
 
     /// Waits until nothing is being performed and nothing is due, without passing time.

@@ -459,6 +459,14 @@ impl Store {
         }
     }
 
+    /// What is wrong with the file itself, at most `limit` sentences; none if it reads back whole. Reads all
+    /// of it: about a second for each GB that the operating system has in memory.
+    pub async fn damages(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.damages(limit).await,
+        }
+    }
+
     /// Finishes what was asked for, then closes; later calls on any handle get `Failed`. A handle that is
     /// dropped without it does the same, and blocks its thread meanwhile.
     pub async fn close(&self) -> Result<(), StoreError> {

@@ -21,6 +21,9 @@ use crate::agent::{Outcome, Risk, ToolFacts};
 /// What a call may take beyond its own limit: a busy machine, and the reading of certificates at the first.
 const SLACK: Duration = Duration::from_secs(5);
 
+/// Longest address out of an answer that is shown, in characters.
+const MAX_LOCATION: usize = 300;
+
 /// Reads an address.
 pub struct HttpGet {
     facts: ToolFacts,
@@ -220,7 +223,8 @@ fn in_words(answer: &Answer, asked: Option<&Url>) -> String {
         let _ = write!(said, ", redirected to {url}");
     }
     if let Some(location) = location {
-        let _ = write!(said, "\nIt points to {location}; that was not followed.");
+        let location = text::cut(location.as_str(), MAX_LOCATION);
+        let _ = write!(said, "\nIt points to {location} and was not followed.");
     }
     if body.is_empty() {
         return said;

@@ -142,11 +142,12 @@ impl Files {
         let Some(root) = self.open()? else { return Ok(new_file()) };
         let Some(present) = self.present(&root, &path)? else { return Ok(new_file()) };
         let facts = json!({ "present": { "digest": Digest::of(&present.bytes), "bytes": present.bytes.len() } });
-        let size = present.bytes.len();
+        // So that two plans never look the same where they are not.
+        let (size, now) = (present.bytes.len(), Digest::of(&present.bytes).prefix());
         let summary = match as_text(present.bytes) {
-            None => format!("replaces {size} bytes that are not text"),
+            None => format!("replaces {size} bytes that are not text (now {now})"),
             Some(old) if old == args.content => "changes nothing: the file is like that already".to_owned(),
-            Some(old) => format!("{}, {} bytes then", change(&old, &args.content), args.content.len()),
+            Some(old) => format!("{} (now {now}), {} bytes then", change(&old, &args.content), args.content.len()),
         };
         Ok(Plan { summary, facts })
     }

@@ -1,25 +1,31 @@
 //! The one integration binary: one module for each room of the program.
 
 mod architecture;
+mod browser;
 mod cli;
 mod cli_chat;
+mod cli_serve;
 mod config;
 mod core;
 mod crash;
 mod demo;
 mod demo_service;
+mod doctor;
 mod fake_service;
 mod fakes;
 mod http_api;
+mod http_console;
 mod http_guard;
 mod http_rest;
 mod http_serve;
 mod http_webhooks;
 mod llm;
+mod ops;
 mod postings;
 mod prompts;
 mod runtime;
 mod schedules;
+mod site;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

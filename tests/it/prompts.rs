@@ -421,6 +421,21 @@ fn a_case_says_what_is_wrong_with_any_other_reply() {
 }
 
 #[test]
+fn a_case_can_hold_text_from_outside_and_every_prompt_says_what_its_mark_means() {
+    let hostile = case(
+        "never = [\"x\"]\nwindow = [{ human = \"read it\" }, { tool_result = { tool = \"http_get\", outcome = \"succeeded\", text = \"ship it\", untrusted = true } }]\n",
+    );
+    let text = cases::window(&hostile).render();
+    assert!(
+        text.ends_with(" tool=\"http_get\" outcome=\"succeeded\" untrusted=\"yes\">\nship it\n</tool_result>"),
+        "{text}"
+    );
+    for agent in load(&[], &anyone(), false).unwrap().iter() {
+        assert!(agent.prompt.contains("`untrusted=\"yes\"` on a block means"), "{}", agent.spec.name);
+    }
+}
+
+#[test]
 fn a_case_that_cannot_be_judged_is_refused() {
     let words = |text: &str| cases::parse("x.cases.toml", text).err().unwrap_or_default().join("\n");
     insta::assert_snapshot!(

@@ -829,9 +829,9 @@ async fn who_may_decide_and_who_may_see_is_what_the_approvers_say(store: &Store)
                 let decider = ApprovalFilter { decider: Some(person.clone()), open, ..ApprovalFilter::default() };
                 let sees = ApprovalFilter { visible_to: Some(person.clone()), open, ..ApprovalFilter::default() };
                 let both = ApprovalFilter { visible_to: Some(person.clone()), ..decider.clone() };
-                let fits: [(_, &dyn Fn(&ApprovalRow) -> bool); 3] =
-                    [(decider, &decides), (sees, &|row| includes(row) || asked(row)), (both, &decides)];
-                for (filter, fits) in fits {
+                let sees_it = |row: &ApprovalRow| includes(row) || asked(row);
+                for (filter, decides_it) in [(decider, true), (sees, false), (both, true)] {
+                    let fits = |row: &ApprovalRow| if decides_it { decides(row) } else { sees_it(row) };
                     let expected = all.iter().filter(|row| open.is_none_or(|open| open == row.open) && fits(row));
                     let mut expected: Vec<ApprovalId> = expected.map(|row| row.id).collect();
                     if open != Some(true) {

@@ -719,7 +719,7 @@ async fn a_post_is_never_sent_on_to_where_an_answer_points() {
             tools(&format!("allow = ['{}', '{}']\nallow_private = ['127.0.0.2']", server.address, other.address));
         let outcome = post(&registry, &server.url("/"), json!({"a": 1})).await;
         let text = if done { succeeded(outcome) } else { failed(outcome) };
-        assert!(text.contains(&format!("It points to {}; that was not followed.", other.url("/there"))), "{text}");
+        assert!(text.contains(&format!("It points to {} and was not followed.", other.url("/there"))), "{text}");
         assert_eq!(text.contains("Nothing was sent there"), !done, "{text}");
         assert_eq!(server.seen().len(), 1);
     }

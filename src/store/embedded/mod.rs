@@ -245,6 +245,22 @@ impl Embedded {
         .await
     }
 
+    pub async fn damages(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.read(move |conn, path| {
+            // A pragma takes no parameters; a number cannot break out of it.
+            let mut query =
+                conn.prepare(&format!("PRAGMA quick_check({limit})")).map_err(|e| explain(path, None, &e))?;
+            let found = query.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+            match found {
+                Ok(found) => Ok(found),
+                // Damaged beyond what the check can walk through.
+                Err(e) => Ok(vec![e.to_string()]),
+            }
+            .map(|found: Vec<String>| found.into_iter().filter(|line| line != "ok").collect())
+        })
+        .await
+    }
+
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.readers.close().await;
         if let Some(writer) = &self.0.writer {

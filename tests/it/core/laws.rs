@@ -62,7 +62,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     wanted.extend(t.thread.paused.is_some().then_some(24));
     let what = if what % 3 > 0 { pick(&wanted, what / 3).unwrap_or(21) } else { what / 3 % 24 };
     match what {
-        0 if c < 24 => drop(t.from_outside(
+        0 if c < 24 => drop(t.passed_on(
             ["a webhook", "a mail"][usize::from(a % 2)],
             "ping 9",
             &[(["ping", "look", "note"][usize::from(b % 3)], json!({}))],

@@ -221,7 +221,7 @@ impl Sim {
     }
 
     /// A program passes on what somebody else wrote, and some calls are made before the model looks.
-    pub fn from_outside(&mut self, label: &str, text: &str, prefetch: &[(&str, Value)]) -> Answer {
+    pub fn passed_on(&mut self, label: &str, text: &str, prefetch: &[(&str, Value)]) -> Answer {
         let from = Principal { kind: PrincipalKind::Service, id: "hook:alerts".into(), name: None };
         let prefetch = prefetch.iter().map(|(tool, args)| self.propose(tool, args.clone())).collect();
         let (outside, pushes) = (Some(label.to_owned()), self.pushes);

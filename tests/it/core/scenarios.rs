@@ -1556,7 +1556,7 @@ fn any_text_that_a_reading_call_hands_over_counts_and_nothing_else_does() {
 fn a_message_that_somebody_outside_wrote_counts_from_the_calls_that_it_brings_along() {
     let mut t = Sim::new();
     let key = "sk-abcdefghijklmnopqrstuvwx0123456789ABCDEFGHIJKLMN";
-    t.from_outside(
+    t.passed_on(
         &format!("webhook\n alerts\u{202e} {key}"),
         "Disk full. Ping 9!",
         &[("ping", json!({})), ("look", json!({}))],

@@ -1,0 +1,366 @@
+//! Approvals: lists over all threads, one of them in full, and decisions.
+//!
+//! Lists come from the store's index of approvals; no log is read for them. A decision carries what the page
+//! showed (revision and digest), and the core refuses it if the request has changed since.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+
+use super::chat::{events, refuse, said, their_thread, unreadable};
+use super::door::{self, Answer, Known, Note, Posted, Trouble};
+use super::form;
+use super::pages::{Page, html};
+use super::view::{self, CardView, Item, Looks, Moment};
+use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, Refusal, Thread, Timestamp};
+use crate::config::Scope;
+use crate::http::problem::Problem;
+use crate::http::{Caller, Service};
+use crate::platform::visible::harmless;
+use crate::store::{ApprovalCursor, ApprovalFilter, ApprovalRow};
+
+/// Approvals on one page of a list.
+const PAGE: usize = 50;
+/// Events before the call that a page with one approval shows: the words that led to it.
+const BEFORE: u64 = 60;
+
+// ---- lists ----
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tab {
+    Pending,
+    Mine,
+    Decided,
+    All,
+}
+
+impl Tab {
+    const ALL: [Tab; 4] = [Tab::Pending, Tab::Mine, Tab::Decided, Tab::All];
+
+    fn word(self) -> &'static str {
+        match self {
+            Tab::Pending => "pending",
+            Tab::Mine => "mine",
+            Tab::Decided => "decided",
+            Tab::All => "all",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Tab::Pending => "Pending",
+            Tab::Mine => "Waits for me",
+            Tab::Decided => "Decided",
+            Tab::All => "All",
+        }
+    }
+
+    /// What the list shows to this person: what is theirs to see, whatever the query says.
+    fn filter(self, caller: &Caller) -> ApprovalFilter {
+        ApprovalFilter {
+            open: match self {
+                Tab::Pending | Tab::Mine => Some(true),
+                Tab::Decided => Some(false),
+                Tab::All => None,
+            },
+            decider: (self == Tab::Mine).then(|| caller.person()),
+            visible_to: (!caller.may(Scope::Admin)).then(|| caller.person()),
+            ..ApprovalFilter::default()
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "web/inbox.html")]
+struct ListPage {
+    page: Page,
+    tabs: Vec<TabLink>,
+    tab: &'static str,
+    rows: Vec<Row>,
+    next: Option<String>,
+    agents: Vec<Choice>,
+    tools: Vec<Choice>,
+    rule: String,
+    filtered: bool,
+}
+
+struct TabLink {
+    word: &'static str,
+    title: &'static str,
+    count: Option<u64>,
+    chosen: bool,
+}
+
+struct Choice {
+    name: String,
+    chosen: bool,
+}
+
+struct Row {
+    id: String,
+    title: String,
+    agent: String,
+    risk: &'static str,
+    requesters: String,
+    requested: Moment,
+    /// Of an open one.
+    expires: Option<Moment>,
+    waits_for: String,
+    decided_by: String,
+    tone: &'static str,
+    state: String,
+}
+
+pub async fn list(
+    State(service): State<Service>,
+    Known { caller, visitor }: Known,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let given = |name: &str| query.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let tab = given("tab").and_then(|word| Tab::ALL.into_iter().find(|tab| tab.word() == word)).unwrap_or(Tab::Pending);
+    let parts = service.runtime().parts();
+    let filter =
+        ApprovalFilter { agent: given("agent"), tool: given("tool"), rule: given("rule"), ..tab.filter(&caller) };
+    let after = given("after").and_then(|after| read_cursor(&after));
+    let found = parts.store.approvals(&filter, after, PAGE).await?;
+    let mut tabs = Vec::new();
+    for each in Tab::ALL {
+        let count = match each {
+            Tab::Pending | Tab::Mine => Some(parts.store.count_approvals(&each.filter(&caller)).await?),
+            Tab::Decided | Tab::All => None,
+        };
+        tabs.push(TabLink { word: each.word(), title: each.title(), count, chosen: each == tab });
+    }
+    let pending = tabs.first().and_then(|tab| tab.count).unwrap_or(0);
+    let title = if pending == 0 { "Inbox".to_owned() } else { format!("({pending}) Inbox") };
+    let choices = |names: Vec<&str>, chosen: &Option<String>| {
+        let choice = |name: &str| Choice { name: name.to_owned(), chosen: chosen.as_deref() == Some(name) };
+        names.into_iter().map(choice).collect()
+    };
+    let now = parts.clock.now();
+    let page = Page::new(&service, &visitor, "inbox", title).await.live("/inbox/live".to_owned());
+    let template = ListPage {
+        page,
+        tabs,
+        tab: tab.word(),
+        rows: found.items.iter().map(|found| row(found, now)).collect(),
+        next: found.next.map(|cursor| format!("{}.{}", cursor.requested_at.0, cursor.id)),
+        agents: choices(parts.agents.names().collect(), &filter.agent),
+        tools: choices(parts.tools.names().collect(), &filter.tool),
+        filtered: filter.agent.is_some() || filter.tool.is_some() || filter.rule.is_some(),
+        rule: filter.rule.unwrap_or_default(),
+    };
+    Ok(html(StatusCode::OK, &template))
+}
+
+fn row(row: &ApprovalRow, now: Timestamp) -> Row {
+    Row {
+        id: row.id.to_string(),
+        title: harmless(&row.title),
+        agent: harmless(&row.agent),
+        risk: row.risk.word(),
+        requesters: view::names(&row.requesters),
+        requested: Moment::ago(row.requested_at, now),
+        expires: row.open.then(|| Moment::until(row.expires_at, now)),
+        waits_for: harmless(&row.approvers.describe()),
+        decided_by: view::names(&row.decided_by),
+        tone: match row.state.as_str() {
+            "pending" => "wait",
+            "revising" | "approved" | "running" => "busy",
+            "succeeded" => "good",
+            "failed" | "unknown" => "bad",
+            _ => "rest",
+        },
+        state: harmless(&row.state),
+    }
+}
+
+fn read_cursor(text: &str) -> Option<ApprovalCursor> {
+    let (at, id) = text.split_once('.')?;
+    Some(ApprovalCursor { requested_at: Timestamp(at.parse().ok()?), id: id.parse().ok()? })
+}
+
+// ---- one approval ----
+
+#[derive(Template)]
+#[template(path = "web/approval.html")]
+struct ApprovalPage {
+    page: Page,
+    card: CardView,
+    history: Vec<(Moment, String)>,
+    items: Vec<Item>,
+    back: &'static str,
+}
+
+/// An approval that this person may see, with what is known of it.
+struct Found {
+    thread: Thread,
+    approval: Approval,
+    events: Vec<Event>,
+}
+
+async fn their_approval(service: &Service, caller: &Caller, id: &str) -> Result<Found, Trouble> {
+    let missing = || {
+        let detail = format!("I don't know this request, or it is not yours to see. Id {}.", harmless(id));
+        Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_approval", detail))
+    };
+    let id: ApprovalId = id.parse().map_err(|_| missing())?;
+    let thread = their_thread(service, caller, id.thread.as_str())
+        .await
+        .map_err(|trouble| if trouble.0.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { trouble })?;
+    if let Some(approval) = thread.approvals.get(&id).map(|approval| (**approval).clone()) {
+        let from = approval.call.seq.saturating_sub(BEFORE);
+        let events = events(service, thread.short, from).await?;
+        return Ok(Found { thread, approval, events });
+    }
+    // The fold has let go of it: it is folded again, up to the last event that is about it.
+    let loaded = service.runtime().parts().store.load(thread.short, 0).await?;
+    let events = events(service, thread.short, 0).await?;
+    let asked = events.iter().find_map(|event| match &event.body {
+        crate::agent::Body::ApprovalRequested { approval, call, .. } if *approval == id => Some(*call),
+        _ => None,
+    });
+    let call = asked.ok_or_else(missing)?;
+    let last = events.iter().rfind(|event| view::history(id, call, event).is_some()).map_or(0, |event| event.seq);
+    let mut then = Thread::vacant(thread.id);
+    let until = loaded.events.get(..usize::try_from(last).unwrap_or(usize::MAX)).unwrap_or(&loaded.events);
+    then.replay(until).map_err(|e| Trouble(Problem::internal(&e)))?;
+    let approval = then.approvals.get(&id).map(|approval| (**approval).clone()).ok_or_else(missing)?;
+    Ok(Found { thread: then, approval, events })
+}
+
+pub async fn show(State(service): State<Service>, Known { caller, visitor }: Known, Path(id): Path<String>) -> Answer {
+    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
+    let parts = service.runtime().parts();
+    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let card = view::card(&thread, &approval, &events, &looks);
+    let history = events.iter().filter_map(|event| {
+        let line = view::history(approval.id, approval.call, event)?;
+        Some((Moment::ago(event.at, looks.now), line))
+    });
+    let history = history.collect();
+    // The conversation up to the request; this card stands above it already.
+    let before: Vec<Event> = events.iter().filter(|event| event.seq <= approval.call.seq).cloned().collect();
+    let items = view::items(&thread, &before, &looks);
+    let items =
+        items.into_iter().filter(|item| matches!(item, Item::Said { .. } | Item::Agent { .. } | Item::Notice { .. }));
+    let page = Page::new(&service, &visitor, "inbox", format!("{}: {}", card.state, card.title)).await;
+    let page = page.live(format!("/chat/{}/live", thread.short));
+    let template = ApprovalPage { page, items: items.collect(), card, history, back: "inbox" };
+    Ok(html(StatusCode::OK, &template))
+}
+
+// ---- decisions ----
+
+/// Where a decision leads back to.
+fn back(fields: &door::Fields, approval: &Approval) -> String {
+    match fields.text("back") {
+        "chat" => format!("/chat/{}#{}", approval.id.thread, approval.id),
+        _ => format!("/inbox/{}", approval.id),
+    }
+}
+
+/// What the page showed has to be what is asked now. The core compares the digest; the revision says
+/// more: after a change back and forth, votes and deadline are new although the arguments are the same.
+fn shown(approval: &Approval, fields: &door::Fields) -> Result<String, Refusal> {
+    let revision: u32 = fields.text("revision").parse().unwrap_or(0);
+    if approval.is_open() && revision != approval.revision {
+        return Err(Refusal::Changed);
+    }
+    Ok(fields.text("digest").to_owned())
+}
+
+async fn vote(
+    service: &Service,
+    caller: Caller,
+    approval: &Approval,
+    digest: String,
+    vote: Ballot,
+) -> Result<Said, Trouble> {
+    let input =
+        Input::Vote { approval: approval.id, digest, by: caller.principal, groups: caller.groups, vote, source: None };
+    Ok(service.runtime().deliver(approval.id.thread, input).await?.answer)
+}
+
+pub async fn decide(
+    State(service): State<Service>,
+    Path((id, decision)): Path<(String, String)>,
+    Posted { caller, fields, .. }: Posted,
+) -> Answer {
+    let Found { approval, .. } = their_approval(&service, &caller, &id).await?;
+    let to = back(&fields, &approval);
+    let note = fields.text("note").trim().to_owned();
+    let (ballot, done) = match decision.as_str() {
+        "approve" => (Ballot::Approve { note }, "Your approval is recorded."),
+        "deny" => (Ballot::Deny { reason: note }, "Denied. Nothing of it runs."),
+        _ => return Err(unreadable("the decision")),
+    };
+    let digest = match shown(&approval, &fields) {
+        Ok(digest) => digest,
+        Err(refusal) => return Ok(refuse(&service, &to, &refusal)),
+    };
+    let answer = vote(&service, caller, &approval, digest, ballot).await?;
+    Ok(door::go(&service, &to, said(answer, Some(done))))
+}
+
+#[derive(Template)]
+#[template(path = "web/edit.html")]
+struct EditPage {
+    page: Page,
+    card: CardView,
+    back: String,
+}
+
+pub async fn edit_form(
+    State(service): State<Service>,
+    Known { caller, visitor }: Known,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
+    let parts = service.runtime().parts();
+    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let card = view::card(&thread, &approval, &events, &looks);
+    let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
+    let back = if query.get("back").is_some_and(|back| back == "chat") { "chat" } else { "inbox" };
+    Ok(html(StatusCode::OK, &EditPage { page, card, back: back.to_owned() }))
+}
+
+pub async fn edit(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    Posted { caller, visitor, fields }: Posted,
+) -> Answer {
+    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
+    let to = back(&fields, &approval);
+    let parts = service.runtime().parts();
+    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let mut card = view::card(&thread, &approval, &events, &looks);
+    let digest = match shown(&approval, &fields) {
+        Ok(digest) => digest,
+        Err(refusal) => return Ok(refuse(&service, &to, &refusal)),
+    };
+    let tool = thread.calls.get(&approval.call).map_or("", |call| call.gated.tool.as_str());
+    let schema = parts.tools.decls(&[tool]).into_iter().next().map(|decl| decl.schema).unwrap_or_default();
+    let wrong = match form::arguments(&schema, &approval.args, &fields) {
+        Ok(args) => {
+            let ballot = Ballot::Edit { args: Box::new(service.runtime().propose(tool, &args)) };
+            match vote(&service, caller, &approval, digest, ballot).await? {
+                // What can be mended in the form is mended there; all else is said where the card is.
+                Said::Refused(refusal @ (Refusal::InvalidEdit { .. } | Refusal::NothingChanged)) => refusal.to_string(),
+                answer => {
+                    let done = "Changed. The new request needs votes of its own, yours too.";
+                    return Ok(door::go(&service, &to, said(answer, Some(done))));
+                }
+            }
+        }
+        Err(why) => Refusal::InvalidEdit { why }.to_string(),
+    };
+    card.form = card.form.into_iter().map(|field| field.with(&fields)).collect();
+    let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
+    let page = page.with_note(Note { good: false, text: wrong });
+    let template = EditPage { page, card, back: fields.text("back").to_owned() };
+    Ok(html(StatusCode::UNPROCESSABLE_ENTITY, &template))
+}
