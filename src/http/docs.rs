@@ -17,7 +17,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::problem::Problem;
 use super::rest::default_agent;
-use super::{Service, approvals, live, rest, webhooks};
+use super::{Service, approvals, live, ops, rest, webhooks};
 
 pub fn routes() -> Router<Service> {
     Router::new().route("/openapi.json", get(openapi)).route("/docs", get(page))
@@ -44,7 +44,9 @@ pub struct ProblemDoc {
     paths(
         rest::start, rest::list, rest::status, rest::history, rest::resume, rest::pause, rest::stop, rest::cancel, rest::remove,
         approvals::approvals, approvals::approval, approvals::decision,
-        live::events, webhooks::trigger,
+        live::events,
+        webhooks::trigger,
+        ops::healthz, ops::readyz, ops::metrics,
         openapi, page,
     ),
     components(schemas(ProblemDoc)),
@@ -54,6 +56,7 @@ pub struct ProblemDoc {
         (name = "approvals", description = "What agents want to do and people decide."),
         (name = "live", description = "Events as they happen."),
         (name = "webhooks", description = "What other services send to start an agent."),
+        (name = "operations", description = "For supervisors and scrapers."),
         (name = "docs", description = "This document."),
     )
 )]
@@ -118,7 +121,8 @@ pub fn document(service: &Service) -> Value {
     for operation in operations_mut(&mut document) {
         let has_caller = operation.get("security").is_some_and(|needs| needs.pointer("/0/bearer").is_some());
         let has_body = operation.contains_key("requestBody");
-        if !has_caller {
+        let is_open = operation.get("security").is_none_or(|needs| needs.pointer("/1").is_none());
+        if !has_caller && is_open {
             operation.insert("security".to_owned(), json!([]));
         }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };

@@ -430,7 +430,8 @@ async fn every_route_refuses_every_wrong_token() {
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let Some(scope) = operation["security"][0]["bearer"][0].as_str() else {
-                assert_eq!(operation["security"], json!([]), "{path} says that it is open");
+                let open = [json!([]), json!([{}, {"bearer": ["read"]}])];
+                assert!(open.contains(&operation["security"]), "{path} says that it is open");
                 continue;
             };
             let plain = |headers: &[(&str, &str)]| request(method.clone(), &path, None, headers, None);
@@ -479,6 +480,7 @@ async fn every_documented_route_is_there_and_every_route_is_documented() {
         include_str!("../../src/http/approvals.rs"),
         include_str!("../../src/http/live.rs"),
         include_str!("../../src/http/webhooks.rs"),
+        include_str!("../../src/http/ops.rs"),
         include_str!("../../src/http/docs.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
