@@ -46,7 +46,7 @@ pub struct ProblemDoc {
         approvals::approvals, approvals::approval, approvals::decision,
         live::events,
         webhooks::trigger,
-        ops::healthz, ops::readyz, ops::metrics,
+        ops::healthz, ops::readyz, ops::scrape,
         openapi, page,
     ),
     components(schemas(ProblemDoc)),
