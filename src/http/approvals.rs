@@ -563,7 +563,7 @@ fn decided(thread: &Thread, approval: &Approval) -> Decided {
     Decided {
         id: approval.id.to_string(),
         thread_id: thread.short,
-        state: CardState::of(&thread, &approval).word().to_owned(),
+        state: CardState::of(thread, approval).word().to_owned(),
         revision: approval.revision,
         digest: approval.digest.to_string(),
         by,

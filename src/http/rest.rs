@@ -309,13 +309,11 @@ pub struct OpenQuestion {
 
 impl StatusView {
     fn of(thread: &Thread) -> Self {
-        let last = || {
-            thread
-                .window
-                .entries()
-                .filter_map(|e| if let Block::Agent { text } = &e.block { Some(text) } else { None })
-                .last()
+        let said = |entry: &crate::agent::window::Entry| match &entry.block {
+            Block::Agent { text } => Some(text.clone()),
+            _ => None,
         };
+        let last = || thread.window.entries().filter_map(said).next_back();
         let question = |(id, q): (&QuestionId, &Question)| OpenQuestion {
             id: id.to_string(),
             text: q.text.clone(),
@@ -341,7 +339,7 @@ impl StatusView {
             agent: thread.agent.clone(),
             title: thread.title.clone(),
             requester: thread.started_by.id.clone(),
-            answer: if thread.run.is_none() { last().cloned() } else { None },
+            answer: if thread.run.is_none() { last() } else { None },
             approvals: thread.pending_approvals().map(open).collect(),
             questions: thread.questions.iter().map(question).collect(),
             paused: thread.paused.clone(),
