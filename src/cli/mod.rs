@@ -20,6 +20,7 @@ mod run;
 pub mod screen;
 mod serve;
 mod threads;
+mod token;
 mod words;
 
 use std::path::PathBuf;
@@ -83,6 +84,8 @@ enum Command {
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
+    /// Make a bearer token for the REST API.
+    Token(token::TokenArgs),
     /// A completion script for your shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -113,6 +116,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Demo(args) = cli.command {
         // The demo brings a configuration of its own.
         return block_on(demo::run(args));
+    }
+    if let Command::Token(args) = &cli.command {
+        return token::token(args);
     }
     if let Command::Config(explain::Config::Default) = cli.command {
         // Needs no settings, and helps most where those there are cannot be read.
@@ -150,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Doctor(_)
         | Command::Healthcheck
         | Command::Config(_)
+        | Command::Token(_)
         | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }

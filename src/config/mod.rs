@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::agent::secret::is_secret_name;
 use crate::agent::{
     AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, Policy,
-    RequesterRule, Rule, SecretFilter, did_you_mean, serde_words, span,
+    RequesterRule, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
@@ -237,6 +237,26 @@ pub struct TokenConfig {
     /// The person whose decisions it brings; the scope `approve` needs one.
     #[serde(default)]
     pub person: Option<String>,
+}
+
+impl TokenConfig {
+    /// The SHA-256 of the token; `None` if `hash` is none.
+    pub fn digest(&self) -> Option<Vec<u8>> {
+        let digits = self.hash.strip_prefix("sha256:")?;
+        data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().filter(|hash| hash.len() == 32)
+    }
+
+    /// What a name may be: it stands in ids and logs. `local` is the program on this machine.
+    pub fn is_name(name: &str) -> bool {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+            && name != "local"
+    }
+
+    /// Whether this is the id of a person: `<surface>:<id>`.
+    pub fn is_person(id: &str) -> bool {
+        id.parse::<ThreadId>().is_ok()
+    }
 }
 
 /// What a bearer token is good for.
@@ -651,6 +671,7 @@ impl Loaded {
             }
         }
         check_rules(&mut settings, &mut problems);
+        check_tokens(&mut settings, &mut problems);
         check_each::<WebhookConfig>("triggers.webhooks", "webhook", &mut settings, &mut problems);
         check_each::<ScheduleConfig>("triggers.schedules", "schedule", &mut settings, &mut problems);
         match layers::table(&settings).try_into::<Config>() {
@@ -820,6 +841,60 @@ fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
             }
         }
     });
+}
+
+/// Reads each token by itself, likewise.
+fn check_tokens(settings: &mut Settings, problems: &mut Vec<String>) {
+    let Some(setting) = settings.get_mut("http.tokens") else { return };
+    let at = place(&setting.origin);
+    let Some(tokens) = setting.value.as_array_mut() else { return };
+    let mut good: Vec<TokenConfig> = Vec::new();
+    let mut number = 0;
+    tokens.retain(|table| {
+        number += 1;
+        let name = table.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
+        let why = match table.clone().try_into::<TokenConfig>() {
+            Err(e) => serde_words(e.message()),
+            Ok(token) => match token_problem(&token, &good) {
+                Some(why) => why,
+                None => {
+                    good.push(token);
+                    return true;
+                }
+            },
+        };
+        problems.push(format!("{at}: token {number}{name}: {why}"));
+        false
+    });
+}
+
+/// What is wrong with a token, given those before it.
+fn token_problem(token: &TokenConfig, before: &[TokenConfig]) -> Option<String> {
+    let person = token.person.as_deref();
+    if !TokenConfig::is_name(&token.name) {
+        return Some("its name has to be 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and not `local`".to_owned());
+    }
+    let Some(digest) = token.digest() else {
+        return Some("its hash has to be `sha256:` and 64 hexadecimal digits; `twelve token` makes one".to_owned());
+    };
+    if before.iter().any(|other| other.name == token.name) {
+        return Some("another token has this name; logs name tokens, so names differ".to_owned());
+    }
+    if let Some(other) = before.iter().find(|other| other.digest().as_ref() == Some(&digest)) {
+        return Some(format!("it has the hash of the token `{}`; one token is one caller", other.name));
+    }
+    if token.scopes.is_empty() {
+        return Some("it has no scopes, so it would be good for nothing; name some of \"start\", \"read\", \"resume\", \"approve\", \"admin\"".to_owned());
+    }
+    if person.is_none() && token.scopes.contains(&Scope::Approve) {
+        return Some("only people decide, so the scope \"approve\" needs `person`, the id of the one who decides with it, for example \"web:ann\"".to_owned());
+    }
+    match person {
+        Some(person) if !TokenConfig::is_person(person) => {
+            Some(format!("`{person}` is no id of a person; write it like \"web:ann\""))
+        }
+        Some(_) | None => None,
+    }
 }
 
 /// Reads each table of an array by itself, so that every bad one is reported, by its name; leaves the

@@ -13,7 +13,9 @@
 //! | `auth` | bearer tokens, scopes, rate limits, [`Caller`] |
 //! | `session` | people: login links, sessions, trusted proxies, CSRF |
 //! | `problem` | errors as problem details |
-//! | `rest`, `live` | the REST API; live events |
+//! | `rest`, `approvals` | the REST API: threads; what people decide |
+//! | `ask` | what its requests bring: names, parameters, idempotency keys |
+//! | `live` | events of a thread as they happen |
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
@@ -21,10 +23,16 @@
 //! | `console` | the web console: chat and inbox |
 
 pub mod access;
+pub mod approvals;
+pub mod ask;
 pub mod auth;
 pub mod console;
+pub mod docs;
+pub mod guard;
+pub mod live;
 pub mod ops;
 pub mod problem;
+pub mod rest;
 pub mod serve;
 pub mod session;
 pub mod webhooks;
@@ -34,6 +42,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Principal, Thread};
@@ -49,6 +58,10 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     runtime: Runtime,
     settings: Settings,
+    tokens: auth::Tokens,
+    rates: guard::Rates,
+    /// Places for live streams.
+    streams: Arc<Semaphore>,
     sessions: session::Sessions,
 }
 
@@ -74,7 +87,14 @@ pub struct Peer(pub SocketAddr);
 impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
         let sessions = session::Sessions::new(runtime.parts().clock.now());
-        Self(Arc::new(Inner { runtime, settings, sessions }))
+        Self(Arc::new(Inner {
+            tokens: auth::Tokens::of(&settings.http.tokens),
+            rates: guard::Rates::new(settings.http.requests_per_minute),
+            streams: Arc::new(Semaphore::new(live::MAX_STREAMS)),
+            sessions,
+            runtime,
+            settings,
+        }))
     }
 
     fn sessions(&self) -> &session::Sessions {
@@ -89,11 +109,31 @@ impl Service {
         &self.0.settings
     }
 
-    /// All routes.
+    fn tokens(&self) -> &auth::Tokens {
+        &self.0.tokens
+    }
+
+    fn rates(&self) -> &guard::Rates {
+        &self.0.rates
+    }
+
+    fn streams(&self) -> &Arc<Semaphore> {
+        &self.0.streams
+    }
+
+    /// All routes, behind the guard.
     pub fn router(&self) -> Router {
-        let router = Router::new().merge(console::routes(self)).merge(ops::routes()).merge(webhooks::routes());
+        let routes = Router::new()
+            .merge(console::routes(self))
+            .merge(rest::routes())
+            .merge(approvals::routes())
+            .merge(live::routes())
+            .merge(webhooks::routes())
+            .merge(ops::routes())
+            .merge(docs::routes());
         // Outermost, so that what the others refuse is counted as well.
-        router.layer(axum::middleware::from_fn_with_state(self.clone(), access::record)).with_state(self.clone())
+        let counted = axum::middleware::from_fn_with_state(self.clone(), access::record);
+        guard::around(routes, self).layer(counted).with_state(self.clone())
     }
 }
 

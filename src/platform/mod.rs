@@ -9,6 +9,7 @@
 
 pub mod console;
 pub mod visible;
+pub mod words;
 
 use crate::agent::{
     AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question,

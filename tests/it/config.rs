@@ -524,3 +524,78 @@ fn dependencies_are_quiet_unless_the_filter_names_them() {
     assert_eq!(numbers("[log]\nfilter = \"hyper=debug,twelve::store=trace\""), "1234");
     assert_eq!(numbers("[log]\nlevel = \"error\""), "1");
 }
+
+#[test]
+fn every_token_that_would_let_in_the_wrong_one_or_nobody_is_refused_by_name() {
+    let hash = |digit: &str| format!("hash = \"sha256:{}\"", digit.repeat(64));
+    let file = format!(
+        r#"
+[[http.tokens]]
+name = "fine"
+{}
+scopes = ["start", "approve"]
+person = "web:ann"
+[[http.tokens]]
+name = "fine"
+{}
+scopes = ["read"]
+[[http.tokens]]
+name = "twin"
+{}
+scopes = ["read"]
+[[http.tokens]]
+name = "plain"
+hash = "twelve_abcdef"
+scopes = ["read"]
+[[http.tokens]]
+name = "local"
+{}
+scopes = ["read"]
+[[http.tokens]]
+name = "machine"
+{}
+scopes = ["approve"]
+[[http.tokens]]
+name = "who"
+{}
+scopes = ["approve"]
+person = "ann smith"
+[[http.tokens]]
+name = "idle"
+{}
+scopes = []
+[[http.tokens]]
+name = "typo"
+{}
+scopes = ["aprove"]
+[[http.tokens]]
+name = "more"
+{}
+scopes = ["read"]
+user = "web:ann"
+"#,
+        hash("a"),
+        hash("b"),
+        hash("A"),
+        hash("c"),
+        hash("d"),
+        hash("e"),
+        hash("f"),
+        hash("1"),
+        hash("2"),
+    );
+    insta::assert_snapshot!(refused(&file), @r#"
+    The configuration has 9 problems:
+    - twelve.toml line 2: token 2 `fine`: another token has this name; logs name tokens, so names differ
+    - twelve.toml line 2: token 3 `twin`: it has the hash of the token `fine`; one token is one caller
+    - twelve.toml line 2: token 4 `plain`: its hash has to be `sha256:` and 64 hexadecimal digits; `twelve token` makes one
+    - twelve.toml line 2: token 5 `local`: its name has to be 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and not `local`
+    - twelve.toml line 2: token 6 `machine`: only people decide, so the scope "approve" needs `person`, the id of the one who decides with it, for example "web:ann"
+    - twelve.toml line 2: token 7 `who`: `ann smith` is no id of a person; write it like "web:ann"
+    - twelve.toml line 2: token 8 `idle`: it has no scopes, so it would be good for nothing; name some of "start", "read", "resume", "approve", "admin"
+    - twelve.toml line 2: token 9 `typo`: unknown word `aprove`; allowed: `start`, `read`, `resume`, `approve`, `admin`; did you mean `approve`?
+    - twelve.toml line 2: token 10 `more`: unknown setting `user`; allowed: `name`, `hash`, `scopes`, `person`
+    "#);
+    let config = config(&file[..file.find("[[http.tokens]]\nname = \"fine\"\nhash = \"sha256:b").unwrap()]);
+    assert_eq!(config.http.tokens[0].digest(), Some(vec![0xaa; 32]));
+}

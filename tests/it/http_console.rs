@@ -297,7 +297,7 @@ async fn in_the_demo_this_machine_is_one_person_and_a_foreign_name_for_it_is_not
     }
     for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"] {
         you.headers.insert("host", host.parse().unwrap());
-        assert_eq!(you.get("/").await.status, StatusCode::UNAUTHORIZED, "{host}");
+        assert_eq!(you.get("/").await.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
     }
 }
 

@@ -1,0 +1,303 @@
+//! In front of everything: the right host, who is asking and how often, bodies of bounded size in bounded
+//! time, JSON that means one thing only; and behind everything: headers that browsers heed, problems instead
+//! of bare statuses, a reference instead of a panic.
+//!
+//! The time for the head of a request and the number of connections are [`super::serve`]'s. Which scope a
+//! route needs is the route's.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::access::note_caller;
+use super::auth::{Identity, host_of, identify, name_of};
+use super::problem::Problem;
+use super::serve::is_loopback_host;
+use super::{Peer, Service, Via};
+use crate::agent::json;
+use crate::tools::contained;
+
+/// Requests with a wrong token that one address gets a real answer to, in a minute: enough for somebody who
+/// is setting a token up.
+pub const WRONG_PER_MINUTE: u32 = 30;
+/// Requests after which those who have not asked lately are forgotten.
+const FORGET_EVERY: u32 = 1024;
+/// How often who has asked lately.
+pub struct Rates {
+    all: DefaultKeyedRateLimiter<String>,
+    wrong: DefaultKeyedRateLimiter<String>,
+    asked: AtomicU32,
+}
+
+impl Rates {
+    pub fn new(requests_per_minute: u32) -> Self {
+        let quota = |n: u32| Quota::per_minute(NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN));
+        Self {
+            all: RateLimiter::keyed(quota(requests_per_minute)),
+            wrong: RateLimiter::keyed(quota(WRONG_PER_MINUTE)),
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    /// How long this one has to wait, if it comes too often.
+    fn check(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<(), Duration> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            self.all.retain_recent();
+            self.wrong.retain_recent();
+        }
+        let (limiter, key) = match identity {
+            Identity::Known(caller) => match &caller.via {
+                Via::Token(name) => (&self.all, format!("token {name}")),
+                Via::Session | Via::Proxy => (&self.all, format!("person {}", caller.principal.id)),
+                Via::Local | Via::Demo => (&self.all, address(peer)),
+            },
+            Identity::Nobody => (&self.all, address(peer)),
+            Identity::Wrong => (&self.wrong, address(peer)),
+        };
+        limiter.check_key(&key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+    }
+}
+
+/// Where somebody is. Who has one IPv6 address has a whole /64 of them.
+fn address(peer: Option<IpAddr>) -> String {
+    match peer.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V6(ip)) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("from {a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Some(IpAddr::V4(ip)) => format!("from {ip}"),
+        None => "from nowhere".to_owned(),
+    }
+}
+
+/// Puts the guard around all routes that there are so far.
+pub fn around(routes: Router<Service>, service: &Service) -> Router<Service> {
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(service.clone(), guard))
+}
+
+async fn unknown_path() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "There is nothing at this address. `/docs` lists what there is.",
+    )
+}
+
+async fn wrong_method(method: Method) -> Problem {
+    let detail = format!("{method} is not for this address; the header Allow says what is.");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+async fn guard(State(service): State<Service>, request: Request, next: Next) -> Response {
+    dressed(match contained(admit(&service, request, next)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refused)) => *refused,
+        Err(panic) => Problem::internal(&panic).into_response(),
+    })
+}
+
+/// Everything that a request has to pass before a route sees it.
+async fn admit(service: &Service, request: Request, next: Next) -> Result<Response, Box<Response>> {
+    let settings = &service.settings().http;
+    let (mut parts, body) = request.into_parts();
+    let refuse = |problem: Problem| Box::new(problem.into_response());
+    check_host(service, &parts.headers, parts.uri.host()).map_err(refuse)?;
+    let identity = identify(service, &parts);
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    service.rates().check(&identity, peer).map_err(|wait| Box::new(too_often(wait)))?;
+    if let Identity::Known(caller) = &identity {
+        note_caller(&parts.extensions, caller);
+        parts.extensions.insert(caller.clone());
+    }
+    parts.extensions.insert(identity);
+    let body = if body.is_end_stream() {
+        Bytes::new()
+    } else {
+        let reading = read(body, &parts.headers, settings.max_body);
+        let limit = Duration::from_millis(settings.body_timeout);
+        let body = tokio::time::timeout(limit, reading).await.unwrap_or_else(|_| Err(too_slow(limit)));
+        // What was not read is not waited for either.
+        body.map_err(|problem| Box::new(([(header::CONNECTION, "close")], problem).into_response()))?
+    };
+    if !body.is_empty() && is_json(&parts.headers) {
+        let value = std::str::from_utf8(&body)
+            .map_err(|_| "it is not UTF-8 text".to_owned())
+            .and_then(|text| json::parse(text).map_err(|e| e.to_string()));
+        let value = value.map_err(|why| {
+            let detail = format!("The body can't be read as JSON: {why}. Nothing was done.");
+            refuse(Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail))
+        })?;
+        parts.extensions.insert(Parsed(Arc::new(value)));
+    }
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+/// Where only this machine is served, a name that somebody else's DNS points here is not ours.
+fn check_host(service: &Service, headers: &HeaderMap, in_target: Option<&str>) -> Result<(), Problem> {
+    let settings = &service.settings().http;
+    if !is_loopback_host(&settings.host) {
+        return Ok(());
+    }
+    let mut given = headers.get_all(header::HOST).iter();
+    let (host, None) = (given.next(), given.next()) else {
+        let detail = "A request names the host that it is for once, in the header Host.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail));
+    };
+    let ours = host_of(&settings.public_url()).unwrap_or_default();
+    let is_ours = |name: &str| is_loopback_host(name) || (!ours.is_empty() && ours.eq_ignore_ascii_case(name));
+    // A browser always names one; what speaks an older HTTP need not.
+    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_ours(name_of(host)))) && in_target.is_none_or(is_ours) {
+        return Ok(());
+    }
+    let detail = "This service is for this machine alone and is not called so. Use localhost, or have an operator set `http.public_url`.";
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", detail))
+}
+
+fn too_often(wait: Duration) -> Response {
+    let seconds = wait.as_secs() + 1;
+    let detail = format!("Too many requests; try again in {seconds} s.");
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+    ([(header::RETRY_AFTER, HeaderValue::from(seconds))], problem).into_response()
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    let detail = format!("The body did not come within {} s. Nothing was done; send it again.", limit.as_secs_f32());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+}
+
+/// The whole body, of at most `most` bytes. What says that it is longer is not read at all.
+async fn read(mut body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("The body has more than {most} bytes. Put long material where the agent can look it up.");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    let mut read: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "broken_body", "The body broke off. Nothing was done; send it again.")
+        })?;
+        if let Ok(data) = frame.into_data() {
+            if read.len().saturating_add(data.len()) > most {
+                return Err(too_large());
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read.into())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// The answer with what every answer carries.
+fn dressed(response: Response) -> Response {
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE);
+    let mut response = match response.status() {
+        // Nobody has said anything about it yet.
+        status if bare && (status.is_client_error() || status.is_server_error()) => {
+            let reason = status.canonical_reason().unwrap_or("refused");
+            let mut explained = Problem::new(status, "refused", format!("{reason}.")).into_response();
+            for (name, value) in response.headers() {
+                if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+                    explained.headers_mut().append(name, value.clone());
+                }
+            }
+            explained
+        }
+        _ => response,
+    };
+    let status = response.status();
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    set(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    );
+    set(header::CACHE_CONTROL, "no-store");
+    match status {
+        StatusCode::UNAUTHORIZED => set(header::WWW_AUTHENTICATE, "Bearer"),
+        StatusCode::SERVICE_UNAVAILABLE => set(header::RETRY_AFTER, "2"),
+        _ => {}
+    }
+    response
+}
+
+/// A body that the guard has read as JSON.
+#[derive(Clone)]
+struct Parsed(Arc<Value>);
+
+/// A JSON body as `T`.
+pub struct Json<T>(pub T);
+
+/// A JSON body as `T`, or nothing at all.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Service> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Service) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "This takes JSON: send it with `Content-Type: application/json`.";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
+        }
+        match request.extensions().get::<Parsed>() {
+            Some(Parsed(value)) => from_value(value).map(Json),
+            None => {
+                Err(Problem::new(StatusCode::BAD_REQUEST, "bad_json", "The body is empty; it has to be a JSON object."))
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<Service> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Json::from_request(request, service).await.map(|Json(body)| Self(body))
+    }
+}
+
+fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+    // serde would also read a struct from an array.
+    let why = match value {
+        Value::Object(_) => match T::deserialize(value) {
+            Ok(read) => return Ok(read),
+            Err(e) => e.to_string(),
+        },
+        _ => "it has to be a JSON object".to_owned(),
+    };
+    let detail = format!("The body can't be used: {why}. `/docs` says what it may hold.");
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail))
+}

@@ -1,0 +1,238 @@
+//! Words for what happened, the same at the terminal and over HTTP: one line for each event, names of
+//! states, and foreign text made harmless. Pure functions of events and folds.
+//!
+//! What people, models and tools wrote is shown with everything that steers a terminal or reorders text
+//! made visible: nobody can dress up a request by what is written in it.
+
+use serde_json::{Value, json};
+
+pub use super::visible::{harmless, is_invisible, visible};
+use crate::agent::*;
+
+/// Longest text of a person, a model or a tool that is quoted inside a line, in characters.
+pub const MAX_QUOTE: usize = 100;
+
+/// All of `text` on one visible line of at most [`MAX_QUOTE`] characters.
+pub fn quote(text: &str) -> String {
+    let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    if line.chars().count() <= MAX_QUOTE {
+        return line;
+    }
+    line.chars().take(MAX_QUOTE - 1).chain(['…']).collect()
+}
+
+/// A status as it stands in logs and `--status`.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::WaitingApproval => "waiting_approval",
+        Status::WaitingAnswer => "waiting_answer",
+        Status::WaitingMark => "waiting_mark",
+        Status::Sleeping => "sleeping",
+        Status::Paused => "paused",
+        Status::Done => "done",
+        Status::Stopped => "stopped",
+        Status::Cancelled => "cancelled",
+    }
+}
+
+/// Every status, for `--status`.
+pub const STATUSES: [Status; 9] = [
+    Status::Running,
+    Status::WaitingApproval,
+    Status::WaitingAnswer,
+    Status::WaitingMark,
+    Status::Sleeping,
+    Status::Paused,
+    Status::Done,
+    Status::Stopped,
+    Status::Cancelled,
+];
+
+/// Reads `--status`.
+///
+/// # Errors
+/// The words that exist.
+pub fn parse_status(text: &str) -> Result<Status, String> {
+    let words = || STATUSES.map(status_word);
+    STATUSES.into_iter().find(|s| status_word(*s) == text.trim().to_lowercase()).ok_or_else(|| {
+        format!("there is no such status{} Statuses: {}", did_you_mean(text, words()), words().join(", "))
+    })
+}
+
+/// One line for one event, without its number and time.
+pub fn event_line(event: &Event) -> String {
+    let because = |why: &str| if why.is_empty() { String::new() } else { format!(": {}", quote(why)) };
+    match &event.body {
+        Body::ThreadStarted { agent, by, parent, untrusted, .. } => match parent {
+            Some(parent) => format!(
+                "started by {} with the agent {agent}, as a fork of {} at event {}{}",
+                quote(by.label()),
+                quote(parent.thread.as_str()),
+                parent.seq,
+                after(untrusted)
+            ),
+            None => format!("started by {} with the agent {agent}", quote(by.label())),
+        },
+        Body::MessageReceived { from, text, outside, prefetch } => {
+            let wrote = match outside {
+                Some(label) => format!("passed on a text from outside ({})", quote(label)),
+                None => "wrote".to_owned(),
+            };
+            let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
+            format!("{} {wrote}: {}{calls}", quote(from.label()), quote(text))
+        }
+        Body::ModelReplied { step, model, usage, .. } => {
+            let what = match step {
+                NextStep::Call { calls, .. } => calls
+                    .iter()
+                    .map(|c| format!("{} ({})", c.tool, verdict_word(&c.verdict)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                NextStep::Ask { text, .. } => format!("asks: {}", quote(text)),
+                NextStep::Done { text } => format!("answers: {}", quote(text)),
+            };
+            let tokens = usage.input.saturating_add(usage.output);
+            format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), model.provider)
+        }
+        Body::ModelFailed { message, attempt, retry_at, .. } => match retry_at {
+            Some(at) => format!("model failed, attempt {attempt} ({}); again at {at}", quote(message)),
+            None => format!("model failed for good after attempt {attempt} ({})", quote(message)),
+        },
+        Body::ToolPlanned { call, plan } => match plan {
+            Ok(plan) => format!("plan of {call}: {}", quote(&plan.summary)),
+            Err(error) => format!("no plan of {call}: {}", quote(error)),
+        },
+        Body::ApprovalRequested { approval, revision, title, digest, terms, .. } => format!(
+            "approval {approval} asked, revision {revision}, digest {}: {}{}",
+            digest.prefix(),
+            quote(title),
+            after(&terms.untrusted)
+        ),
+        Body::VoteCast { approval, revision, by, vote, .. } => {
+            let by = quote(by.label());
+            match vote {
+                Vote::Approve { note } => format!("{by} approves {approval} revision {revision}{}", because(note)),
+                Vote::Deny { reason } => format!("{by} denies {approval} revision {revision}{}", because(reason)),
+                Vote::Edit { title, .. } => format!("{by} changes {approval} revision {revision} to: {}", quote(title)),
+            }
+        }
+        Body::ApprovalResolved { approval, revision, resolution } => match resolution {
+            Resolution::Approved => format!("approval {approval} revision {revision} is approved"),
+            Resolution::Denied { reason } => {
+                format!("approval {approval} revision {revision} is denied{}", because(reason))
+            }
+            Resolution::Expired => format!("approval {approval} revision {revision} has expired"),
+            Resolution::Cancelled => format!("approval {approval} revision {revision} is cancelled"),
+        },
+        Body::QuestionAsked { question, text, .. } => format!("question {question}: {}", quote(text)),
+        Body::QuestionAnswered { question, by, text } => {
+            format!("{} answers {question}: {}", quote(by.label()), quote(text))
+        }
+        Body::ToolStarted { call, digest, .. } => match digest {
+            Some(digest) => format!("{call} started under digest {}", digest.prefix()),
+            None => format!("{call} started"),
+        },
+        Body::ToolFinished { call, outcome, duration_ms } => {
+            let took = span::show(*duration_ms);
+            match outcome {
+                Outcome::Succeeded { text } => format!("{call} succeeded in {took}: {}", quote(text)),
+                Outcome::Failed { error } => format!("{call} failed in {took}: {}", quote(error)),
+                Outcome::Suspended { until, .. } => format!("{call} waits until {until}"),
+                Outcome::Unknown { error } => format!("{call} ended unknown: {}", quote(error)),
+            }
+        }
+        Body::OutcomeLost { call } => format!("{call} was started and nobody knows how it ended"),
+        Body::OutcomeMarked { call, by, mark } => {
+            let by = quote(by.label());
+            match mark {
+                Mark::Succeeded { note } => format!("{by} marks {call} as succeeded{}", because(note)),
+                Mark::Failed { note } => format!("{by} marks {call} as failed{}", because(note)),
+                Mark::Retry => format!("{by} wants {call} tried again"),
+            }
+        }
+        Body::TimerFired { timer } => match timer {
+            Timer::Wake { call } => format!("{call} has waited long enough"),
+            Timer::Model => "time to ask the model again".to_owned(),
+            Timer::Post { .. } => "time to post again".to_owned(),
+        },
+        Body::Posted { posting, .. } => format!("posted {}", posting_words(posting)),
+        Body::DeliveryFailed { posting, error, .. } => {
+            format!("{} could not be posted: {}", posting_words(posting), quote(error))
+        }
+        Body::Compacted { upto, .. } => format!("the context up to event {upto} was shortened"),
+        Body::Paused { by, why } => format!("paused by {}{}", quote(by.label()), because(why)),
+        Body::Resumed { by } => format!("resumed by {}", quote(by.label())),
+        Body::Stopped { by, why } => format!("stopped by {}{}", quote(by.label()), because(why)),
+        Body::Cancelled { by, why } => format!("cancelled by {}{}", quote(by.label()), because(why)),
+    }
+}
+
+/// `, after reading Fetch https://a.example`; nothing where nothing from outside was read.
+fn after(untrusted: &Untrusted) -> String {
+    if untrusted.is_empty() { String::new() } else { format!(", after reading {}", quote(&untrusted.describe())) }
+}
+
+fn verdict_word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Auto { .. } => "auto",
+        Verdict::Ask { terms } if !terms.untrusted.is_empty() => "ask, after untrusted text",
+        Verdict::Ask { .. } => "ask",
+        Verdict::Deny { .. } => "deny",
+        Verdict::Invalid { .. } => "invalid",
+        Verdict::Held { .. } => "held",
+    }
+}
+
+/// What a posting puts before people.
+pub fn posting_words(posting: &Posting) -> String {
+    match posting {
+        Posting::Answer { seq } => format!("the answer of event {seq}"),
+        Posting::Card { approval } => format!("the card of {approval}"),
+        Posting::Question { question } => format!("the question {question}"),
+        Posting::Unknown { call } => format!("the unknown outcome of {call}"),
+        Posting::Notice { seq } => format!("the notice of event {seq}"),
+    }
+}
+
+/// Where an approval stands, in a word.
+pub fn approval_state(approval: &Approval) -> &'static str {
+    match &approval.state {
+        ApprovalState::Pending => "pending",
+        ApprovalState::Revising { .. } => "revising",
+        ApprovalState::Approved { .. } => "approved",
+        ApprovalState::Used { .. } => "used",
+        ApprovalState::Denied { .. } => "denied",
+        ApprovalState::Expired { .. } => "expired",
+        ApprovalState::Cancelled => "cancelled",
+    }
+}
+
+pub fn event_json(event: &Event) -> Value {
+    json!({ "seq": event.seq, "at": event.at.to_string(), "type": event.body.name(), "line": event_line(event) })
+}
+
+/// The events that are about an approval or the call that it is for.
+pub fn history(id: ApprovalId, of: CallId, events: &[Event]) -> impl Iterator<Item = &Event> {
+    events.iter().filter(move |e| match &e.body {
+        Body::ApprovalRequested { approval, .. }
+        | Body::VoteCast { approval, .. }
+        | Body::ApprovalResolved { approval, .. } => *approval == id,
+        Body::ToolPlanned { call, .. }
+        | Body::ToolStarted { call, .. }
+        | Body::ToolFinished { call, .. }
+        | Body::OutcomeLost { call }
+        | Body::OutcomeMarked { call, .. } => *call == of,
+        _ => false,
+    })
+}
+
+/// The call with this id, if the event proposed it.
+pub fn proposed(event: &Event, id: CallId) -> Option<&GatedCall> {
+    let calls = match &event.body {
+        Body::MessageReceived { prefetch, .. } => prefetch,
+        Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => calls,
+        _ => return None,
+    };
+    if event.seq == id.seq { calls.get(id.ord as usize) } else { None }
+}
