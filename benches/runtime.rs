@@ -489,9 +489,9 @@ fn parts(store: Store) -> Parts {
     let tools = Registry::new(vec![tool("look", false), tool("ship", true)]).unwrap();
     let known: Vec<ToolFacts> = tools.names().filter_map(|n| tools.facts(n).cloned()).collect();
     let mut policy = Policy {
-        rules: Vec::new(),
         approvers: Approvers { users: vec!["*".to_owned()], ..Approvers::default() },
         expires_after_ms: 7_200_000,
+        ..Policy::default()
     };
     let given = Given {
         app_name: "twelve",

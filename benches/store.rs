@@ -2,7 +2,8 @@
 //!
 //! The floor is bare rusqlite that commits the same event bytes in groups of the same size into one
 //! table, with the same journal and sync settings: no summary, no indexes, no channel, no async.
-//! `STORE_THREADS` sets the number of paused threads (100,000).
+//! `STORE_THREADS` sets the number of paused threads (100,000); `STORE_ONLY=approvals` measures lists of
+//! approvals alone.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use std::{env, fs};
 
 use rusqlite::Connection;
 use tokio::task::JoinSet;
-use twelve::agent::{ApprovalId, Digest, Principal, Status, ThreadId, Timestamp};
-use twelve::store::{Append, Durability, Filter, Store, StoreConfig, Summary};
+use twelve::agent::{ApprovalId, Approvers, Digest, Principal, Risk, ShortId, Status, ThreadId, Timestamp};
+use twelve::store::{Append, ApprovalFilter, ApprovalRow, Durability, Filter, Person, Store, StoreConfig, Summary};
 
 /// Events of one paused thread, and their size together: a short conversation that waits for an approval.
 const EVENTS: u64 = 5;
@@ -25,6 +26,9 @@ async fn main() {
     if !env::args().any(|arg| arg == "--bench") {
         return;
     }
+    if env::var("STORE_ONLY").is_ok_and(|only| only == "approvals") {
+        return approvals().await;
+    }
     for durability in [Durability::Process, Durability::Disk] {
         throughput(durability).await;
     }
@@ -32,6 +36,7 @@ async fn main() {
         long_thread(durability).await;
     }
     paused().await;
+    approvals().await;
 }
 
 fn event(thread: u64, seq: u64) -> Vec<u8> {
@@ -65,8 +70,33 @@ fn append(thread: u64, expected: u64, events: Vec<Vec<u8>>) -> Append {
             due_at: waits.then(|| Timestamp(1_790_100_000_000 + thread as i64)),
         },
         events,
-        approvals: Vec::new(),
+        approvals: if waits { vec![approval(thread, short, true)] } else { Vec::new() },
         lease: None,
+    }
+}
+
+/// The approval of a thread: every tenth one is for a group alone, the others for everybody.
+fn approval(thread: u64, short: ShortId, open: bool) -> ApprovalRow {
+    let everybody = Approvers { users: vec!["*".to_owned()], ..Approvers::default() };
+    let group = Approvers { groups: vec!["release-team".to_owned()], quorum: 2, ..Approvers::default() };
+    let requested_at = Timestamp(1_790_000_000_000 + thread as i64 / 3);
+    ApprovalRow {
+        id: ApprovalId::new(short, 4, 0),
+        open,
+        state: if open { "pending" } else { "succeeded" }.to_owned(),
+        revision: 1,
+        digest: Digest::of(&thread.to_be_bytes()),
+        title: "Deploy api v1.2.3 to production".to_owned(),
+        tool: "deploy_service".to_owned(),
+        agent: if thread.is_multiple_of(4) { "support" } else { "deployment" }.to_owned(),
+        risk: Risk::High,
+        rule: "production deploys".to_owned(),
+        requesters: vec![Principal::human(format!("slack:T0123456789:U{}", thread % 1_000))],
+        approvers: if thread.is_multiple_of(10) { group } else { everybody },
+        decided_by: if open { Vec::new() } else { vec![Principal::human("slack:T0123456789:U0123456789")] },
+        requested_at,
+        expires_at: requested_at.plus_ms(7_200_000),
+        settled_at: (!open).then(|| requested_at.plus_ms(60_000)),
     }
 }
 
@@ -246,6 +276,88 @@ async fn paused() {
         );
         store.close().await.unwrap();
     }
+}
+
+/// Pages of 50 and counts, with 10,000 open approvals alone and beside 100,000 settled ones.
+async fn approvals() {
+    const OPEN: u64 = 10_000;
+    let dir = scratch();
+    let path = dir.path().join("store.db");
+    let mut from = 0;
+    for settled in [0, 100_000] {
+        let store = open(&path, Durability::Process).await;
+        let mut running = JoinSet::new();
+        for thread in from..OPEN + settled {
+            while running.len() >= CALLERS {
+                running.join_next().await.unwrap().unwrap();
+            }
+            let mut append = append(thread, 0, vec![event(thread, 0)]);
+            append.approvals = vec![approval(thread, append.thread, thread < OPEN)];
+            let store = store.clone();
+            running.spawn(async move { store.append(append).await.unwrap() });
+        }
+        running.join_all().await;
+        from = OPEN + settled;
+        store.close().await.unwrap();
+        println!("{OPEN} open approvals, {settled} settled: {:.1} MB", fs::metadata(&path).unwrap().len() as f64 / 1e6);
+
+        let store = open(&path, Durability::Process).await;
+        let person = |id: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+            Some(Person { principal: Principal::human(id), groups })
+        };
+        let mut nobody = person("slack:T0123456789:U9", &[]);
+        if let Some(nobody) = &mut nobody {
+            nobody.principal.kind = twelve::agent::PrincipalKind::Service;
+        }
+        let every = ApprovalFilter::default();
+        let open_ones = ApprovalFilter { open: Some(true), ..every.clone() };
+        let before = resident();
+        for (what, filter) in [
+            ("open", open_ones.clone()),
+            ("open, one agent", ApprovalFilter { agent: Some("support".to_owned()), ..open_ones.clone() }),
+            ("open, to decide by anybody", ApprovalFilter { decider: person("web:x", &[]), ..open_ones.clone() }),
+            (
+                "open, to decide by a member of ten groups",
+                ApprovalFilter {
+                    decider: person("web:x", &["a", "b", "c", "d", "e", "f", "g", "h", "i", "release-team"]),
+                    ..open_ones.clone()
+                },
+            ),
+            ("open, seen by a program that asked for none", ApprovalFilter { visible_to: nobody.clone(), ..open_ones }),
+            ("settled", ApprovalFilter { open: Some(false), ..every.clone() }),
+            ("all, seen by one person", ApprovalFilter { visible_to: person("web:x", &["y"]), ..every.clone() }),
+            ("all, seen by a program that asked for none", ApprovalFilter { visible_to: nobody, ..every }),
+        ] {
+            let start = Instant::now();
+            let page = store.approvals(&filter, None, 50).await.unwrap();
+            let first = start.elapsed();
+            let start = Instant::now();
+            let next = store.approvals(&filter, page.next, 50).await.unwrap();
+            let second = start.elapsed();
+            let start = Instant::now();
+            let count = store.count_approvals(&filter).await.unwrap();
+            println!(
+                "  {what}: page of {} {:.2} ms, the next {} {:.2} ms, count of {count} {:.2} ms",
+                page.items.len(),
+                first.as_secs_f64() * 1e3,
+                next.items.len(),
+                second.as_secs_f64() * 1e3,
+                start.elapsed().as_secs_f64() * 1e3
+            );
+        }
+        println!("  resident memory +{} KiB", resident().saturating_sub(before));
+        let mine = Filter { requester: Some(Principal::human("slack:T0123456789:U7")), ..Filter::default() };
+        let start = Instant::now();
+        let page = store.list(&mine, None, 50).await.unwrap();
+        println!(
+            "  threads of somebody with none: page of {} {:.2} ms",
+            page.items.len(),
+            start.elapsed().as_secs_f64() * 1e3
+        );
+        store.close().await.unwrap();
+    }
+    parts(&path);
 }
 
 /// Where the bytes of the file are.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
@@ -14,9 +15,10 @@ use crate::config::{self, Config, ProviderKind};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::metrics::Metrics;
 use crate::platform::Platforms;
-use crate::runtime::{Clock, Parts, Providers, Runtime, Settings};
+use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
 use crate::tools::{Registry, ToolsConfig};
+use crate::triggers::Triggers;
 
 /// What is known before a store is opened: enough for commands that only explain.
 pub struct Blueprint {
@@ -24,6 +26,7 @@ pub struct Blueprint {
     pub tools: Registry,
     pub agents: Agents,
     pub policy: Policy,
+    pub triggers: Arc<Triggers>,
 }
 
 impl Blueprint {
@@ -49,11 +52,14 @@ impl Blueprint {
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
         let policy = config.policy(&agents);
-        let problems = [problems, idle_rules(&config.policy.rules, &tools, &agents)].concat();
+        let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.signing_secret(name));
+        let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
+        let idle = idle_rules(&config.policy.rules, &tools, &agents);
+        let problems = [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
-        Ok(Self { loaded, tools, agents, policy })
+        Ok(Self { loaded, tools, agents, policy, triggers: Arc::new(triggers) })
     }
 
     pub fn config(&self) -> &Config {
@@ -80,6 +86,7 @@ impl Blueprint {
     /// Opens the store for this process alone and puts the runtime together. Nothing runs yet.
     pub async fn open(self, platforms: Platforms) -> anyhow::Result<Runtime> {
         let store = Store::open(&self.store_config()?).await?;
+        rebuild(&store).await?;
         Ok(Runtime::new(self.parts(store, platforms, Clock::System)?))
     }
 
@@ -135,6 +142,17 @@ fn idle_rules(rules: &[Rule], tools: &Registry, agents: &Agents) -> Vec<String> 
         }
     }
     problems
+}
+
+/// The same for tools that are listed as safe: a misspelt one would go on asking, and nobody would know why.
+fn idle_safe(patterns: &[String], tools: &Registry) -> Vec<String> {
+    let idle = patterns.iter().filter(|pattern| !tools.names().any(|name| glob(pattern, name)));
+    idle.map(|pattern| {
+        let hint = did_you_mean(pattern, tools.names());
+        let known = tools.names().collect::<Vec<_>>().join(", ");
+        format!("`policy.safe_after_untrusted`: no tool is called `{pattern}`{hint} (tools: {known})")
+    })
+    .collect()
 }
 
 /// What is wrong with the section [tools]: where, what, and what was probably meant.

@@ -27,9 +27,11 @@
 //! | [`runtime`] | the only loop: deliver, perform, timers and recovery, drain | agent, llm, tools, platform, store |
 //! | [`store`] | event logs: the contract, and the embedded store (SQLite, one writer, group commit) | agent |
 //! | [`llm`] | model providers: OpenAI, Anthropic, scripted | agent |
-//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent |
+//! | [`mail`] | addresses, composing a message, and the ways it leaves: a file, a mail server | agent |
+//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent, mail |
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
+//! | [`triggers`] | what starts agents without a person: signed webhooks, schedules | agent, config, runtime, store |
 //! | [`app`] | assembly: a configuration becomes the parts of a runtime | all of the above |
 //! | [`cli`] | arguments, the chat at a terminal, commands that look and decide | all |
 //! | [`demo_service`], [`telemetry`] | the small real service that the demo deploys to; logs | |
@@ -64,6 +66,9 @@
 //! 6. Terminal is terminal: nothing starts after deny, expiry, stop, cancel.
 //! 7. No secret enters a log: texts pass [`agent::SecretFilter`] before they become events.
 //! 8. Everything is bounded, and each bound is a named constant or a setting.
+//! 9. Once text from outside has entered a thread, no call with side effects that the model makes from then on
+//!    runs without an approval, unless its tool is listed as safe; neither compaction nor a fork forgets it
+//!    ([`agent::Untrusted`], [`agent::Policy::verdict_after`]).
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads
@@ -83,9 +88,11 @@ pub mod config;
 pub mod demo_service;
 pub mod http;
 pub mod llm;
+pub mod mail;
 pub mod metrics;
 pub mod platform;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
 pub mod tools;
+pub mod triggers;

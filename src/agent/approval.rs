@@ -73,6 +73,7 @@ pub enum ApprovalState {
 pub struct Approval {
     pub id: ApprovalId,
     pub call: CallId,
+    pub tool: String,
     pub revision: u32,
     pub because: Because,
     pub title: String,
@@ -88,12 +89,14 @@ pub struct Approval {
     /// Votes on the present revision.
     pub votes: Vec<CastVote>,
     pub state: ApprovalState,
+    /// When it was decided, expired or cancelled.
+    pub settled_at: Option<Timestamp>,
     /// How the call ended, once it has.
     pub result: Option<(Ending, String)>,
 }
 
 impl Approval {
-    pub(super) fn from_event(event: &Event) -> Option<Self> {
+    pub(super) fn from_event(event: &Event, tool: &str) -> Option<Self> {
         let Body::ApprovalRequested {
             approval,
             call,
@@ -113,6 +116,7 @@ impl Approval {
         Some(Self {
             id: *approval,
             call: *call,
+            tool: tool.to_owned(),
             revision: *revision,
             because: because.clone(),
             title: title.clone(),
@@ -126,6 +130,7 @@ impl Approval {
             expires_at: *expires_at,
             votes: Vec::new(),
             state: ApprovalState::Pending,
+            settled_at: None,
             result: None,
         })
     }

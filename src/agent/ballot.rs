@@ -65,8 +65,9 @@ pub(super) fn ballot(
                 return Err(Refusal::InvalidEdit { why: format!("they are for the tool `{}`", facts.name) });
             }
             // An edit may only lead to a call that these very people could be asked for: never around
-            // a deny, and never to what a rule puts before others.
-            match rules.policy.verdict(&thread.agent, &facts, &args) {
+            // a deny, and never to what a rule puts before others. It is judged by what the model had read
+            // when it made the call: what has come in since had no part in it, nor in this person's edit.
+            match rules.policy.verdict_after(&approval.terms.untrusted, &thread.agent, &facts, &args) {
                 Verdict::Deny { why, .. } => return Err(Refusal::InvalidEdit { why }),
                 Verdict::Ask { terms } if !approval.terms.approvers.same_people(&terms.approvers) => {
                     let why = format!(

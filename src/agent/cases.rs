@@ -14,7 +14,7 @@ use super::json;
 use super::model::ModelReply;
 use super::reply::ASK_HUMAN;
 use super::spec::toml_problem;
-use super::window::{Block, Ending, Window};
+use super::window::{Block, Ending, Entry, Window};
 
 /// Bytes that are counted as one token: the usual rule of thumb for English prose. No provider is asked.
 pub const BYTES_PER_TOKEN: usize = 4;
@@ -73,6 +73,9 @@ pub struct CaseResult {
     pub outcome: String,
     #[serde(default)]
     pub text: String,
+    /// Whether the text was written outside, and is marked so in the window.
+    #[serde(default)]
+    pub untrusted: bool,
 }
 
 /// What a reply has to be: one of a call, an answer, a question.
@@ -145,6 +148,7 @@ pub fn window(case: &Case) -> Window {
     let mut window = Window::default();
     let mut last: Vec<(&str, CallId)> = Vec::new();
     for (block, seq) in case.window.iter().zip(1..) {
+        let untrusted = matches!(block, CaseBlock::ToolResult(result) if result.untrusted);
         let block = match block {
             CaseBlock::Human(text) => Block::Human { from: person(), text: text.clone() },
             CaseBlock::Agent(text) => Block::Agent { text: text.clone() },
@@ -154,7 +158,7 @@ pub fn window(case: &Case) -> Window {
                 let args = if args.is_null() { Value::Object(serde_json::Map::new()) } else { args.clone() };
                 Block::ToolCall { call, tool: tool.clone(), args, why: String::new() }
             }
-            CaseBlock::ToolResult(CaseResult { tool, outcome, text }) => Block::ToolResult {
+            CaseBlock::ToolResult(CaseResult { tool, outcome, text, untrusted: _ }) => Block::ToolResult {
                 // A result belongs to the last call of its tool.
                 call: last.iter().rev().find(|(of, _)| of == tool).map_or(CallId::new(thread, seq, 0), |(_, c)| *c),
                 tool: tool.clone(),
@@ -170,7 +174,7 @@ pub fn window(case: &Case) -> Window {
                 continue;
             }
         };
-        window.push(seq, block);
+        window.push(Entry { seq, block, untrusted });
     }
     window
 }

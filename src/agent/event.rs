@@ -15,6 +15,7 @@ use super::id::{ApprovalId, CallId, Digest, EffectId, Principal, QuestionId, Thr
 use super::model::{ModelErrorKind, ModelStamp, Usage};
 use super::policy::{Terms, Verdict};
 use super::tool::{Outcome, Plan, ToolFacts};
+use super::untrusted::Untrusted;
 
 /// Version of the envelope and of the bodies that this program writes. It reads all versions up to it.
 pub const EVENT_VERSION: u16 = 1;
@@ -223,10 +224,16 @@ pub enum Body {
         /// What a fork carries over: the parent's context, ready for the window.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         carried: Vec<super::window::Entry>,
+        /// The texts from outside that had entered the parent: a fork is no way to be rid of them.
+        #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+        untrusted: Untrusted,
     },
     MessageReceived {
         from: Principal,
         text: String,
+        /// Where the text comes from, if nobody of ours wrote it (the payload of a webhook, a mail).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside: Option<String>,
         /// Calls made before the model is asked, if this message starts a run (factor 13).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         prefetch: Vec<GatedCall>,

@@ -12,6 +12,7 @@
 //! | `reply`, `ballot` | what a model's reply, and what a person's decision, amounts to |
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
 //! | `sources` | deliveries that were seen, so that a second one changes nothing |
+//! | `untrusted` | which texts from outside have entered a thread |
 //! | `window` | what the model sees, and how it stays short |
 //! | `spec`, `prompt` | agents as data, their prompts |
 //! | `refusal` | what a person is told when an input changes nothing |
@@ -37,6 +38,7 @@ mod spec;
 mod step;
 mod thread;
 mod tool;
+mod untrusted;
 pub mod window;
 
 pub use approval::*;
@@ -51,6 +53,7 @@ pub use spec::*;
 pub use step::*;
 pub use thread::*;
 pub use tool::*;
+pub use untrusted::{MAX_LABEL, MAX_NAMED, Untrusted, UntrustedText};
 pub use window::{Ending, WindowLimits};
 
 use serde::{Deserialize, Serialize};

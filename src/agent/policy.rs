@@ -1,7 +1,9 @@
 //! The policy: which calls run by themselves, which ask people, which are refused.
 //!
 //! Every rule that matches a call has its say and the strictest wins: deny over ask over auto. If no
-//! rule matches, a tool with side effects asks and any other runs. The verdict, with everything that it
+//! rule matches, a tool with side effects asks and any other runs. Once text from outside has been read, a
+//! call with side effects asks even where a rule says auto, unless its tool is listed as safe: the text may
+//! have talked the model into it ([`Policy::verdict_after`]). The verdict, with everything that it
 //! rests on, is stamped on the event that carries the call; nothing is asked of the policy again.
 
 use regex::Regex;
@@ -10,6 +12,7 @@ use serde_json::Value;
 
 use super::id::{Principal, PrincipalKind};
 use super::tool::{Risk, ToolFacts};
+use super::untrusted::Untrusted;
 
 /// What a policy says of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +93,9 @@ pub struct Terms {
     pub approvers: Approvers,
     /// How long people have, in milliseconds, from each revision.
     pub expires_after_ms: u64,
+    /// The texts from outside that the model could have read when it made the call.
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub untrusted: Untrusted,
 }
 
 /// What was decided about one call.
@@ -183,10 +189,40 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     pub approvers: Approvers,
     pub expires_after_ms: u64,
+    /// Names of tools (`*` as in rules) that a rule may still let run by themselves after text from outside
+    /// has been read.
+    pub safe_after_untrusted: Vec<String>,
 }
 
 impl Policy {
-    /// The verdict on a call whose arguments are valid.
+    /// The verdict on a call whose arguments are valid, made by a model that could have read `untrusted`.
+    ///
+    /// What the rules deny stays denied, and where they ask, their terms stay; a call with side effects that
+    /// they let run asks the general approvers instead, unless its tool is listed as safe. Tools that only
+    /// read go on reading: what they return changes nothing outside. Whoever is asked is told of the texts.
+    pub fn verdict_after(&self, untrusted: &Untrusted, agent: &str, tool: &ToolFacts, args: &Value) -> Verdict {
+        let verdict = self.verdict(agent, tool, args);
+        if untrusted.is_empty() {
+            return verdict;
+        }
+        let verdict = match verdict {
+            Verdict::Auto { .. } if self.asks_after_untrusted(tool) => {
+                self.ask(&untrusted.rule(), tool, self.approvers.clone(), None)
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Ask { terms } => Verdict::Ask { terms: Terms { untrusted: untrusted.clone(), ..terms } },
+            verdict => verdict,
+        }
+    }
+
+    /// Whether calls of this tool never run by themselves once text from outside has been read.
+    pub fn asks_after_untrusted(&self, tool: &ToolFacts) -> bool {
+        tool.side_effects && !self.safe_after_untrusted.iter().any(|pattern| glob(pattern, &tool.name))
+    }
+
+    /// The verdict of the rules alone.
     pub fn verdict(&self, agent: &str, tool: &ToolFacts, args: &Value) -> Verdict {
         let matching = || self.rules.iter().filter(|r| r.matches(agent, tool, args));
         let of = |gate| matching().find(|r| r.gate == gate);
@@ -226,6 +262,7 @@ impl Policy {
                 risk: tool.risk,
                 approvers,
                 expires_after_ms: expires_after_ms.unwrap_or(self.expires_after_ms),
+                untrusted: Untrusted::default(),
             },
         }
     }

@@ -11,12 +11,23 @@ use super::model::{Finish, ModelError, ModelErrorKind};
 use super::policy::Verdict;
 use super::step::{Checked, Proposed, RequesterRule, Rules};
 use super::thread::Thread;
+use super::untrusted::Untrusted;
 
 /// The tool that every agent has: a question to people. It is the core's, not the registry's.
 pub const ASK_HUMAN: &str = "ask_human";
 
 /// The gate's verdict on a proposed call, stamped with everything that it rests on.
-pub(super) fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Option<&str>) -> GatedCall {
+///
+/// `untrusted` is what the model could have read from outside when it made the call, and so never what
+/// another call of the same reply is going to return: that text can have had no part in it. For the same
+/// reason a call that was let through stays so when the text comes in before it has run.
+pub(super) fn gate(
+    proposed: Proposed,
+    thread: &Thread,
+    untrusted: &Untrusted,
+    rules: &Rules,
+    held: Option<&str>,
+) -> GatedCall {
     let Proposed { tool, raw, checked } = proposed;
     // A name that no tool has is the model's own words.
     let named: String = rules.secrets.clean(&tool).chars().take(MAX_TOOL_NAME).collect();
@@ -37,7 +48,7 @@ pub(super) fn gate(proposed: Proposed, thread: &Thread, rules: &Rules, held: Opt
             "the arguments contain what looks like a secret ({label}); secrets never pass through here"
         ));
     }
-    let mut verdict = rules.policy.verdict(&rules.spec.name, &facts, &args);
+    let mut verdict = rules.policy.verdict_after(untrusted, &rules.spec.name, &facts, &args);
     if let Verdict::Ask { terms } = &mut verdict {
         let by_default = match rules.requester {
             RequesterRule::Never => false,
@@ -86,7 +97,13 @@ pub(super) fn next_step(
                 NextStep::Ask { text: clean(question), answer, why: text, put_off: put_off.collect() }
             }
             Err(error) => NextStep::Call {
-                calls: vec![gate(Proposed { checked: Err(error), ..ask.clone() }, thread, rules, None)],
+                calls: vec![gate(
+                    Proposed { checked: Err(error), ..ask.clone() },
+                    thread,
+                    &thread.untrusted,
+                    rules,
+                    None,
+                )],
                 why: text,
             },
         });
@@ -103,7 +120,7 @@ pub(super) fn next_step(
         let first = calls
             .into_iter()
             .take(1)
-            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, thread, rules, None))
+            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, thread, &thread.untrusted, rules, None))
             .collect();
         return Ok(NextStep::Call { calls: first, why: text });
     }
@@ -114,7 +131,9 @@ pub(super) fn next_step(
     } else {
         None
     };
-    Ok(NextStep::Call { calls: calls.into_iter().map(|c| gate(c, thread, rules, held)).collect(), why: text })
+    // What came in after the model looked counts as read: it is never less than what the model has seen.
+    let gated = |call| gate(call, thread, &thread.untrusted, rules, held);
+    Ok(NextStep::Call { calls: calls.into_iter().map(gated).collect(), why: text })
 }
 
 /// Longest name of a tool, in characters: what the vendors allow.

@@ -507,6 +507,8 @@ fn who_decides<'a>(spec: &'a AgentSpec, tool: &'a ToolFacts, policy: &'a Policy)
         .collect();
     if tool.side_effects && !rules.clone().any(|rule| always(&rule)) {
         asked.push(("default: tools with side effects ask", &policy.approvers));
+    } else if policy.asks_after_untrusted(tool) && !rules.clone().filter(always).any(|rule| rule.gate == Gate::Ask) {
+        asked.push(("untrusted text: not in policy.safe_after_untrusted", &policy.approvers));
     }
     asked
 }

@@ -24,6 +24,7 @@ use super::secret::SecretFilter;
 use super::spec::AgentSpec;
 use super::thread::{Effect, Stage, Thread};
 use super::tool::{Outcome, Plan, ToolFacts};
+use super::untrusted::{Untrusted, one_line};
 use super::window::WindowLimits;
 
 /// What the operator wants, as of now.
@@ -265,8 +266,9 @@ impl Recorder<'_> {
     fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
         let clean = |text: String| rules.secrets.clean(&text).into_owned();
         match input {
-            Input::Message { from, text, source, outside: _, pushes, prefetch } => {
-                self.message(from, &text, source, pushes, prefetch, rules)
+            Input::Message { from, text, source, outside, pushes, prefetch } => {
+                let outside = outside.map(|label| one_line(&rules.secrets.clean(&label)));
+                self.message(from, &text, source, outside, pushes, prefetch, rules)
             }
             Input::Fork { started } => {
                 if self.thread.version > 0 || !matches!(*started, Body::ThreadStarted { .. }) {
@@ -446,11 +448,13 @@ impl Recorder<'_> {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of one input")]
     fn message(
         &mut self,
         from: Principal,
         text: &str,
         source: Option<String>,
+        outside: Option<String>,
         pushes: bool,
         prefetch: Vec<Proposed>,
         rules: &Rules,
@@ -475,17 +479,24 @@ impl Recorder<'_> {
                 pushes,
                 parent: None,
                 carried: Vec::new(),
+                untrusted: Untrusted::default(),
             };
             self.record(started);
         }
         let starts_run = self.thread.run.is_none();
+        // Calls that come along with a message are gated like those of a reply: by what is in the thread, and
+        // in this very message, since their arguments may have been made from it.
+        let mut untrusted = self.thread.untrusted.clone();
+        if let Some(label) = &outside {
+            untrusted.add(self.thread.version + 1, label);
+        }
         let calls = if starts_run {
-            prefetch.into_iter().map(|p| gate(p, self.thread, rules, None)).collect()
+            prefetch.into_iter().map(|p| gate(p, self.thread, &untrusted, rules, None)).collect()
         } else {
             Vec::new()
         };
         let text = rules.secrets.clean(text).into_owned();
-        self.record_with(source, None, Body::MessageReceived { from, text, prefetch: calls });
+        self.record_with(source, None, Body::MessageReceived { from, text, outside, prefetch: calls });
         Answer::Accepted
     }
 

@@ -18,6 +18,7 @@ use super::id::*;
 use super::policy::Verdict;
 use super::sources::Sources;
 use super::tool::{Outcome, Plan};
+use super::untrusted::Untrusted;
 use super::window::{Block, Ending, Entry, Window};
 
 /// Something to be done outside. Its id is also its idempotency key.
@@ -153,6 +154,8 @@ pub struct Thread {
     pub last_human: u64,
     /// The first call with side effects of the present reply that has failed.
     pub step_failed: Option<CallId>,
+    /// The texts from outside that have ever entered this thread, or the one that it is a fork of.
+    pub untrusted: Untrusted,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
     outstanding: BTreeMap<EffectId, Effect>,
@@ -201,6 +204,7 @@ impl Thread {
             model: ModelState::default(),
             last_human: 0,
             step_failed: None,
+            untrusted: Untrusted::default(),
             window: Window::default(),
             posts: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -309,12 +313,25 @@ impl Thread {
         }
     }
 
-    /// The context as a fork takes it over: blocks of calls that have not ended are left out.
-    pub fn carried(&self) -> Vec<Entry> {
+    /// The first event of the thread `id` as a fork of this one: its context, without the blocks of calls
+    /// that have not ended, and the note of what in it comes from outside.
+    pub fn forked(&self, id: ThreadId, by: Principal, pushes: bool) -> Body {
         let summary = self.window.summary();
-        let first = (!summary.is_empty()).then(|| Entry { seq: 0, block: Block::Notice { text: summary.to_owned() } });
+        let first = (!summary.is_empty()).then(|| Entry {
+            seq: 0,
+            block: Block::Notice { text: summary.to_owned() },
+            untrusted: self.window.summary_is_untrusted(),
+        });
         let ended = |e: &&Entry| !e.block.call().is_some_and(|call| self.calls.contains_key(&call));
-        first.into_iter().chain(self.window.entries().filter(ended).cloned()).collect()
+        Body::ThreadStarted {
+            thread: id,
+            agent: self.agent.clone(),
+            by,
+            pushes,
+            parent: Some(Parent { thread: self.id.clone(), seq: self.version, head: self.head }),
+            carried: first.into_iter().chain(self.window.entries().filter(ended).cloned()).collect(),
+            untrusted: self.untrusted.clone(),
+        }
     }
 
     /// Calls that must survive a compaction.
@@ -345,19 +362,24 @@ impl Thread {
     fn fold(&mut self, event: &Event, issue: &mut Issue) {
         let seq = event.seq;
         match &event.body {
-            Body::ThreadStarted { thread: _, agent, by, pushes, parent, carried } => {
+            Body::ThreadStarted { thread: _, agent, by, pushes, parent, carried, untrusted } => {
                 self.agent.clone_from(agent);
                 self.started_by.clone_from(by);
                 self.pushes = *pushes;
                 self.parent.clone_from(parent);
                 self.created_at = event.at;
-                for entry in carried {
-                    self.window.push(seq, entry.block.clone());
+                self.untrusted = untrusted.moved_to(seq);
+                for Entry { seq: _, block, untrusted } in carried {
+                    self.window.push(Entry { seq, block: block.clone(), untrusted: *untrusted });
                 }
             }
-            Body::MessageReceived { from, text, prefetch } => {
+            Body::MessageReceived { from, text, outside, prefetch } => {
                 self.last_human = seq;
-                self.window.push(seq, Block::Human { from: from.clone(), text: text.clone() });
+                if let Some(label) = outside {
+                    self.untrusted.add(seq, label);
+                }
+                let block = Block::Human { from: from.clone(), text: text.clone() };
+                self.window.push(Entry { seq, block, untrusted: outside.is_some() });
                 if self.title.is_empty() {
                     self.title = text.trim().lines().next().unwrap_or("").chars().take(TITLE_CHARS).collect();
                 }
@@ -385,18 +407,18 @@ impl Thread {
                     // The question itself is an event of its own; if none follows, the model is asked again.
                     NextStep::Ask { why, put_off, .. } => {
                         if !why.is_empty() {
-                            self.window.push(seq, Block::Agent { text: why.clone() });
+                            self.window.push(Entry::trusted(seq, Block::Agent { text: why.clone() }));
                         }
                         if !put_off.is_empty() {
                             let text = format!(
                                 "not run, because you asked a question in the same reply: {}",
                                 put_off.join(", ")
                             );
-                            self.window.push(seq, Block::Notice { text });
+                            self.window.push(Entry::trusted(seq, Block::Notice { text }));
                         }
                     }
                     NextStep::Done { text } => {
-                        self.window.push(seq, Block::Agent { text: text.clone() });
+                        self.window.push(Entry::trusted(seq, Block::Agent { text: text.clone() }));
                         if self.run.is_some() {
                             self.post(Posting::Answer { seq }, issue);
                         }
@@ -435,11 +457,14 @@ impl Thread {
                 }
                 Err(error) => {
                     self.close_approvals_of(*call, ApprovalState::Cancelled, issue);
-                    self.finish(seq, *call, Ending::Failed, error.clone());
+                    let untrusted = self.note_outside(seq, *call);
+                    self.finish(seq, *call, Ending::Failed, error.clone(), untrusted);
                 }
             },
             Body::ApprovalRequested { approval, call, args, title, .. } => {
-                if let (Some(request), Some(entry)) = (Approval::from_event(event), self.calls.get_mut(call)) {
+                if let Some(entry) = self.calls.get_mut(call)
+                    && let Some(request) = Approval::from_event(event, &entry.gated.tool)
+                {
                     entry.gated.args.clone_from(args);
                     entry.gated.title.clone_from(title);
                     entry.stage = Stage::Asking;
@@ -468,7 +493,7 @@ impl Thread {
                 self.resolve(seq, event.at, *approval, *revision, resolution, issue);
             }
             Body::QuestionAsked { question, cause, text, answer } => {
-                self.window.push(seq, Block::Question { text: text.clone() });
+                self.window.push(Entry::trusted(seq, Block::Question { text: text.clone() }));
                 let asked = Question { cause: cause.clone(), text: text.clone(), answer: answer.clone() };
                 self.questions.insert(*question, asked);
                 self.post(Posting::Question { question: *question }, issue);
@@ -476,7 +501,7 @@ impl Thread {
             Body::QuestionAnswered { question, by, text } => {
                 let Some(asked) = self.questions.remove(question) else { return };
                 self.last_human = seq;
-                self.window.push(seq, Block::Answer { from: by.clone(), text: text.clone() });
+                self.window.push(Entry::trusted(seq, Block::Answer { from: by.clone(), text: text.clone() }));
                 if let Some(run) = &mut self.run {
                     run.speakers.insert(by.clone());
                     match asked.cause {
@@ -503,24 +528,37 @@ impl Thread {
                 }
             }
             Body::ToolFinished { call, outcome, duration_ms: _ } => match outcome {
-                Outcome::Succeeded { text } => self.finish_run_call(seq, *call, Ending::Succeeded, text.clone(), issue),
-                Outcome::Failed { error } => self.finish_run_call(seq, *call, Ending::Failed, error.clone(), issue),
+                Outcome::Succeeded { text } => {
+                    let untrusted = self.note_outside(seq, *call);
+                    self.finish_run_call(seq, *call, Ending::Succeeded, text.clone(), untrusted, issue);
+                }
+                // An error can quote what it fell over.
+                Outcome::Failed { error } => {
+                    let untrusted = self.note_outside(seq, *call);
+                    self.finish_run_call(seq, *call, Ending::Failed, error.clone(), untrusted, issue);
+                }
+                // Its text enters with its end, if it is not stopped before.
                 Outcome::Suspended { until, text } => {
                     if let Some(call) = self.calls.get_mut(call) {
                         call.stage = Stage::Sleeping { until: *until, text: text.clone() };
                     }
                 }
-                Outcome::Unknown { .. } => self.lose(*call, issue),
+                // The error goes to people, and they mark the call in words of their own. But who could tell
+                // whose words those are.
+                Outcome::Unknown { .. } => {
+                    self.note_outside(seq, *call);
+                    self.lose(*call, issue);
+                }
             },
             Body::OutcomeLost { call } => self.lose(*call, issue),
             Body::OutcomeMarked { call, by, mark } => match mark {
                 Mark::Succeeded { note } => {
                     let text = said(&format!("{by} says that it took effect"), note);
-                    self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
+                    self.finish_run_call(seq, *call, Ending::Succeeded, text, false, issue);
                 }
                 Mark::Failed { note } => {
                     let text = said(&format!("{by} says that it did not take effect"), note);
-                    self.finish_run_call(seq, *call, Ending::Failed, text, issue);
+                    self.finish_run_call(seq, *call, Ending::Failed, text, false, issue);
                 }
                 Mark::Retry => {
                     if let Some(call) = self.calls.get_mut(call) {
@@ -533,6 +571,7 @@ impl Thread {
                         };
                         if let Some(approval) = call.approval.and_then(|id| self.approvals.get_mut(&id)) {
                             approval.state = ApprovalState::Revising { because: Because::Retried { by: by.clone() } };
+                            approval.settled_at = None;
                         }
                     }
                 }
@@ -543,7 +582,8 @@ impl Thread {
                         self.calls.get(call).map(Box::as_ref)
                     {
                         let text = text.clone();
-                        self.finish_run_call(seq, *call, Ending::Succeeded, text, issue);
+                        let untrusted = self.note_outside(seq, *call);
+                        self.finish_run_call(seq, *call, Ending::Succeeded, text, untrusted, issue);
                     }
                 }
                 Timer::Model => self.model.retry_at = None,
@@ -607,8 +647,8 @@ impl Thread {
         for (ord, gated) in calls.iter().enumerate() {
             let id = CallId::new(self.short, seq, ord as u32);
             let why = if ord == 0 { why.to_owned() } else { String::new() };
-            self.window
-                .push(seq, Block::ToolCall { call: id, tool: gated.tool.clone(), args: gated.args.clone(), why });
+            let block = Block::ToolCall { call: id, tool: gated.tool.clone(), args: gated.args.clone(), why };
+            self.window.push(Entry::trusted(seq, block));
             let (stage, end) = match &gated.verdict {
                 Verdict::Auto { .. } => (Stage::Ready, None),
                 Verdict::Ask { .. } => (ask_again(gated, Because::Gated), None),
@@ -619,13 +659,20 @@ impl Thread {
             let call = Call { gated: gated.clone(), stage, approval: None, requesters: requesters.clone() };
             self.calls.insert(id, Box::new(call));
             if let Some((ending, text)) = end {
-                self.finish(seq, id, ending, text);
+                self.finish(seq, id, ending, text, false);
             }
         }
     }
 
-    /// Ends a call: every call gets exactly one result, here.
-    fn finish(&mut self, seq: u64, id: CallId, ending: Ending, text: String) {
+    /// Takes note that this call's tool has handed over a text. Returns whether it was written outside.
+    fn note_outside(&mut self, seq: u64, id: CallId) -> bool {
+        let Some(call) = self.calls.get(&id).filter(|c| c.gated.reads_outside()) else { return false };
+        self.untrusted.add(seq, &call.gated.title);
+        true
+    }
+
+    /// Ends a call: every call gets exactly one result, here. `untrusted`: the text was written outside.
+    fn finish(&mut self, seq: u64, id: CallId, ending: Ending, text: String, untrusted: bool) {
         let Some(call) = self.calls.remove(&id) else { return };
         self.outstanding
             .retain(|_, e| !matches!(e, Effect::PlanTool { call } | Effect::RunTool { call } if *call == id));
@@ -644,18 +691,27 @@ impl Thread {
         if ending == Ending::Failed && call.gated.has_side_effects() {
             self.step_failed = Some(self.step_failed.map_or(id, |first| first.min(id)));
         }
-        self.window.push(seq, Block::ToolResult { call: id, tool: call.gated.tool, ending, text });
+        let block = Block::ToolResult { call: id, tool: call.gated.tool, ending, text };
+        self.window.push(Entry { seq, block, untrusted });
     }
 
     /// Ends a call that ran, and tells the card.
-    fn finish_run_call(&mut self, seq: u64, id: CallId, ending: Ending, text: String, issue: &mut Issue) {
+    fn finish_run_call(
+        &mut self,
+        seq: u64,
+        id: CallId,
+        ending: Ending,
+        text: String,
+        untrusted: bool,
+        issue: &mut Issue,
+    ) {
         let approval = self.calls.get(&id).and_then(|c| c.approval);
         if let Some(request) = approval.and_then(|a| self.approvals.get_mut(&a)) {
             request.result = Some((ending, text.clone()));
             let card = Posting::Card { approval: request.id };
             self.post(card, issue);
         }
-        self.finish(seq, id, ending, text);
+        self.finish(seq, id, ending, text, untrusted);
         self.forget_settled_approvals();
     }
 
@@ -701,16 +757,21 @@ impl Thread {
                     call,
                     Ending::Denied,
                     format!("{text}\nDo not make it again unless a person asks for it."),
+                    false,
                 );
             }
             Resolution::Expired => {
                 request.state = ApprovalState::Expired { at };
-                self.finish(seq, call, Ending::Expired, "nobody decided in time, which counts as a denial".to_owned());
+                let text = "nobody decided in time, which counts as a denial".to_owned();
+                self.finish(seq, call, Ending::Expired, text, false);
             }
             Resolution::Cancelled => {
                 request.state = ApprovalState::Cancelled;
-                self.finish(seq, call, Ending::Cancelled, "the request was cancelled".to_owned());
+                self.finish(seq, call, Ending::Cancelled, "the request was cancelled".to_owned(), false);
             }
+        }
+        if let Some(request) = self.approvals.get_mut(&id) {
+            request.settled_at = Some(at);
         }
         self.post(Posting::Card { approval: id }, issue);
         self.forget_settled_approvals();
@@ -722,6 +783,7 @@ impl Thread {
         for id in open {
             if let Some(approval) = self.approvals.get_mut(&id) {
                 approval.state = state.clone();
+                approval.settled_at = Some(self.updated_at);
             }
             self.post(Posting::Card { approval: id }, issue);
         }
@@ -729,7 +791,7 @@ impl Thread {
 
     /// A stop or a cancel: what has not started never will; what has started is awaited.
     fn end_run(&mut self, seq: u64, why: String, end: RunEnd, issue: &mut Issue) {
-        self.window.push(seq, Block::Notice { text: why.clone() });
+        self.window.push(Entry::trusted(seq, Block::Notice { text: why.clone() }));
         self.outstanding.retain(|_, effect| match effect {
             Effect::CallModel | Effect::PlanTool { .. } => false,
             Effect::RunTool { call } => self.calls.get(call).is_some_and(|c| c.stage == Stage::Started),
@@ -743,7 +805,7 @@ impl Thread {
             .collect();
         for id in not_started {
             self.close_approvals_of(id, ApprovalState::Cancelled, issue);
-            self.finish(seq, id, Ending::Cancelled, why.clone());
+            self.finish(seq, id, Ending::Cancelled, why.clone(), false);
         }
         let open = self.questions.keys().copied().collect();
         self.close_questions(open, issue);
@@ -831,6 +893,7 @@ impl Thread {
                 id,
                 Ending::NotRun,
                 "an earlier call of the same step failed; ask again if it is still wanted".to_owned(),
+                false,
             );
         }
         let model_is_due = self.run.is_some()
@@ -868,6 +931,11 @@ impl Call {
 impl GatedCall {
     pub fn is_idempotent(&self) -> bool {
         self.facts.as_ref().is_some_and(|f| f.idempotent)
+    }
+
+    /// Whether what it returns was written outside.
+    pub fn reads_outside(&self) -> bool {
+        self.facts.as_ref().is_some_and(|f| f.outside)
     }
 
     pub fn has_side_effects(&self) -> bool {

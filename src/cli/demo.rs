@@ -1,9 +1,9 @@
 //! `twelve demo`: a deployment story with a real local service, a real agent process and a real SIGKILL.
 //!
 //! Two processes. This one, the parent, runs the service that is deployed ([`crate::demo_service`]: HTTP on
-//! loopback, a ledger in a file) and outlives the other: a `twelve chat` of the same executable, with a
-//! configuration of its own, which it starts, kills and starts again. So the ledger is kept outside of the
-//! process that could lie about it.
+//! loopback, a ledger in a file) and outlives the other: a `twelve serve` (or, at the terminal, a `twelve
+//! chat`) of the same executable, with a configuration of its own, which is started again when it is
+//! killed. So the ledger is kept outside of the process that could lie about it.
 //!
 //! It needs no key and no network beyond loopback, and takes nothing from the caller's settings: the child
 //! works in the demo's directory, without any variable that would be a setting.
@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A chat that dies this often is not what the demo shows.
 const MAX_KILLS: u32 = 20;
 const SIGKILL: i32 = 9;
+/// The port of the web console, as the README has it.
+const DEFAULT_PORT: u16 = 8000;
 
 /// One line on stdout.
 macro_rules! say {
@@ -50,6 +52,12 @@ pub struct Args {
     /// Play the whole story without a person, and check it.
     #[arg(long)]
     pub script: bool,
+    /// Play at this terminal instead of in a browser.
+    #[arg(long, conflicts_with = "script")]
+    terminal: bool,
+    /// The port of the web console; 0 takes any free one.
+    #[arg(long, env = "API_PORT", default_value_t = DEFAULT_PORT)]
+    port: u16,
     /// Where to play: a directory that is empty or does not exist. Otherwise a fresh temporary one.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -59,15 +67,18 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let stage = Stage::set(args.dir.as_deref()).await?;
+    let port = if args.script || args.terminal { 0 } else { free_port(args.port)? };
+    let stage = Stage::set(args.dir.as_deref(), port).await?;
     let result = if args.script {
         say!("The demo plays in {}.", stage.dir.display());
         match tokio::time::timeout(STORY, script(&stage)).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("the story did not end within {STORY:?}")),
         }
+    } else if args.terminal {
+        play_at_terminal(&stage).await
     } else {
-        play(&stage).await
+        play_in_browser(&stage, port).await
     };
     match result {
         Ok(()) => stage.clear(args.keep)?,
@@ -95,7 +106,7 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    async fn set(dir: Option<&Path>) -> anyhow::Result<Self> {
+    async fn set(dir: Option<&Path>, port: u16) -> anyhow::Result<Self> {
         let dir = match dir {
             Some(dir) => dir.to_owned(),
             None => std::env::temp_dir().join(format!("twelve-demo-{}", uuid::Uuid::now_v7())),
@@ -114,7 +125,7 @@ impl Stage {
                 demo_service::seed(&files, service, environment, FIRST_VERSION)?;
             }
         }
-        std::fs::write(dir.join("twelve.toml"), settings(address))?;
+        std::fs::write(dir.join("twelve.toml"), settings(address, port))?;
         let service = tokio::spawn(demo_service::serve(files, listener));
         Ok(Self { dir, made, address, service })
     }
@@ -131,11 +142,16 @@ impl Stage {
         Ok(answer.get("version").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
-    /// The chat of the demo, in the demo's directory, with the demo's settings and no others.
+    /// The chat of the demo.
     fn chat(&self, flag: &str) -> anyhow::Result<Command> {
+        self.twelve(&["chat", "deployment", "--thread", THREAD, "--as", "you", flag])
+    }
+
+    /// This executable, in the demo's directory, with the demo's settings and no others.
+    fn twelve(&self, args: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(std::env::current_exe().context("this program cannot be found")?);
-        command.args(["chat", "deployment", "--thread", THREAD, "--as", "you", flag, "--config"]);
-        command.arg(self.dir.join("twelve.toml")).current_dir(&self.dir).kill_on_drop(true);
+        command.args(args).arg("--config").arg(self.dir.join("twelve.toml"));
+        command.current_dir(&self.dir).kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let is_setting = ["TWELVE_", "OPENAI_", "ANTHROPIC_"].iter().any(|prefix| text.starts_with(prefix));
@@ -180,8 +196,12 @@ impl Stage {
 }
 
 /// The settings of the child.
-fn settings(address: std::net::SocketAddr) -> String {
-    let mut text = "# Written by `twelve demo`.\n[log]\nlevel = \"warn\"\n\n[store]\ndurability = \"disk\"\n\n[model]\nprovider = \"scripted\"\n".to_owned();
+fn settings(address: std::net::SocketAddr, port: u16) -> String {
+    let mut text = format!(
+        "# Written by `twelve demo`.\n[log]\nlevel = \"warn\"\n\n[store]\ndurability = \"disk\"\n\n[model]\nprovider = \"scripted\"\n\n\
+         [http]\nhost = \"127.0.0.1\"\nport = {port}\n\n\
+         # There is one person here, who asks and decides.\n[approvals]\nrequester_may_approve = \"always\"\n"
+    );
     for service in ["api", "web"] {
         for environment in ["staging", "production"] {
             text += &format!(
@@ -195,8 +215,88 @@ fn settings(address: std::net::SocketAddr) -> String {
     text
 }
 
+/// With a person in a browser. The service is the child; when it is killed, it is started again.
+async fn play_in_browser(stage: &Stage, port: u16) -> anyhow::Result<()> {
+    let asked_to_end = super::input::asked_to_end()?;
+    tokio::pin!(asked_to_end);
+    let url = format!("http://127.0.0.1:{port}");
+    let mut kills = 0;
+    loop {
+        let mut child = stage.twelve(&["serve", "--demo"])?.spawn().context("the service cannot be started")?;
+        let pid = child.id().context("the service ended at once")?;
+        let ready = tokio::select! {
+            ready = is_ready(&url) => ready,
+            ended = child.wait() => Err(anyhow::anyhow!("the service ended with {}", ended?)),
+        };
+        ready?;
+        if kills == 0 {
+            say!("{}", welcome(stage, &url, pid));
+        } else {
+            say!("== The agent's process was killed with SIGKILL. It runs again as {pid}; reload the page. ==\n");
+        }
+        let status = tokio::select! {
+            status = child.wait() => status?,
+            () = &mut asked_to_end => {
+                // Ctrl-C at a terminal has reached it already; another signal has not.
+                let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+                if let Some(pid) = pid {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+                tokio::time::timeout(PATIENCE, child.wait()).await.context("the service does not end")??
+            }
+        };
+        if status.signal() != Some(SIGKILL) {
+            ensure!(status.success(), "the service ended with {status}");
+            break;
+        }
+        kills += 1;
+        ensure!(kills <= MAX_KILLS, "the service was killed {kills} times");
+    }
+    farewell(stage).await
+}
+
+fn welcome(stage: &Stage, url: &str, pid: u32) -> String {
+    format!(
+        "\nAgents that ask before they act, and two small services that really run here: api and web,\n\
+         in staging and production, all at {FIRST_VERSION}. No key: the answers follow a script.\n\
+         \n    {url}          chat with an agent\n    \
+         {url}/inbox    what waits for a decision\n    \
+         {url}/docs     the REST API\n\
+         \n1. Write to the deployment agent:  deploy api v1.2.3 to staging\n\
+         2. A card comes; nothing runs without you. Kill the agent's process:  kill -9 {pid}\n\
+         3. It is started again, the card is still good. Approve it: it is deployed, once.\n\
+         \nThe support agent knows customers (\"who is ada@example.com?\"). Everything plays in\n\
+         {}. Ctrl-C ends it and shows what was really done.\n",
+        stage.dir.display()
+    )
+}
+
+/// Asks until the service answers.
+async fn is_ready(url: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let asked = async {
+        while !client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.with_context(|| format!("nothing answers at {url}"))
+}
+
+/// The port, if it is free. For 0, and where the usual one is taken, another that is.
+fn free_port(wanted: u16) -> anyhow::Result<u16> {
+    let take = |port| std::net::TcpListener::bind(("127.0.0.1", port)).and_then(|taken| taken.local_addr());
+    match take(wanted) {
+        Ok(address) => Ok(address.port()),
+        Err(e) if wanted == DEFAULT_PORT => {
+            say!("Port {wanted} is not free ({e}), so another one is taken.");
+            Ok(take(0).context("no port on loopback is free")?.port())
+        }
+        Err(e) => bail!("port {wanted} on 127.0.0.1 is not free ({e}); leave --port out, or give another one"),
+    }
+}
+
 /// With a person at the terminal.
-async fn play(stage: &Stage) -> anyhow::Result<()> {
+async fn play_at_terminal(stage: &Stage) -> anyhow::Result<()> {
     say!(
         "An agent that deploys, and two small services that really run here: api and web,\n\
          in staging and production, all at {FIRST_VERSION}. It looks first and asks before acting.\n\
@@ -223,6 +323,11 @@ async fn play(stage: &Stage) -> anyhow::Result<()> {
         say!("\n== The agent's process was killed with SIGKILL. It starts again, same thread. ==\n");
     }
     ignore.abort();
+    farewell(stage).await
+}
+
+/// What was really done, and whether the logs are whole.
+async fn farewell(stage: &Stage) -> anyhow::Result<()> {
     say!("\nThe ledger of the service, which no agent writes:");
     let ledger = stage.ledger()?;
     for line in &ledger {

@@ -319,8 +319,9 @@ fn factors(blueprint: &Blueprint, store: &StoreState) -> Vec<Factor> {
             11,
             "trigger from anywhere",
             format!(
-                "`{}:` threads are written to; threads of any other surface are read with `twelve threads`",
-                console::SURFACE
+                "`{}:` threads are written to; threads of any other surface are read with `twelve threads`{}",
+                console::SURFACE,
+                triggers(blueprint)
             ),
         ),
         state(12, "a stateless reducer", fold),
@@ -330,6 +331,16 @@ fn factors(blueprint: &Blueprint, store: &StoreState) -> Vec<Factor> {
             if prefetches.is_empty() { "no agent prefetches anything".to_owned() } else { prefetches.join("; ") },
         ),
     ]
+}
+
+/// A line for each webhook and schedule; with what a webhook still needs, and when a schedule is due.
+fn triggers(blueprint: &Blueprint) -> String {
+    let webhooks =
+        blueprint.triggers.webhooks().iter().map(|w| format!("\nwebhook {} -> {}", w.name(), w.agent())).collect();
+    let missing = blueprint.triggers.missing().into_iter().map(|why| format!("\n{why}")).collect();
+    let now = inspect::now();
+    let schedules = blueprint.triggers.schedules().iter().map(|s| format!("\nschedule {}", s.describe(now))).collect();
+    [webhooks, missing, schedules].map(|lines: Vec<String>| lines.concat()).concat()
 }
 
 /// `config default`.
@@ -348,6 +359,10 @@ pub fn config(command: Config, loaded: Loaded) -> anyhow::Result<ExitCode> {
             let config = blueprint.config();
             // Scripts are part of what can be wrong.
             app::providers(config, &blueprint.agents)?;
+            let missing = blueprint.triggers.missing();
+            if !missing.is_empty() {
+                bail!("{}", missing.join("\n"));
+            }
             let provider = config.provider();
             say(&format!(
                 "ok: provider {}, model {}; store {} (durability {}); agents {}\n",

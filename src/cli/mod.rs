@@ -7,14 +7,18 @@ mod approvals;
 mod audit;
 mod chat;
 mod command;
+mod customers;
 mod demo;
+mod doctor;
 mod explain;
+mod healthcheck;
 mod input;
 mod inspect;
 mod login_link;
 mod prompts;
 mod run;
 pub mod screen;
+mod serve;
 mod threads;
 mod words;
 
@@ -39,8 +43,10 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// A deployment story at this terminal, with a real local service and without any key.
+    /// A deployment story in your browser or at this terminal, with a real local service and without any key.
     Demo(demo::Args),
+    /// The service: web console, inbox, REST API, webhooks; until it is told to stop.
+    Serve(serve::ServeArgs),
     /// Talk to an agent: live steps, approval cards, questions.
     Chat(chat::ChatArgs),
     /// Give an agent one message and wait until it answers or has to wait for people.
@@ -54,6 +60,12 @@ enum Command {
     /// Verify and export the event logs.
     #[command(subcommand)]
     Audit(inspect::Audit),
+    /// Import and search the customers that support agents know.
+    #[command(subcommand)]
+    Customers(customers::Customers),
+    /// List the tickets that support agents opened.
+    #[command(subcommand)]
+    Tickets(customers::Tickets),
     /// The tools, with risk and policy.
     #[command(alias = "list-tools")]
     Tools(explain::ToolsArgs),
@@ -62,6 +74,10 @@ enum Command {
     /// Render, test and compare prompts.
     #[command(subcommand)]
     Prompts(explain::Prompts),
+    /// Look at everything that the program needs: store, models, services, address; what is off and why.
+    Doctor(doctor::Args),
+    /// Ask the service at the configured address whether it is ready (for containers).
+    Healthcheck,
     /// Print a link that signs a person in to the web console, once.
     LoginLink(login_link::Args),
     /// Show and check the configuration.
@@ -102,23 +118,39 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Needs no settings, and helps most where those there are cannot be read.
         return explain::config_default();
     }
-    let loaded = config::Loaded::from_process(cli.config.as_deref())?;
+    let loaded = config::Loaded::from_process(cli.config.as_deref());
+    if let Command::Doctor(args) = cli.command {
+        // What is wrong with the settings is one of the things that it says.
+        return block_on(doctor::run(args, loaded));
+    }
+    let loaded = loaded?;
+    if let Command::Healthcheck = cli.command {
+        // Asked every few seconds: no agent and no tool is set up for it.
+        return block_on(healthcheck::run(loaded));
+    }
     if let Command::Config(command) = cli.command {
         return explain::config(command, loaded);
     }
     telemetry::init(&loaded.config, loaded.secret_filter())?;
     let blueprint = Blueprint::new(loaded)?;
     match cli.command {
+        Command::Serve(args) => block_on(serve::run(args, blueprint)),
         Command::Chat(args) => block_on(chat::chat(args, blueprint)),
         Command::Run(args) => block_on(run::run(args, blueprint)),
         Command::Threads(command) => block_on(inspect::threads(command, blueprint)),
         Command::Approvals(command) => block_on(inspect::approvals(command, blueprint)),
         Command::Audit(command) => block_on(inspect::audit(command, blueprint)),
         Command::Prompts(command) => block_on(explain::prompts(command, blueprint)),
+        Command::Customers(command) => customers::customers(command, &blueprint),
+        Command::Tickets(command) => customers::tickets(command, &blueprint),
         Command::Tools(args) => explain::tools(&args, &blueprint),
         Command::LoginLink(args) => login_link::run(&args, &blueprint),
         Command::Info(args) => block_on(explain::info(args, blueprint)),
-        Command::Demo(_) | Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Healthcheck
+        | Command::Config(_)
+        | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -188,6 +188,11 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
         }
         None => field("Plan", "none: this tool cannot say beforehand what it would do"),
     }
+    // Before the agent's own words: they may be somebody else's.
+    if let Some(texts) = &card.after_reading {
+        lines.push(Line::new(Style::Waiting, &format!("  After reading {texts}")));
+        lines.push(Line::plain("                That is text from outside. Did people here ask for this call?"));
+    }
     if !card.why.trim().is_empty() {
         // Marked line by line: words of a model could look like another field of the card.
         lines.push(Line::plain("  Why, in the agent's words:"));
@@ -287,7 +292,7 @@ pub fn approval_json(card: &Card) -> Value {
         "title": approval.title, "headline": card.headline(), "agent": card.agent, "tool": card.tool,
         "args": approval.args, "plan": approval.plan, "why": card.why, "risk": approval.terms.risk,
         "can_approve": approval.terms.approvers.describe(), "votes": approval.votes.len(),
-        "revision_note": card.revision_note(), "outcome": card.outcome(), "expires_at": approval.expires_at,
+        "after_reading": card.after_reading, "revision_note": card.revision_note(), "outcome": card.outcome(), "expires_at": approval.expires_at,
     })
 }
 
@@ -460,7 +465,10 @@ pub fn come_back(agent: &str, thread: &ThreadId) -> String {
 /// For `/history`: one event, short.
 pub fn history_line(event: &Event) -> Line {
     let about = match &event.body {
-        Body::MessageReceived { from, text, .. } => format!("{from}: {}", first_line(text)),
+        Body::MessageReceived { from, text, outside: None, .. } => format!("{from}: {}", first_line(text)),
+        Body::MessageReceived { from, text, outside: Some(label), .. } => {
+            format!("{from} passed on, from outside ({label}): {}", first_line(text))
+        }
         Body::ModelReplied { step: NextStep::Done { text }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Ask { text, .. }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => {
@@ -518,6 +526,7 @@ mod tests {
         let approval = Approval {
             id: ApprovalId::new(short(), 12, 0),
             call: CallId::new(short(), 10, 0),
+            tool: "deploy_service".to_owned(),
             revision: 1,
             because: Because::Gated,
             title: "Deploy api v1.2.3 to staging".to_owned(),
@@ -528,6 +537,7 @@ mod tests {
             terms: Terms {
                 rule: "default".to_owned(),
                 risk: Risk::High,
+                untrusted: crate::agent::Untrusted::default(),
                 approvers: Approvers { users: vec!["*".to_owned()], requester_may: Some(true), ..Approvers::default() },
                 expires_after_ms: 7_200_000,
             },
@@ -536,6 +546,7 @@ mod tests {
             expires_at: NOW.plus_ms(7_200_000),
             votes: Vec::new(),
             state: ApprovalState::Pending,
+            settled_at: None,
             result: None,
         };
         Card {
@@ -544,6 +555,7 @@ mod tests {
             tool: "deploy_service".to_owned(),
             editable: true,
             why: "It is healthy.\nNow the deployment.".to_owned(),
+            after_reading: None,
             state: CardState::Pending { approved: Vec::new(), needed: 1 },
         }
     }
@@ -605,6 +617,23 @@ mod tests {
           Plan          none: this tool cannot say beforehand what it would do
           apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
           /approve [note]   /deny [reason]   or y / n
+        "#);
+    }
+
+    #[test]
+    fn a_card_says_what_had_been_read_before_the_agent_speaks_for_itself() {
+        let mut card = pending();
+        card.after_reading = Some("Fetch https://a.example; Ticket 12\u{202e}; Ticket 13".to_owned());
+        let text = shown(card);
+        let from = text.find("  After").unwrap();
+        insta::assert_snapshot!(text[from..], @r#"
+        After reading Fetch https://a.example; Ticket 12\u{202e}; Ticket 13
+                      That is text from outside. Did people here ask for this call?
+        Why, in the agent's words:
+          | It is healthy.
+          | Now the deployment.
+        apr_yqdzvgu3nohaesc5_12  digest 07b29406054f
+        /approve [note]   /deny [reason]   /edit name=value   or y / n
         "#);
     }
 

@@ -1,5 +1,6 @@
 //! `twelve threads`: what there is, how it got there, and a hand on the brake.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -9,7 +10,7 @@ use super::inspect::{self, Doing, Leave, say, say_json};
 use super::words;
 use crate::agent::*;
 use crate::app::Blueprint;
-use crate::store::{Filter, Store};
+use crate::store::{ApprovalFilter, Filter, Loaded, MAX_PAGE, Store};
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Threads {
@@ -242,8 +243,7 @@ async fn replay(blueprint: &Blueprint, id: &str, at: Option<u64>, json: bool) ->
         }
     }
     // A log of which only a part was folded has nothing to be compared with.
-    let differences =
-        if upto == version { differences(&crate::runtime::summary(&thread), &loaded.summary)? } else { vec![] };
+    let differences = if upto == version { differences(&store, &loaded).await? } else { vec![] };
     if json {
         say_json(&json!({
             "thread": words::summary_json(&crate::runtime::summary(&thread)),
@@ -266,8 +266,41 @@ async fn replay(blueprint: &Blueprint, id: &str, at: Option<u64>, json: bool) ->
     bail!("the fold is not what is stored for thread {short}: {}", differences.join("; "))
 }
 
-/// What a stored summary says that the fold does not.
-fn differences(folded: &crate::store::Summary, stored: &crate::store::Summary) -> anyhow::Result<Vec<String>> {
+/// What the stored summary and rows of approvals say that the log does not.
+async fn differences(store: &Store, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
+    let (thread, folded) = crate::runtime::project(loaded.summary.thread.clone(), &loaded.events)?;
+    let mut differences = differing_fields(&crate::runtime::summary(&thread), &loaded.summary)?;
+    let filter = ApprovalFilter { thread: Some(thread.short), ..ApprovalFilter::default() };
+    let (mut stored, mut after) = (BTreeMap::new(), None);
+    loop {
+        let page = store.approvals(&filter, after, MAX_PAGE).await?;
+        differences.extend(page.damaged.iter().map(|id| format!("the row of {id} in the list is not readable")));
+        stored.extend(page.damaged.into_iter().map(|id| (id, None)));
+        stored.extend(page.items.into_iter().map(|row| (row.id, Some(row))));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    // Rows of a thread that has moved on since its log was read are not those of that log.
+    if store.summary(thread.short).await?.version != loaded.summary.version {
+        return Ok(differences);
+    }
+    for row in folded {
+        match stored.remove(&row.id) {
+            None => differences.push(format!("{} is missing in the list of approvals", row.id)),
+            Some(Some(stored)) => {
+                let fields = differing_fields(&row, &stored)?;
+                differences.extend(fields.into_iter().map(|field| format!("{}: {field}", row.id)));
+            }
+            Some(None) => {}
+        }
+    }
+    differences.extend(stored.into_keys().map(|id| format!("the list has {id}, the log has not")));
+    Ok(differences)
+}
+
+fn differing_fields<T: serde::Serialize>(folded: &T, stored: &T) -> anyhow::Result<Vec<String>> {
     let (folded, stored) = (serde_json::to_value(folded)?, serde_json::to_value(stored)?);
     let keys = |v: &serde_json::Value| v.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let mut all: Vec<String> = keys(&folded).into_iter().chain(keys(&stored)).collect();

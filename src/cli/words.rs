@@ -112,18 +112,23 @@ pub fn parse_status(text: &str) -> Result<Status, String> {
 pub fn event_line(event: &Event) -> String {
     let because = |why: &str| if why.is_empty() { String::new() } else { format!(": {}", quote(why)) };
     match &event.body {
-        Body::ThreadStarted { agent, by, parent, .. } => match parent {
+        Body::ThreadStarted { agent, by, parent, untrusted, .. } => match parent {
             Some(parent) => format!(
-                "started by {} with the agent {agent}, as a fork of {} at event {}",
+                "started by {} with the agent {agent}, as a fork of {} at event {}{}",
                 quote(by.label()),
                 quote(parent.thread.as_str()),
-                parent.seq
+                parent.seq,
+                after(untrusted)
             ),
             None => format!("started by {} with the agent {agent}", quote(by.label())),
         },
-        Body::MessageReceived { from, text, prefetch } => {
+        Body::MessageReceived { from, text, outside, prefetch } => {
+            let wrote = match outside {
+                Some(label) => format!("passed on a text from outside ({})", quote(label)),
+                None => "wrote".to_owned(),
+            };
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
-            format!("{} wrote: {}{calls}", quote(from.label()), quote(text))
+            format!("{} {wrote}: {}{calls}", quote(from.label()), quote(text))
         }
         Body::ModelReplied { step, model, usage, .. } => {
             let what = match step {
@@ -146,9 +151,12 @@ pub fn event_line(event: &Event) -> String {
             Ok(plan) => format!("plan of {call}: {}", quote(&plan.summary)),
             Err(error) => format!("no plan of {call}: {}", quote(error)),
         },
-        Body::ApprovalRequested { approval, revision, title, digest, .. } => {
-            format!("approval {approval} asked, revision {revision}, digest {}: {}", digest.prefix(), quote(title))
-        }
+        Body::ApprovalRequested { approval, revision, title, digest, terms, .. } => format!(
+            "approval {approval} asked, revision {revision}, digest {}: {}{}",
+            digest.prefix(),
+            quote(title),
+            after(&terms.untrusted)
+        ),
         Body::VoteCast { approval, revision, by, vote, .. } => {
             let by = quote(by.label());
             match vote {
@@ -208,9 +216,15 @@ pub fn event_line(event: &Event) -> String {
     }
 }
 
+/// `, after reading Fetch https://a.example`; nothing where nothing from outside was read.
+fn after(untrusted: &Untrusted) -> String {
+    if untrusted.is_empty() { String::new() } else { format!(", after reading {}", quote(&untrusted.describe())) }
+}
+
 fn verdict_word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Auto { .. } => "auto",
+        Verdict::Ask { terms } if !terms.untrusted.is_empty() => "ask, after untrusted text",
         Verdict::Ask { .. } => "ask",
         Verdict::Deny { .. } => "deny",
         Verdict::Invalid { .. } => "invalid",
@@ -405,6 +419,10 @@ pub fn thread_view(thread: &Thread, events: &[Event], limits: Option<&Limits>, n
     if let Some(parent) = &thread.parent {
         out.push_str(&format!("  fork of   {} at event {}\n", quote(parent.thread.as_str()), parent.seq));
     }
+    if !thread.untrusted.is_empty() {
+        // Whole: it is what people go by, and it is bounded.
+        out.push_str(&format!("  untrusted {}\n", visible(&thread.untrusted.describe())));
+    }
     let of = |used: u64, most: Option<u64>| most.map_or(format!("{used}"), |most| format!("{used} of {most}"));
     match &thread.run {
         Some(run) => out.push_str(&format!(
@@ -462,6 +480,7 @@ pub fn thread_json(thread: &Thread, events: &[Event]) -> Value {
     json!({
         "thread": summary_json(&crate::runtime::summary(thread)),
         "run": thread.run.as_ref().map(|r| json!({ "steps": r.steps, "tokens": r.tokens, "initiator": r.initiator.id })),
+        "untrusted": thread.untrusted,
         "waits": waits(thread, events).iter().map(Wait::json).collect::<Vec<_>>(),
         "calls": calls.collect::<Vec<_>>(),
         "approvals": thread.approvals.values().map(|a| approval_json(a)).collect::<Vec<_>>(),
@@ -511,6 +530,7 @@ pub fn approval_json(a: &Approval) -> Value {
         "plan": a.plan,
         "digest": a.digest,
         "terms": a.terms,
+        "after_reading": crate::platform::after_reading(a),
         "requesters": a.requesters.iter().map(|p| &p.id).collect::<Vec<_>>(),
         "requested_at": a.requested_at.to_string(),
         "expires_at": a.expires_at.to_string(),
@@ -555,6 +575,9 @@ pub fn approval_view(thread: &Thread, a: &Approval, events: &[Event], now: Times
     out.push_str(&format!("  expires     {} ({})\n", until(a.expires_at, now), a.expires_at));
     if !card.why.is_empty() {
         out.push_str(&format!("  why         (the agent's words) {}\n", quote(&card.why)));
+    }
+    if let Some(texts) = &card.after_reading {
+        out.push_str(&format!("  untrusted   after reading {}\n", visible(texts)));
     }
     if let Some(note) = card.revision_note() {
         out.push_str(&format!("  revision    {}\n", quote(&note)));
@@ -665,6 +688,7 @@ mod tests {
             risk: Risk::High,
             approvers: Approvers { users: vec!["*".to_owned()], ..Approvers::default() },
             expires_after_ms: 7_200_000,
+            untrusted: Untrusted::default(),
         }
     }
 
@@ -702,8 +726,14 @@ mod tests {
                 pushes: false,
                 parent: None,
                 carried: Vec::new(),
+                untrusted: Untrusted::default(),
             },
-            Body::MessageReceived { from: sam.clone(), text: "deploy api v1.2.3".to_owned(), prefetch: Vec::new() },
+            Body::MessageReceived {
+                from: sam.clone(),
+                text: "deploy api v1.2.3".to_owned(),
+                outside: None,
+                prefetch: Vec::new(),
+            },
             Body::ModelReplied {
                 seen: 2,
                 step: NextStep::Call { calls: vec![gated], why: "You asked for it.".to_owned() },
@@ -801,6 +831,49 @@ mod tests {
              4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3
 
         Digest d1384dac94dc32249eb62de2839433bca7b0b8d9f7f8b548c389c0b87fb9880f
+        "#);
+    }
+
+    #[test]
+    fn what_was_read_outside_is_said_of_the_thread_its_approvals_and_its_events() {
+        let (thread, mut events) = waiting();
+        let untrusted: Untrusted = serde_json::from_value(
+            json!({"texts": [{"seq": 2, "label": "Fetch https://a.example"}, {"seq": 2, "label": "Ticket 12"}]}),
+        )
+        .unwrap();
+        let told = |events: &[Event]| {
+            let mut thread = Thread::vacant(thread.id.clone());
+            for event in events {
+                thread.apply(event, Digest::of(&event.encode()));
+            }
+            let view = thread_view(&thread, events, None, Timestamp(540_000));
+            let approval = thread.pending_approvals().next().unwrap().clone();
+            let approval_view = approval_view(&thread, &approval, events, Timestamp(540_000));
+            let json = approval_json(&approval)["after_reading"].clone();
+            let lines = [view, approval_view].concat();
+            let lines: Vec<&str> =
+                lines.lines().filter(|l| ["untrusted", "outside", "reading"].iter().any(|w| l.contains(w))).collect();
+            (lines.join("\n"), json)
+        };
+        assert_eq!(told(&events), (String::new(), Value::Null));
+        if let Body::MessageReceived { outside, .. } = &mut events[1].body {
+            *outside = Some("webhook alerts".to_owned());
+        }
+        if let Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } = &mut events[2].body {
+            calls[0].verdict = Verdict::Ask { terms: Terms { untrusted: untrusted.clone(), ..terms() } };
+        }
+        if let Body::ApprovalRequested { terms, .. } = &mut events[3].body {
+            terms.untrusted = untrusted;
+        }
+        let (lines, json) = told(&events);
+        assert_eq!(json, "Fetch https://a.example; Ticket 12");
+        insta::assert_snapshot!(lines, @r#"
+        untrusted webhook alerts
+           2  1970-01-01T00:02:00Z  sam passed on a text from outside (webhook alerts): deploy api v1.2.3
+           3  1970-01-01T00:03:00Z  model scripted [scripted, 120 tokens]: deploy_service (ask, after untrusted text)
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; Ticket 12
+        untrusted   after reading Fetch https://a.example; Ticket 12
+           4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; Ticket 12
         "#);
     }
 

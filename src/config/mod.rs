@@ -7,6 +7,7 @@
 
 pub mod layers;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -176,6 +177,8 @@ pub struct ApproversConfig {
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     pub rules: Vec<Rule>,
+    /// Names of tools, with `*` as wildcard.
+    pub safe_after_untrusted: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -270,6 +273,9 @@ pub struct ProxyConfig {
 pub struct TriggersConfig {
     pub webhooks: Vec<WebhookConfig>,
     pub schedules: Vec<ScheduleConfig>,
+    /// How far back a scheduled time may lie and still be made up for.
+    #[serde(with = "span")]
+    pub catch_up: u64,
 }
 
 /// One sender of signed webhooks.
@@ -278,6 +284,7 @@ pub struct TriggersConfig {
 pub struct WebhookConfig {
     pub name: String,
     /// The environment variable with the signing secret, never the secret.
+    #[serde(deserialize_with = "variable_name")]
     pub secret_env: String,
     pub agent: String,
     /// A template over the payload: `{{ payload.alert.title }}`.
@@ -289,16 +296,32 @@ pub struct WebhookConfig {
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
     pub name: String,
-    /// Minute, hour, day of month, month, day of week.
+    /// Minute, hour, day of month, month, day of week; or `@daily` and the like.
     pub cron: String,
+    /// An IANA name.
     #[serde(default = "utc")]
     pub timezone: String,
     pub agent: String,
+    /// As it is: no template.
     pub message: String,
 }
 
 fn utc() -> String {
     "UTC".to_owned()
+}
+
+/// A name that a variable can have. Whoever writes the secret itself here is not quoted.
+fn variable_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let is_name = name.len() <= 128 && name.bytes().all(allowed) && !name.starts_with(|c: char| c.is_ascii_digit());
+    if is_name && !name.is_empty() && !name.starts_with("whsec_") {
+        Ok(name)
+    } else {
+        Err(serde::de::Error::custom(
+            "`secret_env` is not the name of an environment variable; give the name of the variable that holds the secret, never the secret",
+        ))
+    }
 }
 
 /// Who answers for the models.
@@ -398,6 +421,7 @@ impl Config {
             rules: self.policy.rules.clone(),
             approvers: self.approvers(),
             expires_after_ms: self.approvals.expires_after,
+            safe_after_untrusted: self.policy.safe_after_untrusted.clone(),
         }
     }
 
@@ -488,7 +512,7 @@ const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 37] = [
+const BOUNDS: [(&str, Bound); 38] = [
     ("app.name", Bound::NotEmpty),
     ("app.data_dir", Bound::NotEmpty),
     ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -526,6 +550,7 @@ const BOUNDS: [(&str, Bound); 37] = [
     ("http.requests_per_minute", Bound::Whole(1, 10_000_000)),
     ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
     ("http.proxy.prefix", Bound::NotEmpty),
+    ("triggers.catch_up", Bound::Span(0, 7 * DAY)),
 ];
 
 impl Bound {
@@ -593,6 +618,8 @@ impl std::error::Error for Problems {}
 pub struct Loaded {
     pub config: Config,
     settings: Settings,
+    /// What the variables hold that webhooks name, by name.
+    signing: BTreeMap<String, SecretString>,
 }
 
 impl Loaded {
@@ -624,10 +651,13 @@ impl Loaded {
             }
         }
         check_rules(&mut settings, &mut problems);
+        check_each::<WebhookConfig>("triggers.webhooks", "webhook", &mut settings, &mut problems);
+        check_each::<ScheduleConfig>("triggers.schedules", "schedule", &mut settings, &mut problems);
         match layers::table(&settings).try_into::<Config>() {
             Ok(config) => {
                 check_groups(&config, &settings, &mut problems);
-                if problems.is_empty() { Ok(Self { config, settings }) } else { Err(Problems(problems)) }
+                let signing = signing_secrets(&config.triggers, sources);
+                if problems.is_empty() { Ok(Self { config, settings, signing }) } else { Err(Problems(problems)) }
             }
             Err(e) => {
                 problems.push(serde_words(e.message()));
@@ -649,9 +679,10 @@ impl Loaded {
             let Ok(name) = name.into_string() else { continue };
             let ours = name.starts_with(layers::PREFIX) || layers::PLAIN_NAMES.iter().any(|(plain, _)| *plain == name);
             match value.into_string() {
-                Ok(value) if ours => environment.push((name, value)),
+                // All of them: which ones hold signing secrets is known once the file is read.
+                Ok(value) => environment.push((name, value)),
                 Err(_) if ours => problems.push(format!("environment {name}: the value is not UTF-8 text")),
-                Ok(_) | Err(_) => {}
+                Err(_) => {}
             }
         }
         environment.sort();
@@ -711,7 +742,12 @@ impl Loaded {
     /// A filter that knows every secret of this configuration, those of the tools included.
     pub fn secret_filter(&self) -> SecretFilter {
         let secrets = self.settings.iter().filter(|(path, _)| is_secret_path(path)).flat_map(|(_, s)| texts(&s.value));
-        SecretFilter::new(secrets)
+        SecretFilter::new(secrets.chain(self.signing.values().map(ExposeSecret::expose_secret)))
+    }
+
+    /// The secret in a variable that a webhook names, if it is set.
+    pub fn signing_secret(&self, variable: &str) -> Option<&SecretString> {
+        self.signing.get(variable)
     }
 }
 
@@ -784,6 +820,41 @@ fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
             }
         }
     });
+}
+
+/// Reads each table of an array by itself, so that every bad one is reported, by its name; leaves the
+/// good ones.
+fn check_each<T: serde::de::DeserializeOwned>(
+    path: &str,
+    what: &str,
+    settings: &mut Settings,
+    problems: &mut Vec<String>,
+) {
+    let Some(setting) = settings.get_mut(path) else { return };
+    let at = place(&setting.origin);
+    let Some(tables) = setting.value.as_array_mut() else { return };
+    let mut number = 0;
+    tables.retain(|table| {
+        number += 1;
+        let name = table.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
+        let read = table.clone().try_into::<T>();
+        read.map_err(|e| problems.push(format!("{at}: {what} {number}{name}: {}", serde_words(e.message())))).is_ok()
+    });
+}
+
+/// What the variables hold that webhooks name: the environment's before those of `.env`. Empty ones count
+/// as not set.
+fn signing_secrets(triggers: &TriggersConfig, sources: &Sources) -> BTreeMap<String, SecretString> {
+    // What is wrong with the file has been said when it was merged.
+    let dot_env = sources.dot_env.map(|text| layers::parse_dot_env(text, &mut Vec::new())).unwrap_or_default();
+    let value = |name: &str| {
+        let of = |all: &[(String, String)]| {
+            all.iter().rfind(|(n, v)| n == name && !v.trim().is_empty()).map(|(_, v)| SecretString::from(v.trim()))
+        };
+        of(sources.environment).or_else(|| of(&dot_env))
+    };
+    let names = triggers.webhooks.iter().map(|webhook| &webhook.secret_env);
+    names.filter_map(|name| Some((name.clone(), value(name)?))).collect()
 }
 
 /// Settings that only make sense together.

@@ -17,13 +17,17 @@
 //! | `webhooks` | signed webhooks |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
+//! | `access` | one log line and one count for each request |
 //! | `console` | the web console: chat and inbox |
 
+pub mod access;
 pub mod auth;
 pub mod console;
+pub mod ops;
 pub mod problem;
 pub mod serve;
 pub mod session;
+pub mod webhooks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -36,6 +40,7 @@ use crate::agent::{Principal, Thread};
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
+use crate::triggers::Triggers;
 
 /// Everything that a request handler is given. Clones are handles to the same service.
 #[derive(Clone)]
@@ -58,6 +63,8 @@ pub struct Settings {
     pub demo: Option<Principal>,
     /// Fires when the service is to stop: live streams end then.
     pub stop: CancellationToken,
+    /// Webhooks that start agents.
+    pub triggers: Arc<Triggers>,
 }
 
 /// The other end of the connection that a request came by, in its extensions.
@@ -84,7 +91,9 @@ impl Service {
 
     /// All routes.
     pub fn router(&self) -> Router {
-        console::routes(self).with_state(self.clone())
+        let router = Router::new().merge(console::routes(self)).merge(ops::routes()).merge(webhooks::routes());
+        // Outermost, so that what the others refuse is counted as well.
+        router.layer(axum::middleware::from_fn_with_state(self.clone(), access::record)).with_state(self.clone())
     }
 }
 

@@ -127,6 +127,7 @@ impl From<DeliverError> for Problem {
             DeliverError::Contended(_) | DeliverError::Draining => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", error.to_string())
             }
+            DeliverError::CallRunning { .. } => Self::new(StatusCode::CONFLICT, "call_running", error.to_string()),
             DeliverError::Log { .. } => Self::internal(&error),
         }
     }

@@ -53,6 +53,8 @@ pub struct Card {
     pub editable: bool,
     /// The agent's own words about the call.
     pub why: String,
+    /// The texts from outside that the agent had read when it made the call; they may have talked it into it.
+    pub after_reading: Option<String>,
     pub state: CardState,
 }
 
@@ -78,30 +80,52 @@ pub enum CardState {
     Cancelled,
 }
 
+impl CardState {
+    /// Where an approval is, as the thread stands.
+    pub fn of(thread: &Thread, approval: &Approval) -> Self {
+        let needed = approval.terms.approvers.quorum.max(1);
+        let lost = thread.calls.get(&approval.call).is_some_and(|c| c.stage == crate::agent::Stage::Lost);
+        match (&approval.state, &approval.result) {
+            (ApprovalState::Pending, _) => {
+                Self::Pending { approved: approval.approved_by().into_iter().cloned().collect(), needed }
+            }
+            (ApprovalState::Revising { .. }, _) => Self::Revising,
+            (ApprovalState::Denied { reason, .. }, _) => Self::Denied {
+                by: approval.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned()),
+                reason: reason.clone(),
+            },
+            (ApprovalState::Expired { .. }, _) => Self::Expired,
+            (ApprovalState::Cancelled, _) => Self::Cancelled,
+            (ApprovalState::Approved { .. }, _) => Self::Approved,
+            (ApprovalState::Used { .. }, Some((Ending::Succeeded, text))) => Self::Succeeded(text.clone()),
+            (ApprovalState::Used { .. }, Some((_, text))) => Self::Failed(text.clone()),
+            (ApprovalState::Used { .. }, None) if lost => Self::Unknown,
+            (ApprovalState::Used { .. }, None) => Self::Running,
+        }
+    }
+
+    /// The state in a word, for programs: it stays the same from version to version.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Revising => "revising",
+            Self::Approved => "approved",
+            Self::Running => "running",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Unknown => "unknown",
+            Self::Denied { .. } => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl Card {
     /// The card of an approval, as the thread stands.
     pub fn of(thread: &Thread, approval: &Approval) -> Self {
         let call = thread.calls.get(&approval.call);
         let facts = call.and_then(|c| c.gated.facts.as_ref());
-        let needed = approval.terms.approvers.quorum.max(1);
-        let lost = call.is_some_and(|c| c.stage == crate::agent::Stage::Lost);
-        let state = match (&approval.state, &approval.result) {
-            (ApprovalState::Pending, _) => {
-                CardState::Pending { approved: approval.approved_by().into_iter().cloned().collect(), needed }
-            }
-            (ApprovalState::Revising { .. }, _) => CardState::Revising,
-            (ApprovalState::Denied { reason, .. }, _) => CardState::Denied {
-                by: approval.denied_by().map_or_else(|| "a person".to_owned(), |p| p.label().to_owned()),
-                reason: reason.clone(),
-            },
-            (ApprovalState::Expired { .. }, _) => CardState::Expired,
-            (ApprovalState::Cancelled, _) => CardState::Cancelled,
-            (ApprovalState::Approved { .. }, _) => CardState::Approved,
-            (ApprovalState::Used { .. }, Some((Ending::Succeeded, text))) => CardState::Succeeded(text.clone()),
-            (ApprovalState::Used { .. }, Some((_, text))) => CardState::Failed(text.clone()),
-            (ApprovalState::Used { .. }, None) if lost => CardState::Unknown,
-            (ApprovalState::Used { .. }, None) => CardState::Running,
-        };
         let why = thread.window.entries().find_map(|e| match &e.block {
             crate::agent::window::Block::ToolCall { call, why, .. } if *call == approval.call => Some(why.clone()),
             _ => None,
@@ -112,7 +136,8 @@ impl Card {
             tool: call.map(|c| c.gated.tool.clone()).unwrap_or_default(),
             editable: facts.is_some_and(|f| f.editable),
             why: why.unwrap_or_default(),
-            state,
+            after_reading: after_reading(approval),
+            state: CardState::of(thread, approval),
         }
     }
 
@@ -170,6 +195,12 @@ impl Card {
             Because::Retried { by } => Some(format!("asked again: {by} wants it tried once more")),
         }
     }
+}
+
+/// `Fetch https://a.example; Fetch https://b.example`: the texts from outside that had been read when this was
+/// asked for, for cards and lists. None if there were none.
+pub fn after_reading(approval: &Approval) -> Option<String> {
+    Some(approval.terms.untrusted.describe()).filter(|texts| !texts.is_empty())
 }
 
 /// What a posting shows, given the thread and, for answers and notices, the event that it is about.

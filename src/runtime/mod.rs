@@ -15,10 +15,12 @@
 //! | `mod` | deliver, the cache of folds, dispatch, drain |
 //! | `perform` | one function for each kind of effect |
 //! | `timers` | claiming what is due: timers, and at start the recovery of outstanding effects |
-//! | `project` | the summary of a thread, forks |
+//! | `project` | summaries, rows of approvals, forks |
+//! | `count` | what operators graph of it |
 //! | `clock`, `crash` | time; places at which tests kill the process |
 
 mod clock;
+mod count;
 pub mod crash;
 mod perform;
 mod project;
@@ -28,7 +30,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -38,12 +40,12 @@ use crate::agent::*;
 use crate::llm::Provider;
 use crate::metrics::Metrics;
 use crate::platform::Platforms;
-use crate::store::{Append, Lease, Store, StoreError};
+use crate::store::{Append, Lease, Store, StoreError, Tombstone};
 use crate::tools::{Registry, contained};
 
 pub use clock::Clock;
 pub use perform::model_request;
-pub use project::summary;
+pub use project::{approval_row, project, rebuild, summary};
 
 /// What a runtime is made of.
 pub struct Parts {
@@ -119,6 +121,12 @@ pub enum DeliverError {
     Contended(ShortId),
     #[error("the process is stopping; try again in a moment")]
     Draining,
+    /// A thread is not deleted under a call that is at work.
+    #[error(
+        "`{title}` is running in thread {thread}, and how it ends would be lost, so nothing was deleted. Try again \
+         when it has ended; cancel the thread to have nothing else start meanwhile"
+    )]
+    CallRunning { thread: ShortId, title: String },
 }
 
 /// A message as an edge hands it over.
@@ -157,6 +165,8 @@ pub struct Change {
     pub first: u64,
     pub events: Arc<[Vec<u8>]>,
     pub status: Status,
+    /// The thread is gone: there are no events, and there will be none.
+    pub deleted: bool,
 }
 
 /// Attempts to append before an input is given back: each conflict means that somebody else succeeded.
@@ -208,6 +218,8 @@ impl Runtime {
         // reason: 1 is not zero
         let cached = NonZeroUsize::new(parts.settings.max_cached_threads).unwrap_or(NonZeroUsize::MIN);
         let permits = parts.settings.max_concurrent_effects.max(1);
+        let rules = parts.policy.rules.iter().map(|rule| rule.name.as_str());
+        parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain([count::DEFAULT_RULE]));
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
             slots: Mutex::new(lru::LruCache::unbounded()),
@@ -302,6 +314,19 @@ impl Runtime {
         }
         let slot = self.slot(short);
         let mut state = slot.state.lock().await;
+        self.deliver_in(&slot, &mut state, seed, input, finished).await
+    }
+
+    /// [`Runtime::deliver_to`], for one who holds the thread already.
+    async fn deliver_in(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut SlotState,
+        seed: Option<&Seed>,
+        input: Input,
+        finished: Option<EffectId>,
+    ) -> Result<Delivered, DeliverError> {
+        let short = slot.short;
         for _ in 0..MAX_CONFLICTS {
             let mut thread = match state.thread.take() {
                 Some(thread) => thread,
@@ -326,6 +351,8 @@ impl Runtime {
                 // By the thread's own agent, whichever was named with the message.
                 *prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
             }
+            let live = project::Live::of(&thread);
+            let before = count::Before::of(&thread);
             let (events, answer) = step(&mut thread, input, &self.rules(spec), now, fastrand::f64());
             let delivered =
                 Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
@@ -336,7 +363,7 @@ impl Runtime {
                     expected: first - 1,
                     events,
                     summary: summary(&thread),
-                    approvals: Vec::new(),
+                    approvals: live.changed(&thread),
                     // A thread that rests is given up at once: its next timer may be anybody's.
                     lease: Some(if works_on {
                         self.lease(now)
@@ -346,29 +373,86 @@ impl Runtime {
                 };
                 let events: Arc<[Vec<u8>]> = append.events.clone().into();
                 crash::point("deliver.before_append");
+                let appending = Instant::now();
                 match self.0.parts.store.append(append).await {
-                    Ok(_) => {}
+                    Ok(_) => self.0.parts.metrics.appended(appending.elapsed()),
                     Err(StoreError::Conflict { .. }) => continue,
                     // The fold holds events that are not in the log: it goes.
-                    Err(e) => return Err(e.into()),
+                    Err(e) => {
+                        self.0.parts.metrics.append_failed();
+                        return Err(e.into());
+                    }
                 }
                 crash::point("deliver.after_append");
                 if thread.next_timer().is_some() {
                     self.0.rearm.notify_one();
                 }
                 // Nobody watching is not an error.
-                let _ = self.0.changes.send(Change { thread: short, first, events, status: delivered.status });
+                let status = delivered.status;
+                let _ = self.0.changes.send(Change { thread: short, first, events, status, deleted: false });
             }
             if let Some(finished) = finished {
                 state.in_flight.remove(&finished);
             }
-            self.dispatch(&slot, &mut state, &thread);
+            self.count(&before, &thread, &delivered.answer);
+            self.dispatch(slot, state, &thread);
             if thread.version > 0 {
                 state.thread = Some(thread);
             }
             return Ok(delivered);
         }
         Err(DeliverError::Contended(short))
+    }
+
+    /// Removes a thread for good, with its approvals; the tombstone stays. Nothing of it runs afterwards, and
+    /// what is still on its way is dropped. Deleting it again gives the same tombstone.
+    ///
+    /// # Errors
+    /// `CallRunning` while a call is at work, and nothing is changed; `Draining`; those of the store.
+    pub async fn delete(&self, short: ShortId, by: &Principal) -> Result<Tombstone, DeliverError> {
+        if self.0.draining.load(Ordering::SeqCst) {
+            return Err(DeliverError::Draining);
+        }
+        let slot = self.slot(short);
+        let mut state = slot.state.lock().await;
+        match self.cancel_in(&slot, &mut state, by).await {
+            Ok(()) => {}
+            // Nobody can go on with it, so there is nothing to cancel.
+            Err(DeliverError::Agent(_) | DeliverError::Log { .. } | DeliverError::Store(StoreError::Corrupt(_))) => {}
+            Err(DeliverError::Store(StoreError::Deleted(_))) => {
+                let stone = self.0.parts.store.tombstone(short).await?;
+                return Ok(stone.ok_or(StoreError::Deleted(short))?);
+            }
+            Err(other) => return Err(other),
+        }
+        let stone = self.0.parts.store.delete(short, &by.id, self.now()).await?;
+        state.thread = None;
+        for give_up in state.in_flight.values() {
+            give_up.cancel();
+        }
+        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).pop(&short);
+        let (first, events, status) = (stone.version + 1, Arc::from([]), Status::Cancelled);
+        let _ = self.0.changes.send(Change { thread: short, first, events, status, deleted: true });
+        Ok(stone)
+    }
+
+    /// Cancels a thread in which no call is at work.
+    async fn cancel_in(&self, slot: &Arc<Slot>, state: &mut SlotState, by: &Principal) -> Result<(), DeliverError> {
+        let thread = match state.thread.take() {
+            Some(thread) => thread,
+            None => self.load(slot.short, None).await?,
+        };
+        let (cancelled, running) = (thread.cancelled, thread.calls.values().find(|c| c.stage == Stage::Started));
+        let running = running.map(|call| call.gated.title.clone());
+        state.thread = Some(thread);
+        match running {
+            Some(title) => Err(DeliverError::CallRunning { thread: slot.short, title }),
+            None if cancelled => Ok(()),
+            None => {
+                let cancel = Input::Cancel { by: by.clone(), why: "it is being deleted".to_owned() };
+                self.deliver_in(slot, state, None, cancel, None).await.map(|_| ())
+            }
+        }
     }
 
     /// Starts what is runnable and not yet on its way, and calls back what is no longer wanted.
@@ -450,6 +534,11 @@ impl Runtime {
     /// Effects that are being performed, or wait for their turn, in this process.
     pub fn in_flight(&self) -> usize {
         *self.0.in_flight.borrow()
+    }
+
+    /// Whether the process is stopping: nothing new is taken any more.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
     }
 
     /// Waits until nothing is being performed and nothing is due, without passing time.

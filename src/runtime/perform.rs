@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{DeliverError, Providers, Runtime, Slot, crash};
 use crate::agent::*;
 use crate::llm::Provider;
+use crate::metrics::ToolOutcome;
 use crate::platform::{self, Post};
 use crate::store::StoreError;
 use crate::tools::{CallContext, Registry};
@@ -39,6 +40,11 @@ impl Runtime {
         loop {
             let error = match self.deliver_to(slot.short, None, input.clone(), Some(id)).await {
                 Ok(_) => return,
+                // Somebody wanted it gone, with all that was still on its way.
+                Err(DeliverError::Store(StoreError::Deleted(_))) => {
+                    slot.state.lock().await.in_flight.remove(&id);
+                    return;
+                }
                 Err(error) => error,
             };
             tracing::error!(thread.id = %slot.short, effect.id = %id, %error, "a result could not be recorded");
@@ -70,6 +76,7 @@ impl Runtime {
             Some(thread) => thread,
             None => match self.load(slot.short, None).await {
                 Ok(thread) => thread,
+                Err(DeliverError::Store(StoreError::Deleted(_))) => return None,
                 Err(error) => {
                     tracing::error!(thread.id = %slot.short, %error, "a thread cannot be read");
                     return None;
@@ -103,14 +110,19 @@ impl Runtime {
             () = self.0.stop.cancelled() => return None,
         };
         crash::point("model.after_call");
-        let duration_ms = started.elapsed().as_millis() as u64;
+        let took = started.elapsed();
+        let (duration_ms, metrics) = (took.as_millis() as u64, &self.0.parts.metrics);
         match reply {
             Ok(reply) => {
+                metrics.model_replied(provider.name(), took, reply.usage.input, reply.usage.output);
                 tracing::debug!(
                     thread.id = %slot.short, provider = provider.name(), duration_ms,
                     tokens.input = reply.usage.input, tokens.output = reply.usage.output, "the model replied"
                 );
-                let calls = reply.calls.iter().map(|c| self.propose(&c.tool, &c.arguments)).collect();
+                let calls: Vec<_> = reply.calls.iter().map(|c| self.propose(&c.tool, &c.arguments)).collect();
+                for call in calls.iter().filter(|call| call.checked.is_err()) {
+                    metrics.tool_call(&call.tool, ToolOutcome::Invalid);
+                }
                 let model = ModelStamp {
                     provider: provider.name().to_owned(),
                     model: if reply.model.is_empty() { request.model } else { reply.model },
@@ -120,6 +132,7 @@ impl Runtime {
                 Some(Input::Replied { effect: id, seen, text, calls, finish, usage, model })
             }
             Err(error) => {
+                metrics.model_failed(provider.name(), failure_word(error.kind), took);
                 tracing::warn!(thread.id = %slot.short, provider = provider.name(), duration_ms, %error, "the model did not answer");
                 Some(Input::ModelFailed { effect: id, error })
             }
@@ -161,6 +174,7 @@ impl Runtime {
             });
         };
         if started && !(facts.idempotent && rerunnable) {
+            self.0.parts.metrics.tool_call(&tool, ToolOutcome::Unknown);
             return Some(Input::Lost { effect: id });
         }
         let plan =
@@ -184,6 +198,7 @@ impl Runtime {
         let started = Instant::now();
         let outcome = self.0.parts.tools.run(&tool, &args, &context).await;
         let duration_ms = started.elapsed().as_millis() as u64;
+        self.0.parts.metrics.tool_call(&tool, counted(&outcome));
         crash::point("tool.after_run");
         tracing::debug!(thread.id = %slot.short, tool.name = tool, duration_ms, "a tool has run");
         Some(Input::Finished { effect: id, outcome, duration_ms })
@@ -215,7 +230,11 @@ impl Runtime {
             return Some(Input::Posted { effect: id, reference: replaces.unwrap_or_default() });
         };
         crash::point("post.before_send");
+        let stands = replaces.is_some();
         let sent = self.0.parts.platforms.post(Post { thread, outbound, replaces, key: id }).await;
+        if sent.is_err() {
+            self.0.parts.metrics.posting_failed(posting_word(posting), stands);
+        }
         crash::point("post.after_send");
         Some(match sent {
             Ok(reference) => Input::Posted { effect: id, reference },
@@ -245,7 +264,42 @@ fn may_pass(error: &DeliverError) -> bool {
         )
         | DeliverError::Agent(_)
         | DeliverError::Log { .. }
+        | DeliverError::CallRunning { .. }
         | DeliverError::Draining => false,
+    }
+}
+
+fn counted(outcome: &Outcome) -> ToolOutcome {
+    match outcome {
+        Outcome::Succeeded { .. } => ToolOutcome::Succeeded,
+        Outcome::Failed { .. } => ToolOutcome::Failed,
+        Outcome::Suspended { .. } => ToolOutcome::Suspended,
+        Outcome::Unknown { .. } => ToolOutcome::Unknown,
+    }
+}
+
+fn failure_word(kind: ModelErrorKind) -> &'static str {
+    match kind {
+        ModelErrorKind::RateLimited => "rate_limited",
+        ModelErrorKind::Overloaded => "overloaded",
+        ModelErrorKind::Server => "server",
+        ModelErrorKind::Timeout => "timeout",
+        ModelErrorKind::Unreachable => "unreachable",
+        ModelErrorKind::Malformed => "malformed",
+        ModelErrorKind::Empty => "empty",
+        ModelErrorKind::CutOff => "cut_off",
+        ModelErrorKind::Auth => "auth",
+        ModelErrorKind::Rejected => "rejected",
+    }
+}
+
+fn posting_word(posting: &Posting) -> &'static str {
+    match posting {
+        Posting::Answer { .. } => "answer",
+        Posting::Card { .. } => "card",
+        Posting::Question { .. } => "question",
+        Posting::Unknown { .. } => "unknown",
+        Posting::Notice { .. } => "notice",
     }
 }
 

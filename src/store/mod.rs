@@ -15,9 +15,14 @@
 //! 4. `claim` hands out threads whose `due_at` has come and that no living worker holds; two workers
 //!    never hold the same thread. A lease ends by itself at `until`, by `release`, by `delete`, and (a
 //!    store of one process) with the process. A lease only saves work: safety is rule 1.
-//! 5. `delete` removes events and summary and leaves a tombstone with the last version and head digest;
+//! 5. `delete` removes events, summary and approvals and leaves a tombstone with the last version and head digest;
 //!    any later `append` or `load` of that thread gets [`StoreError::Deleted`].
 //! 6. A damaged thread gives an error for that thread; others go on.
+//! 7. The rows of [`Append::approvals`] are written with the events or not at all; a row takes the place of
+//!    the one with the same id. They go with their thread. `approvals` and `count_approvals` answer from the
+//!    rows alone, by exactly the rules of [`Approvers::includes`] and of the requester, and load no log.
+//! 8. Summaries and rows can be computed again from the logs. The store keeps how far that has been done
+//!    ([`Projection`]); a store that is made by this program is up to date.
 //!
 //! A store reads no clock: every moment comes in as data. A call whose future is dropped may still
 //! take effect, as if the process had died right after it.
@@ -95,14 +100,18 @@ pub struct ApprovalRow {
 /// Which approvals a list shows. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApprovalFilter {
+    /// Only those of this thread.
+    pub thread: Option<ShortId>,
     /// Only those that can be decided now (`true`), or only the others.
     pub open: Option<bool>,
     pub agent: Option<String>,
     pub tool: Option<String>,
     pub rule: Option<String>,
-    /// Only those that this person could decide (the requester rule included).
+    /// Only those that this person could decide, were they open: one of the approvers, and not barred for
+    /// having asked. Only people decide.
     pub decider: Option<Person>,
-    /// Only those that this person asked for or could decide: what one without further rights may see.
+    /// Only those that this person, or program, asked for or is an approver of: what one without further
+    /// rights may see.
     pub visible_to: Option<Person>,
 }
 
@@ -113,19 +122,50 @@ pub struct Person {
     pub groups: Vec<String>,
 }
 
-/// One page of approvals: open ones oldest request first; settled ones and all, newest request first.
+/// One page of approvals: if only open ones are asked for, oldest request first; else newest request first.
+/// What was requested at the same moment is in the order of ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApprovalPage {
     pub items: Vec<ApprovalRow>,
+    /// Approvals that belong on this page and whose rows cannot be read back: said, not left out.
+    pub damaged: Vec<ApprovalId>,
     /// Pass it to get the next page.
     pub next: Option<ApprovalCursor>,
 }
 
-/// A place in a list of approvals.
+/// A place in a list of approvals that stays valid while approvals change: one that does not change while
+/// somebody pages is shown exactly once. A new revision is a new request, and moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalCursor {
     pub requested_at: Timestamp,
     pub id: ApprovalId,
+}
+
+/// By which version of the program the summaries and rows of approvals of a store were computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Projection {
+    /// That of every thread, or, while all is computed again, of every thread that is not done yet.
+    pub version: u32,
+    pub progress: Option<Progress>,
+}
+
+/// How far computing all again has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The version that computes.
+    pub to: u32,
+    /// In the order of [`Store::list`], the last thread that is done.
+    pub upto: Cursor,
+}
+
+impl Projection {
+    /// Raise it when a summary or a row comes out differently for a log that was there before.
+    pub const CURRENT: u32 = 1;
+
+    /// Whether lists show everything, as this program computes it.
+    pub fn is_current(&self) -> bool {
+        self.version == Self::CURRENT && self.progress.is_none()
+    }
 }
 
 /// How much a successful append survives.
@@ -158,7 +198,7 @@ pub struct Append {
     /// Encoded events, with the sequence numbers `expected + 1 ..`.
     pub events: Vec<Vec<u8>>,
     pub summary: Summary,
-    /// The approvals that these events changed, as they are now.
+    /// The approvals that these events changed, as they are now. All are of this thread.
     pub approvals: Vec<ApprovalRow>,
     /// The writer goes on working on this thread until then: taken with the events, so it costs nothing.
     /// A lease of another worker that is live at `summary.updated_at` stays; `None` changes nothing; the
@@ -284,7 +324,8 @@ impl Store {
     /// Adds events to a thread and gives the new version.
     ///
     /// Errors: `Conflict`, `Deleted`, `NotWritable`, `Corrupt`; `Failed` if the summary does not fit the
-    /// events. An append without events changes the summary alone and needs a thread that exists.
+    /// events, or an approval the thread. An append without events changes the summary and rows of approvals
+    /// alone and needs a thread that exists.
     pub async fn append(&self, append: Append) -> Result<u64, StoreError> {
         match self {
             Store::Embedded(s) => s.append(append).await,
@@ -332,6 +373,20 @@ impl Store {
         }
     }
 
+    /// By which version of the program summaries and rows were computed.
+    pub async fn projection(&self) -> Result<Projection, StoreError> {
+        match self {
+            Store::Embedded(s) => s.projection().await,
+        }
+    }
+
+    /// Notes how far summaries and rows have been computed again.
+    pub async fn set_projection(&self, projection: Projection) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(s) => s.set_projection(projection).await,
+        }
+    }
+
     /// Takes up to `limit` threads that are due at `now`, longest due first, for `lease_ms` milliseconds.
     /// A thread that this worker holds already is not given again.
     pub async fn claim(
@@ -373,7 +428,7 @@ impl Store {
         }
     }
 
-    /// Removes a thread for good; the tombstone stays. Deleting it again gives the same tombstone.
+    /// Removes a thread with its approvals for good; the tombstone stays. Deleting it again gives the same tombstone.
     /// Errors: `Unknown`, `NotWritable`, `Corrupt`.
     pub async fn delete(&self, thread: ShortId, by: &str, at: Timestamp) -> Result<Tombstone, StoreError> {
         match self {
@@ -401,6 +456,14 @@ impl Store {
     pub async fn find(&self, text: &str) -> Result<Vec<ShortId>, StoreError> {
         match self {
             Store::Embedded(s) => s.find(text).await,
+        }
+    }
+
+    /// What is wrong with the file itself, at most `limit` sentences; none if it reads back whole. Reads all
+    /// of it: about a second for each GB that the operating system has in memory.
+    pub async fn damages(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.damages(limit).await,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, Method, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Url, redirect};
 use serde_json::Value;
 
 use super::{shown, text};
@@ -70,6 +70,19 @@ impl Http {
         self.send(Method::GET, url, None, limit).await
     }
 
+    /// The same as somebody.
+    pub async fn get_as(&self, url: Url, bearer: Option<&str>, limit: Duration) -> Result<Answer, NoAnswer> {
+        let mut request = self.client()?.get(url);
+        if let Some(token) = bearer {
+            request = request.bearer_auth(token);
+        }
+        answer(request, limit).await
+    }
+
+    fn client(&self) -> Result<&Client, NoAnswer> {
+        self.client.get_or_init(build).as_ref().map_err(|e| NoAnswer::NotSent(e.clone()))
+    }
+
     /// Sends one request and reads the answer, in `limit` altogether.
     pub async fn send(
         &self,
@@ -78,35 +91,38 @@ impl Http {
         payload: Option<Payload<'_>>,
         limit: Duration,
     ) -> Result<Answer, NoAnswer> {
-        let client = self.client.get_or_init(build).as_ref().map_err(|e| NoAnswer::NotSent(e.clone()))?;
-        let mut request = client.request(method, url).timeout(limit);
+        let mut request = self.client()?.request(method, url);
         if let Some(Payload { json, idempotency_key, bearer }) = payload {
             request = request.json(json).header("idempotency-key", idempotency_key);
             if let Some(token) = bearer {
                 request = request.bearer_auth(token);
             }
         }
-        let started = Instant::now();
-        let mut response = request.send().await.map_err(|e| no_answer(&e, limit))?;
-        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let status = response.status().as_u16();
-        let mut body = Vec::new();
-        // The head has arrived, so the status counts even if the body never ends.
-        let complete = loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    let room = MAX_BODY - body.len();
-                    body.extend(chunk.iter().take(room));
-                    if chunk.len() > room {
-                        break false;
-                    }
-                }
-                Ok(None) => break true,
-                Err(_) => break false,
-            }
-        };
-        Ok(Answer { status, body, complete, ms })
+        answer(request, limit).await
     }
+}
+
+async fn answer(request: RequestBuilder, limit: Duration) -> Result<Answer, NoAnswer> {
+    let started = Instant::now();
+    let mut response = request.timeout(limit).send().await.map_err(|e| no_answer(&e, limit))?;
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    // The head has arrived, so the status counts even if the body never ends.
+    let complete = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = MAX_BODY - body.len();
+                body.extend(chunk.iter().take(room));
+                if chunk.len() > room {
+                    break false;
+                }
+            }
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    Ok(Answer { status, body, complete, ms })
 }
 
 fn build() -> Result<Client, String> {
@@ -122,7 +138,7 @@ fn build() -> Result<Client, String> {
 }
 
 /// Without the address: it may hold what is not for the reader.
-fn no_answer(error: &reqwest::Error, limit: Duration) -> NoAnswer {
+pub(super) fn no_answer(error: &reqwest::Error, limit: Duration) -> NoAnswer {
     let why = if error.is_connect() && error.is_timeout() {
         format!("no connection within {}", shown(limit.min(CONNECT_TIMEOUT)))
     } else if error.is_timeout() {

@@ -5,15 +5,26 @@
 //! ([`crate::agent`]), and the runtime asks it before it calls [`Registry::run`].
 //!
 //! The tools themselves: [`basic`] (`log_message`, `sleep`), [`status`] (`check_service_status`),
-//! [`deploy`] (`deploy_service`). What the last two know of the world outside is in [`services`].
+//! [`deploy`] (`deploy_service`): what these two know of services is in [`services`]. [`fetch`] (`http_get`,
+//! `http_post`) goes where a model says, through the guard in [`guarded`]; [`files`] (`read_file`,
+//! `write_file`) stays in one directory. [`email`] (`send_email`); [`support`] (`lookup_customer`,
+//! `create_support_ticket`): the directory of customers and tickets that this program keeps itself is in
+//! [`directory`].
 
+mod address;
 pub mod basic;
 mod command;
 pub mod deploy;
+pub mod directory;
+pub mod email;
+pub mod fetch;
+pub mod files;
+pub mod guarded;
 mod http;
 mod schema;
 pub mod services;
 pub mod status;
+pub mod support;
 mod text;
 
 use std::any::Any;
@@ -122,13 +133,22 @@ impl Registry {
     /// # Errors
     /// A setting that cannot work, with its path.
     pub fn from_config(config: &ToolsConfig, data_dir: &Path) -> anyhow::Result<Registry> {
-        let _ = data_dir;
+        let web = Arc::new(guarded::Web::new(config.http.clone())?);
+        let files = Arc::new(files::Files::new(&config.files, data_dir)?);
         let services = Arc::new(services::Services::new(config.clone())?);
+        let desk = Arc::new(support::Desk::new(&config.support, data_dir)?);
         Registry::new(vec![
             Arc::new(basic::LogMessage::new()),
             Arc::new(basic::Sleep::new()),
             Arc::new(status::CheckServiceStatus::new(services.clone())),
             Arc::new(deploy::DeployService::new(services)),
+            Arc::new(fetch::HttpGet::new(web.clone())),
+            Arc::new(fetch::HttpPost::new(web)),
+            Arc::new(files::ReadFile::new(files.clone())),
+            Arc::new(files::WriteFile::new(files)),
+            Arc::new(email::SendEmail::new(&config.email, data_dir)?),
+            Arc::new(support::LookupCustomer::new(desk.clone())),
+            Arc::new(support::CreateSupportTicket::new(desk)),
         ])
     }
 

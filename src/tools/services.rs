@@ -16,7 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Child, End};
 use super::deploy::DeployConfig;
+use super::email::EmailConfig;
+use super::files::FilesConfig;
+use super::guarded::HttpToolsConfig;
 use super::http::Http;
+use super::support::SupportConfig;
 use super::{shown, text};
 
 /// Most services in the settings, and most environments of one: probes run at the same time.
@@ -35,11 +39,26 @@ pub struct ToolsConfig {
     pub probe_timeout: u64,
     /// What can be checked and deployed, by name.
     pub services: BTreeMap<String, Service>,
+    /// What `http_get` and `http_post` may reach.
+    pub http: HttpToolsConfig,
+    /// Where `read_file` and `write_file` work.
+    pub files: FilesConfig,
+    /// Who may be mailed, and how mails leave.
+    pub email: EmailConfig,
+    /// Where customers and tickets are.
+    pub support: SupportConfig,
 }
 
 impl Default for ToolsConfig {
     fn default() -> Self {
-        Self { probe_timeout: 5_000, services: BTreeMap::new() }
+        Self {
+            probe_timeout: 5_000,
+            services: BTreeMap::new(),
+            http: HttpToolsConfig::default(),
+            files: FilesConfig::default(),
+            email: EmailConfig::default(),
+            support: SupportConfig::default(),
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const RULE: &[(&str, &[&str])] = &[
     ("agent", &[]),
     ("llm", &["agent"]),
-    ("tools", &["agent"]),
+    ("mail", &["agent"]),
+    ("tools", &["agent", "mail"]),
     ("platform", &["agent"]),
     ("store", &["agent"]),
     ("config", &["agent"]),
@@ -15,8 +16,9 @@ const RULE: &[(&str, &[&str])] = &[
     ("demo_service", &[]),
     ("metrics", &[]),
     ("runtime", &["agent", "llm", "metrics", "tools", "platform", "store"]),
-    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools"]),
-    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools"]),
+    ("triggers", &["agent", "config", "runtime", "store"]),
+    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
+    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
     (
         "cli",
         &[
@@ -32,6 +34,7 @@ const RULE: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "tools",
+            "triggers",
         ],
     ),
 ];

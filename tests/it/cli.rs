@@ -694,10 +694,16 @@ fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
     )
     .failed();
     insta::assert_snapshot!(wrong, @r"
-    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service)
+    twelve: policy rule `a`: no tool is called `deploy_servce`, so it would never match; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     policy rule `b`: no agent is called `deploymnt`, so it would never match; did you mean `deployment`? (agents: assistant, deployment, support)
     policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
-    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service)
+    policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
+    ");
+    // So is a tool that is listed as safe and does not exist: it would go on asking, and nobody would know why.
+    let wrong = rules("[policy]\nsafe_after_untrusted = [\"log_*\", \"log_mesage\", \"shell\"]\n").failed();
+    insta::assert_snapshot!(wrong, @r"
+    twelve: `policy.safe_after_untrusted`: no tool is called `log_mesage`; did you mean `log_message`? (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
+    `policy.safe_after_untrusted`: no tool is called `shell` (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     ");
     // An argument that one of several tools has is enough, and so is an optional one.
     let right = "[[policy.rules]]\nname = \"a\"\ngate = \"ask\"\nargs = { environment = \"production\" }\n";
@@ -780,8 +786,14 @@ async fn a_diff_shows_what_an_agent_file_changes_and_which_threads_ran_under_ano
 fn tools_say_what_they_do_and_what_their_gate_is_for_each_agent() {
     let home = Home::new();
     let tools = home.run(&["tools"]).ok();
-    assert!(tools.starts_with("TOOL                  RISK  SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
+    assert!(tools.starts_with("TOOL                   RISK    SIDE EFFECTS  IDEMPOTENT  GATE BY AGENT\n"), "{tools}");
     assert!(tools.contains("assistant: ask, deployment: ask, support: ask\n"), "{tools}");
+    for row in [
+        "send_email             medium  yes           no          support: ask\n",
+        "create_support_ticket  low     yes           yes         support: auto\n",
+    ] {
+        assert!(tools.contains(row), "{tools}");
+    }
     assert_eq!(home.run(&["list-tools"]).ok(), tools);
     assert_eq!(home.json(&["tools", "--json"])[3]["gates"]["deployment"], "ask");
     assert_eq!(home.json(&["tools", "--schema", "sleep"])["required"][0], "seconds");
@@ -792,12 +804,12 @@ fn tools_say_what_they_do_and_what_their_gate_is_for_each_agent() {
 async fn the_factors_are_read_from_what_would_run() {
     let home = Home::with("[limits]\nmax_steps = 7\n");
     let state = |n: usize| home.json(&["info", "--json"])["factors"][n - 1]["state"].as_str().unwrap().to_owned();
-    assert!(state(5).ends_with("durability disk, schema 1, event format 1; not made yet"), "{}", state(5));
+    assert!(state(5).ends_with("durability disk, schema 2, event format 1; not made yet"), "{}", state(5));
     let short = home.thread("one", "assistant", &["good day"]).await;
     home.thread("two", "assistant", &["ask me"]).await;
     assert!(state(5).ends_with("; holds 2 threads"), "{}", state(5));
     assert!(state(6).starts_with("threads: 1 waiting for answer, 1 done"), "{}", state(6));
-    assert!(state(7).contains("2 gated tools (deploy_service, log_message)"), "{}", state(7));
+    assert!(state(7).contains("3 gated tools (deploy_service, log_message, send_email)"), "{}", state(7));
     assert!(state(8).contains("after 7 steps"), "{}", state(8));
     assert!(state(12).ends_with("fold to what is stored"), "{}", state(12));
     home.database().execute("UPDATE threads SET summary = replace(summary, 'ask me', 'ask you')", []).unwrap();
@@ -824,7 +836,7 @@ fn a_check_says_everything_that_is_wrong_or_that_all_is_well() {
     home.write("bad.toml", "[tools]\nprobe_timeot = \"1s\"\n");
     assert_eq!(
         home.run(&["--config", "bad.toml", "config", "check"]).failed(),
-        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`; did you mean `probe_timeout`?\n"
+        "twelve: the section [tools]: unknown setting `probe_timeot`; allowed: `probe_timeout`, `services`, `http`, `files`, `email`, `support`; did you mean `probe_timeout`?\n"
     );
     std::fs::create_dir(home.path("agents")).unwrap();
     home.write("agents/one.md", "+++\ndescription = \"x\"\ntools = [\"slep\"]\n+++\nHello {{ agnet.name }}\n");
@@ -876,10 +888,80 @@ async fn an_approval_in_a_thread_that_cannot_be_read_hides_no_other() {
     let broken = rows(&home.database());
     home.thread("two", "assistant", &["note the lights are off"]).await;
     home.database().execute("UPDATE events SET body = ?2 WHERE id = ?1", params![broken[1].0, b"{}".to_vec()]).unwrap();
+    // A list reads no log; whoever wants to decide is told.
+    let listed = home.run(&["approvals", "list"]).ok();
+    assert!(listed.contains("Log: the lights are off") && listed.lines().count() == 3, "{listed}");
+    let open = home.json(&["approvals", "list", "--json"]);
+    let shown = home.run(&["approvals", "show", open[0]["id"].as_str().unwrap()]).failed();
+    assert!(shown.contains("event 2 cannot be read"), "{shown}");
+    // The same for a row that cannot be read: the log is all that counts.
+    home.database().execute("UPDATE approvals SET body = '{' WHERE row = 2", []).unwrap();
     let listed = home.run(&["approvals", "list"]);
-    assert_eq!(listed.code, Some(0));
-    assert!(listed.out.contains("Log: the lights are off") && listed.out.lines().count() == 2, "{}", listed.out);
-    assert!(listed.err.contains("event 2 cannot be read"), "{}", listed.err);
+    let id = open[1]["id"].as_str().unwrap();
+    assert_eq!((listed.code, listed.out.lines().count()), (Some(0), 2), "{}", listed.out);
+    assert_eq!(
+        listed.err,
+        format!("twelve: {id} cannot be listed; `twelve approvals show {id}` reads it from its log\n")
+    );
+    assert!(home.run(&["approvals", "show", id]).ok().contains("the lights are off"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_what_of_an_approval_can_be_said_without_its_log() {
+    let home = Home::new();
+    home.thread("one", "assistant", &["note the lights are on"]).await;
+    let listed = home.json(&["approvals", "list", "--json"]);
+    let shown = home.json(&["approvals", "show", listed[0]["id"].as_str().unwrap(), "--json"]);
+    for field in
+        ["id", "thread", "agent", "state", "revision", "title", "digest", "requesters", "requested_at", "expires_at"]
+    {
+        assert_eq!(listed[0][field], shown[field], "{field}");
+    }
+    assert_eq!((&listed[0]["tool"], &listed[0]["rule"]), (&"log_message".into(), &"notes ask".into()));
+    assert_eq!((&listed[0]["risk"], &listed[0]["approvers"]), (&shown["terms"]["risk"], &shown["terms"]["approvers"]));
+    assert_eq!(listed[0]["decided_by"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_an_older_program_is_brought_up_to_date_by_the_first_command_that_writes() {
+    let home = Home::new();
+    home.thread("one", "assistant", &["note the lights are on"]).await;
+    let (id, _) = open_approval(&home);
+    crate::store_rebuild::to_format_1(&home.path("data/twelve.db"));
+    let old = home.run(&["approvals", "list"]).failed();
+    assert!(old.ends_with("has the older format 1. Start an agent once: that brings it up to date.\n"), "{old}");
+    home.run(&["run", "assistant", "good morning"]).ok();
+    assert_eq!(open_approval(&home).0, id);
+    // Broken off in between, lists say that they are not complete.
+    home.database().execute("UPDATE projection SET version = 0", []).unwrap();
+    let listed = home.run(&["approvals", "list"]);
+    assert!(listed.out.contains(&id), "{}", listed.out);
+    assert!(listed.err.contains("not all listed yet; start an agent once"), "{}", listed.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_finds_rows_of_approvals_that_are_not_what_the_log_says() {
+    let home = Home::new();
+    let short = home.thread("one", "assistant", &["note the lights are on"]).await.to_string();
+    let (id, _) = open_approval(&home);
+    let replay = ["threads", "replay", &short];
+    assert!(home.run(&replay).ok().contains("is what is stored"));
+    for (sql, says) in [
+        (
+            "UPDATE approvals SET rule = 'another'",
+            format!("{id}: rule is stored as \"another\", the log says \"notes ask\""),
+        ),
+        ("UPDATE approvals SET body = '{'", format!("the row of {id} in the list is not readable")),
+        (
+            "UPDATE approvals SET seq = seq + 1, body = json_set('{}', '$.x', 1)",
+            format!("{id} is missing in the list of approvals"),
+        ),
+        ("DELETE FROM approvals", format!("{id} is missing in the list of approvals")),
+    ] {
+        home.database().execute(sql, []).unwrap();
+        let found = home.run(&replay).failed();
+        assert!(found.contains(&says), "{sql}: {found}");
+    }
 }
 
 #[test]

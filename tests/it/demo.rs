@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli_chat::Talk;
@@ -48,7 +49,7 @@ fn the_scripted_demo_tells_its_four_chapters_and_cleans_up() {
 #[test]
 fn a_person_can_kill_the_agent_while_it_waits_and_then_approve() {
     let elsewhere = TempDir::new().unwrap();
-    let mut talk = Talk::start(demo(&elsewhere, &["--dir", "stage"]));
+    let mut talk = Talk::start(demo(&elsewhere, &["--terminal", "--dir", "stage"]));
     talk.expect("deploy api v1.2.3 to staging");
     talk.expect("Write what you want");
     talk.say("deploy api v1.2.3 to staging");
@@ -83,4 +84,86 @@ fn the_demo_does_not_play_where_something_is_and_keeps_what_it_is_told_to_keep()
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(elsewhere.path().join("kept/data/twelve.db").exists());
     assert!(elsewhere.path().join("kept/service/ledger.jsonl").exists());
+}
+
+/// One request of the REST API, with the answer as JSON.
+fn ask(method: &str, url: &str, body: Option<Value>) -> (u16, Value) {
+    crate::crypto();
+    let work = async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut request = client.request(method.parse().unwrap(), url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Asks until the service has an open approval, and gives it whole.
+fn pending(url: &str) -> Value {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let (status, page) = ask("GET", &format!("{url}/approvals"), None);
+        assert_eq!(status, 200, "{page}");
+        if let Some(id) = page.pointer("/items/0/id").and_then(Value::as_str) {
+            return ask("GET", &format!("{url}/approvals/{id}"), None).1;
+        }
+        assert!(std::time::Instant::now() < deadline, "no approval came: {page}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn in_the_browser_the_agent_can_be_killed_from_outside_while_it_waits_and_the_request_is_still_good() {
+    let elsewhere = TempDir::new().unwrap();
+    let mut talk = Talk::start(demo(&elsewhere, &["--port", "0", "--dir", "stage"]));
+    let url = talk.expect("chat with an agent").split_whitespace().next().unwrap().to_owned();
+    let line = talk.expect("kill -9");
+    let pid: i32 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    talk.expect("Ctrl-C ends it");
+    let body = json!({"message": "deploy api v1.2.3 to staging", "agent_type": "deployment", "user_id": "you"});
+    let (status, started) = ask("POST", &format!("{url}/agents/start"), Some(body));
+    assert_eq!(status, 202, "{started}");
+    let before = pending(&url);
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    talk.expect("was killed with SIGKILL");
+    let after = pending(&url);
+    for part in ["id", "digest", "revision"] {
+        assert_eq!(after[part], before[part], "{part}");
+    }
+    let id = after["id"].as_str().unwrap();
+    let decision = json!({"decision": "approve", "revision": after["revision"], "digest": after["digest"]});
+    let (status, decided) = ask("POST", &format!("{url}/approvals/{id}/decision"), Some(decision.clone()));
+    assert_eq!(status, 200, "{decided}");
+    let (status, again) = ask("POST", &format!("{url}/approvals/{id}/decision"), Some(decision));
+    assert_eq!((status, again["code"].as_str()), (409, Some("already_decided")), "{again}");
+    let thread = started["thread_id"].as_str().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while ask("GET", &format!("{url}/agents/{thread}/status"), None).1["status"] != "done" {
+        assert!(std::time::Instant::now() < deadline, "the run does not end");
+    }
+    talk.signal(rustix::process::Signal::TERM);
+    let (status, rest) = talk.end();
+    assert!(status.success(), "{rest:?}");
+    let ledger: Vec<&String> = rest.iter().filter(|line| line.contains("api in staging: v1.2.2 -> v1.2.3")).collect();
+    assert_eq!(ledger.len(), 1, "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("1 thread, ") && line.contains("in the hash chain")), "{rest:?}");
+    assert!(!elsewhere.path().join("stage").exists(), "a directory that the demo made is removed");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_demo_with_a_sentence() {
+    let elsewhere = TempDir::new().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = demo(&elsewhere, &["--port", &port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains(&format!("port {port} on 127.0.0.1 is not free")),
+        "{}",
+        text(&output.stderr)
+    );
 }

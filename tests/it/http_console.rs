@@ -26,6 +26,7 @@ fn approvers(users: &[&str], quorum: u32) -> Setup {
         rules: Vec::new(),
         approvers: Approvers { users, quorum, ..Approvers::default() },
         expires_after_ms: 7_200_000,
+        ..Policy::default()
     };
     Setup { policy, ..Setup::default() }
 }
@@ -258,6 +259,7 @@ async fn groups_of_a_proxy_decide_who_may_approve() {
         rules: Vec::new(),
         approvers: Approvers { groups: vec!["release".into()], ..Approvers::default() },
         expires_after_ms: 7_200_000,
+        ..Policy::default()
     };
     let world = World::with(Setup { policy, ..Setup::default() }).await;
     let mut plan = Plan::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twelve::agent::*;
 use twelve::runtime::{Clock, DeliverError, Said};
-use twelve::store::{Filter, StoreError};
+use twelve::store::{ApprovalFilter, ApprovalRow, Filter, StoreError};
 
 use crate::world::*;
 
@@ -384,8 +384,13 @@ async fn start_and_stand_still(w: &World, request: &Approval) {
         vote: approve(),
         source: None,
     };
+    until_started(w, request.id.thread, vote).await;
+}
+
+/// Delivers what makes a tool start, and waits until it has.
+async fn until_started(w: &World, thread: ShortId, input: Input) {
     let mut changes = w.runtime.watch();
-    w.runtime.deliver(request.id.thread, vote).await.unwrap();
+    w.runtime.deliver(thread, input).await.unwrap();
     loop {
         let change = changes.recv().await.unwrap();
         let last = Event::decode(change.events.last().unwrap(), change.first + change.events.len() as u64 - 1).unwrap();
@@ -453,4 +458,243 @@ async fn what_an_agent_prefetches_is_there_before_its_model_is_first_asked_in_ea
     w.say("api:t", "good night").await;
     assert_eq!(w.names("api:t").await[4..], ["message_received", "tool_finished", "model_replied"]);
     assert!(w.thread("api:t").await.window.render().contains("all is well"));
+}
+
+/// What lists say of the approvals of a thread, oldest first: where each is, and when that was settled, in
+/// milliseconds from the start.
+async fn listed(w: &World, thread: &str) -> Vec<(String, bool, u32, Option<i64>)> {
+    // Reading the log checks that it says the same as the list.
+    w.log(thread).await;
+    let thread: ThreadId = thread.parse().unwrap();
+    let mut rows = w.rows(Some(thread.short())).await;
+    rows.reverse();
+    let after = |at: Timestamp| at.0 - START.0;
+    rows.into_iter().map(|row| (row.state, row.open, row.revision, row.settled_at.map(after))).collect()
+}
+
+fn is(state: &str, open: bool, revision: u32, settled: Option<i64>) -> (String, bool, u32, Option<i64>) {
+    (state.to_owned(), open, revision, settled)
+}
+
+#[tokio::test]
+async fn lists_show_an_approval_as_it_is_all_its_life() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let rows = w.rows(None).await;
+    let request = w.pending("api:t").await;
+    let expected = ApprovalRow {
+        id: request.id,
+        open: true,
+        state: "pending".to_owned(),
+        revision: 1,
+        digest: request.digest,
+        title: "ship v1".to_owned(),
+        tool: "ship".to_owned(),
+        agent: "tester".to_owned(),
+        risk: request.terms.risk,
+        rule: request.terms.rule.clone(),
+        requesters: vec![ann()],
+        approvers: request.terms.approvers.clone(),
+        decided_by: vec![],
+        requested_at: START,
+        expires_at: START.plus_ms(7_200_000),
+        settled_at: None,
+    };
+    assert_eq!(rows, std::slice::from_ref(&expected));
+
+    w.advance(1_000).await;
+    let edited = w.runtime.propose("ship", r#"{"version":"v2"}"#);
+    w.vote("api:t", bob(), Ballot::Edit { args: Box::new(edited) }).await;
+    let second = w.pending("api:t").await;
+    let expected = ApprovalRow {
+        revision: 2,
+        title: "ship v2".to_owned(),
+        digest: second.digest,
+        requested_at: START.plus_ms(1_000),
+        expires_at: START.plus_ms(7_201_000),
+        ..expected
+    };
+    assert_eq!(w.rows(None).await, std::slice::from_ref(&expected));
+
+    w.advance(1_000).await;
+    w.give("api:t", Input::Pause { by: ann(), why: String::new() }).await;
+    w.vote("api:t", bob(), approve()).await;
+    assert_eq!(listed(&w, "api:t").await, [is("approved", false, 2, Some(2_000))]);
+    w.outside.gate.shut();
+    until_started(&w, second.id.thread, Input::Resume { by: ann() }).await;
+    assert_eq!(listed(&w, "api:t").await, [is("running", false, 2, Some(2_000))]);
+    w.clock.advance_ms(5_000);
+    w.outside.gate.open();
+    w.runtime.settle().await.unwrap();
+    let expected = ApprovalRow {
+        open: false,
+        state: "succeeded".to_owned(),
+        decided_by: vec![bob()],
+        settled_at: Some(START.plus_ms(2_000)),
+        ..expected
+    };
+    assert_eq!(w.rows(None).await, [expected]);
+}
+
+#[tokio::test]
+async fn lists_show_how_an_approval_ended_however_it_did() {
+    let mut w = World::new().await;
+    for (thread, words) in [("api:denied", "ship v1"), ("api:expired", "ship v2 and v3"), ("api:cancelled", "ship v4")]
+    {
+        w.say(thread, words).await;
+    }
+    w.advance(60_000).await;
+    w.vote("api:denied", bob(), deny("no")).await;
+    assert_eq!(listed(&w, "api:denied").await, [is("denied", false, 1, Some(60_000))]);
+    assert_eq!(w.rows(None).await.iter().find(|row| row.state == "denied").unwrap().decided_by, [bob()]);
+    w.give("api:cancelled", Input::Stop { by: ann(), why: String::new() }).await;
+    assert_eq!(listed(&w, "api:cancelled").await, [is("cancelled", false, 1, Some(60_000))]);
+    let late = w.thread("api:expired").await;
+    w.advance(7_140_000).await;
+    assert_eq!(
+        listed(&w, "api:expired").await,
+        [is("expired", false, 1, Some(7_200_000)), is("expired", false, 1, Some(7_200_000))]
+    );
+    assert_eq!(late.pending_approvals().count(), 2);
+
+    // One that failed, and one that was skipped for it.
+    w.say("api:broken", "ship v5 and v6").await;
+    let open: Vec<Approval> = w.thread("api:broken").await.pending_approvals().cloned().collect();
+    w.outside.break_with("no space left");
+    w.vote_on("api:broken", &open[0], bob(), approve()).await;
+    let at = Some(7_200_000);
+    assert_eq!(listed(&w, "api:broken").await, [is("failed", false, 1, at), is("cancelled", false, 1, at)]);
+
+    // One of which nobody knows how it ended; then somebody says it, or wants it tried again.
+    for (thread, mark, ends) in [
+        ("api:marked", Mark::Succeeded { note: String::new() }, is("succeeded", false, 1, at)),
+        ("api:again", Mark::Retry, is("pending", true, 2, None)),
+    ] {
+        w.say(thread, "ship v7").await;
+        let request = w.pending(thread).await;
+        start_and_stand_still(&w, &request).await;
+        w.crash().await;
+        w.runtime.settle().await.unwrap();
+        assert_eq!(listed(&w, thread).await, [is("unknown", false, 1, at)]);
+        w.give(thread, Input::Mark { call: request.call, by: bob(), groups: vec![], mark }).await;
+        assert_eq!(listed(&w, thread).await, [ends]);
+    }
+    let open = ApprovalFilter { open: Some(true), ..ApprovalFilter::default() };
+    assert_eq!(w.runtime.parts().store.count_approvals(&open).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn lists_remember_more_approvals_than_the_thread_does() {
+    let w = World::new().await;
+    for n in 0..105 {
+        w.say("api:t", "ship v1").await;
+        w.vote("api:t", bob(), deny(&format!("{n}"))).await;
+    }
+    assert_eq!(w.thread("api:t").await.approvals.len(), 100);
+    assert_eq!(listed(&w, "api:t").await, vec![is("denied", false, 1, Some(0)); 105]);
+}
+
+#[tokio::test]
+async fn a_deleted_thread_is_gone_with_its_approvals_and_watchers_are_told() {
+    let w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    w.say("api:other", "ship v2").await;
+    let (request, version) = (w.pending("api:t").await, w.thread("api:t").await.version);
+    let short = request.id.thread;
+    let mut changes = w.runtime.watch();
+    let stone = w.runtime.delete(short, &bob()).await.unwrap();
+    // It was cancelled first: those who watch, and the tombstone, have the last word of it.
+    let cancelled = changes.try_recv().unwrap();
+    let last = Event::decode(&cancelled.events[0], cancelled.first).unwrap();
+    assert_eq!(last.body.name(), "cancelled");
+    assert_eq!((cancelled.thread, cancelled.first, cancelled.deleted), (short, version + 1, false));
+    let gone = changes.try_recv().unwrap();
+    assert_eq!((gone.thread, gone.first, gone.events.len(), gone.deleted), (short, version + 2, 0, true));
+    assert_eq!((stone.thread, stone.version, stone.by.as_str()), (short, version + 1, "api:bob"));
+    assert_eq!(stone.head, Digest::of(&cancelled.events[0]));
+
+    assert_eq!(w.rows(None).await.iter().map(|row| row.title.as_str()).collect::<Vec<_>>(), ["ship v2"]);
+    let is_gone = |e: &DeliverError| matches!(e, DeliverError::Store(StoreError::Deleted(id)) if *id == short);
+    assert!(is_gone(&w.runtime.thread(short).await.unwrap_err()));
+    assert!(is_gone(&w.send("api:t", "hello?").await.unwrap_err()));
+    let vote = Input::Vote {
+        approval: request.id,
+        digest: request.digest.to_string(),
+        by: bob(),
+        groups: vec![],
+        vote: approve(),
+        source: None,
+    };
+    assert!(is_gone(&w.runtime.deliver(short, vote).await.unwrap_err()));
+    assert_eq!(w.runtime.delete(short, &ann()).await.unwrap(), stone, "the first one stays");
+    w.advance(7_200_000).await;
+    assert_eq!(w.outside.ledger(), Vec::<String>::new());
+    let never: ThreadId = "api:never".parse().unwrap();
+    let unknown = w.runtime.delete(never.short(), &bob()).await;
+    assert!(matches!(unknown, Err(DeliverError::Store(StoreError::Unknown(_)))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_thread_is_not_deleted_under_a_call_that_runs() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    start_and_stand_still(&w, &request).await;
+    let short = request.id.thread;
+    let before = w.log("api:t").await.len();
+    let refused = w.runtime.delete(short, &bob()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "`ship v1` is running in thread {short}, and how it ends would be lost, so nothing was deleted. Try again \
+             when it has ended; cancel the thread to have nothing else start meanwhile"
+        )
+    );
+    let problem = twelve::http::problem::Problem::from(refused);
+    assert_eq!((problem.status, problem.code), (409, "call_running"));
+    assert_eq!(w.log("api:t").await.len(), before, "not even cancelled");
+    // Also in the next process, which does not know yet that it is lost.
+    w.crash().await;
+    assert!(matches!(w.runtime.delete(short, &bob()).await, Err(DeliverError::CallRunning { .. })));
+    w.runtime.settle().await.unwrap();
+    assert_eq!(w.thread("api:t").await.status(), Status::WaitingMark);
+    w.runtime.delete(short, &bob()).await.unwrap();
+    w.runtime.drain(Duration::ZERO).await.unwrap();
+    assert!(matches!(w.runtime.delete(short, &bob()).await, Err(DeliverError::Draining)));
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_its_thread_is_deleted_is_dropped() {
+    let w = World::new().await;
+    let mut changes = w.runtime.watch();
+    w.send("api:t", "hi").await.unwrap();
+    let t: ThreadId = "api:t".parse().unwrap();
+    // The model is asked this very moment.
+    w.runtime.delete(t.short(), &bob()).await.unwrap();
+    w.runtime.settle().await.unwrap();
+    let mut names = Vec::new();
+    while let Ok(change) = changes.try_recv() {
+        assert_eq!(change.thread, t.short());
+        names.extend(
+            (change.first..).zip(change.events.iter()).map(|(seq, e)| Event::decode(e, seq).unwrap().body.name()),
+        );
+    }
+    assert_eq!(names, ["thread_started", "message_received", "cancelled"]);
+    assert_eq!(w.runtime.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_thread_that_cannot_be_read_can_still_be_deleted() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let short = w.pending("api:t").await.id.thread;
+    let file = rusqlite::Connection::open(w.dir.path().join("twelve.db")).unwrap();
+    assert_eq!(
+        file.execute("UPDATE events SET body = x'7b7d' WHERE id = (SELECT min(id) FROM events)", []).unwrap(),
+        1
+    );
+    w.crash().await;
+    assert!(matches!(w.runtime.thread(short).await, Err(DeliverError::Log { .. })));
+    w.runtime.delete(short, &bob()).await.unwrap();
+    assert_eq!(w.rows(None).await, []);
 }

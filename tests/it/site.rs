@@ -57,6 +57,7 @@ impl Site {
             secret: SECRET,
             demo: plan.demo,
             stop: stop.clone(),
+            triggers: Default::default(),
         };
         let router = Service::new(runtime.clone(), settings).router();
         let served = tokio::spawn(serve(listener, router, limits, stop.clone()));

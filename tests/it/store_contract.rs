@@ -6,8 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tempfile::TempDir;
-use twelve::agent::{ApprovalId, Digest, Principal, QuestionId, ShortId, Status, ThreadId, Timestamp};
-use twelve::store::{Append, Cursor, Durability, Filter, Lease, Store, StoreConfig, StoreError, Summary, Tombstone};
+use twelve::agent::{
+    ApprovalId, Approvers, Digest, Principal, PrincipalKind, QuestionId, Risk, ShortId, Status, ThreadId, Timestamp,
+};
+use twelve::store::{
+    Append, ApprovalCursor, ApprovalFilter, ApprovalRow, Cursor, Durability, Filter, Lease, Person, Progress,
+    Projection, Store, StoreConfig, StoreError, Summary, Tombstone,
+};
 
 macro_rules! contract {
     ($name:ident, $fresh:path: $($rule:ident)*) => {
@@ -41,6 +46,15 @@ macro_rules! contract_of {
             pages_show_every_quiet_thread_once_while_others_change
             filters_must_all_hold
             a_thread_is_found_by_its_name_and_by_the_beginning_of_its_short_id
+            threads_are_found_by_who_started_them
+            a_row_takes_the_place_of_the_one_with_its_id
+            rows_are_written_with_their_events_or_not_at_all
+            open_approvals_come_oldest_first_and_the_others_newest_first
+            pages_show_every_quiet_approval_once_while_others_change
+            filters_of_approvals_must_all_hold
+            who_may_decide_and_who_may_see_is_what_the_approvers_say
+            rows_go_with_their_thread
+            how_far_the_projection_is_comes_back
         }
     };
 }
@@ -529,5 +543,337 @@ async fn a_thread_is_found_by_its_name_and_by_the_beginning_of_its_short_id(stor
     assert_eq!(store.find("api:thread-7").await.unwrap(), shorts([7]));
     for nothing in ["", " ", "api:thread-", "api:nobody", "%", "a_", "0", "{", "aaaaaaaaaaaaaaaaa", "é", "' OR 1"] {
         assert!(store.find(nothing).await.unwrap().is_empty(), "{nothing:?}");
+    }
+}
+
+async fn threads_are_found_by_who_started_them(store: &Store) {
+    let kim = Principal { name: Some("Kim".to_owned()), ..Principal::human("slack:T1:U1") };
+    let program = Principal { kind: PrincipalKind::Service, ..kim.clone() };
+    let quoted = Principal::human("web:\"k\\im\" \u{7f}\u{e9}");
+    for (n, who) in [(1, &kim), (2, &program), (3, &quoted), (4, &kim), (5, &program)] {
+        let mut append = append(&thread(n), 0, &[b"one"]);
+        append.summary.requester = who.clone();
+        append.summary.updated_at = Timestamp(n as i64);
+        if n == 4 {
+            append.summary.questions = vec![QuestionId::new(append.thread, 1, 0)];
+        }
+        store.append(append).await.unwrap();
+    }
+    let by = async |who: &Principal, waiting: bool| {
+        let filter = Filter { requester: Some(who.clone()), waiting, ..Filter::default() };
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.list(&filter, after, 1).await.unwrap();
+            found.extend(page.items.into_iter().map(|s| s.thread));
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    assert_eq!(by(&kim, false).await, [thread(4), thread(1)]);
+    assert_eq!(by(&Principal::human("slack:T1:U1"), true).await, [thread(4)], "a name is decoration");
+    assert_eq!(by(&program, false).await, [thread(5), thread(2)]);
+    assert_eq!(by(&quoted, false).await, [thread(3)]);
+    assert_eq!(by(&Principal::human("slack:T1:U"), false).await, []);
+}
+
+/// An open approval of `thread`, requested at moment `at` by its event `seq`.
+pub fn approval(thread: &ThreadId, seq: u64, at: i64) -> ApprovalRow {
+    ApprovalRow {
+        id: ApprovalId::new(thread.short(), seq, 0),
+        open: true,
+        state: "pending".to_owned(),
+        revision: 1,
+        digest: Digest::of(b"what is covered"),
+        title: "deploy the API — now".to_owned(),
+        tool: "deploy_service".to_owned(),
+        agent: "deployment".to_owned(),
+        risk: Risk::High,
+        rule: "production".to_owned(),
+        requesters: vec![Principal { name: Some("Ann".to_owned()), ..Principal::human("web:ann") }],
+        approvers: Approvers { users: vec!["*".to_owned()], ..Approvers::default() },
+        decided_by: Vec::new(),
+        requested_at: Timestamp(at),
+        expires_at: Timestamp(at + 7_200_000),
+        settled_at: None,
+    }
+}
+
+fn settled(mut row: ApprovalRow, state: &str, at: i64) -> ApprovalRow {
+    (row.open, row.state, row.settled_at) = (false, state.to_owned(), Some(Timestamp(at)));
+    row.decided_by = vec![Principal::human("web:bob")];
+    row
+}
+
+/// An append of one event to thread number `n`, with rows.
+fn with_rows(n: usize, expected: u64, approvals: Vec<ApprovalRow>) -> Append {
+    Append { approvals, ..append(&thread(n), expected, &[b"event"]) }
+}
+
+/// Everything that fits, two at a time; what the store counts is as many.
+async fn rows(store: &Store, filter: &ApprovalFilter) -> Vec<ApprovalRow> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.approvals(filter, after, 2).await.unwrap();
+        assert_eq!(page.damaged, []);
+        assert!(page.items.len() == 2 || page.next.is_none());
+        found.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(store.count_approvals(filter).await.unwrap(), found.len() as u64, "{filter:?}");
+    found
+}
+
+fn only_open(open: bool) -> ApprovalFilter {
+    ApprovalFilter { open: Some(open), ..ApprovalFilter::default() }
+}
+
+async fn a_row_takes_the_place_of_the_one_with_its_id(store: &Store) {
+    let t = thread(1);
+    let (first, other) = (approval(&t, 1, 10), approval(&t, 2, 20));
+    let twin = ApprovalRow { id: ApprovalId::new(t.short(), 1, 1), ..approval(&t, 1, 30) };
+    store.append(with_rows(1, 0, vec![first.clone(), other.clone(), twin.clone()])).await.unwrap();
+    assert_eq!(rows(store, &only_open(true)).await, [first.clone(), other.clone(), twin.clone()]);
+
+    // A new revision is a new request: everything may differ.
+    let mut second = approval(&t, 1, 40);
+    (second.revision, second.digest, second.title) = (2, Digest::of(b"other"), "deploy another".to_owned());
+    (second.tool, second.rule, second.agent) = ("restart".to_owned(), "silent".to_owned(), "support".to_owned());
+    (second.requesters, second.risk) = (vec![Principal::human("web:eve")], Risk::Low);
+    second.approvers = Approvers { groups: vec!["ops".to_owned()], requester_may: Some(true), ..Approvers::default() };
+    store.append(with_rows(1, 1, vec![second.clone()])).await.unwrap();
+    assert_eq!(rows(store, &only_open(true)).await, [other.clone(), twin.clone(), second.clone()]);
+
+    // Rows can be written without events, like a summary.
+    let (second, twin) = (settled(second, "succeeded", 50), settled(twin, "denied", 50));
+    let mut quiet = append(&t, 2, &[]);
+    quiet.summary.head = Digest::of(b"event");
+    quiet.approvals = vec![second.clone(), twin.clone()];
+    assert_eq!(store.append(quiet).await.unwrap(), 2);
+    assert_eq!(rows(store, &only_open(true)).await, std::slice::from_ref(&other));
+    assert_eq!(rows(store, &only_open(false)).await, [second.clone(), twin.clone()]);
+    assert_eq!(rows(store, &ApprovalFilter::default()).await, [second, twin, other]);
+}
+
+async fn rows_are_written_with_their_events_or_not_at_all(store: &Store) {
+    let kept = approval(&thread(1), 1, 1);
+    store.append(with_rows(1, 0, vec![kept.clone()])).await.unwrap();
+    store.append(with_rows(2, 0, Vec::new())).await.unwrap();
+    store.delete(thread(2).short(), "console:ops", Timestamp(0)).await.unwrap();
+
+    let lost = |n| settled(approval(&thread(n), 1, 2), "denied", 3);
+    let stale = with_rows(1, 0, vec![lost(1)]);
+    assert!(matches!(store.append(stale).await, Err(StoreError::Conflict { .. })));
+    let late = with_rows(2, 0, vec![lost(2)]);
+    assert!(matches!(store.append(late).await, Err(StoreError::Deleted(_))));
+    let mut vacant = with_rows(3, 0, vec![lost(3)]);
+    (vacant.events, vacant.summary.version) = (Vec::new(), 0);
+    assert!(matches!(store.append(vacant).await, Err(StoreError::Unknown(_))));
+    let mut other_head = with_rows(1, 1, vec![lost(1)]);
+    other_head.summary.head = Digest::of(b"other");
+    assert!(matches!(store.append(other_head).await, Err(StoreError::Failed(_))));
+    // No delete would find the row of a thread under another one.
+    let stray = with_rows(1, 1, vec![lost(1), lost(4)]);
+    assert!(matches!(store.append(stray).await, Err(StoreError::Failed(why)) if why.contains("another thread")));
+    assert_eq!(rows(store, &ApprovalFilter::default()).await, [kept]);
+    assert_eq!(store.summary(thread(1).short()).await.unwrap().version, 1);
+}
+
+async fn open_approvals_come_oldest_first_and_the_others_newest_first(store: &Store) {
+    let mut all = Vec::new();
+    for n in 0..12 {
+        // Three share each moment, two of them in one thread.
+        let t = thread(n / 2);
+        let row = approval(&t, 1 + n as u64 % 2, 100 - (n as i64 / 3));
+        let row = if n % 4 == 3 { settled(row, "expired", 500 - n as i64) } else { row };
+        store.append(with_rows(n / 2, n as u64 % 2, vec![row.clone()])).await.unwrap();
+        all.push(row);
+    }
+    all.sort_by_key(|row| (row.requested_at, row.id));
+    let open: Vec<_> = all.iter().filter(|row| row.open).cloned().collect();
+    assert_eq!(rows(store, &only_open(true)).await, open);
+    all.reverse();
+    assert_eq!(rows(store, &ApprovalFilter::default()).await, all);
+    all.retain(|row| !row.open);
+    assert_eq!(rows(store, &only_open(false)).await, all);
+}
+
+async fn pages_show_every_quiet_approval_once_while_others_change(store: &Store) {
+    for filter in [only_open(true), ApprovalFilter::default()] {
+        // Four share each moment. Thread n has approval n; every other run of the loop starts anew.
+        for n in 0..22 {
+            let found = store.summary(thread(n).short()).await.map_or(0, |s| s.version);
+            let row = approval(&thread(n), 1, n as i64 / 4);
+            store.append(with_rows(n, found, vec![row])).await.unwrap();
+        }
+        let mut seen: Vec<ApprovalId> = Vec::new();
+        let mut after: Option<ApprovalCursor> = None;
+        let mut busy = BTreeSet::new();
+        for round in 0.. {
+            let page = store.approvals(&filter, after, 5).await.unwrap();
+            assert!(page.items.len() == 5 || page.next.is_none());
+            seen.extend(page.items.iter().map(|row| row.id));
+            // One at each end and one in the middle are decided or asked for again meanwhile.
+            for n in [round, 21 - round, 11 + round] {
+                if round < 3 && busy.insert(n) {
+                    let version = store.summary(thread(n).short()).await.unwrap().version;
+                    let row = approval(&thread(n), 1, 1_000 + n as i64);
+                    let row =
+                        if n % 2 == 0 { settled(approval(&thread(n), 1, n as i64 / 4), "denied", 7) } else { row };
+                    store.append(with_rows(n, version, vec![row])).await.unwrap();
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        for n in (0..22).filter(|n| !busy.contains(n)) {
+            let times = seen.iter().filter(|id| id.thread == thread(n).short()).count();
+            assert_eq!(times, 1, "approval {n} was quiet; {filter:?}");
+        }
+    }
+    // The last page is known to be the last, also when it is full.
+    let all = store.approvals(&ApprovalFilter::default(), None, 22).await.unwrap();
+    assert_eq!((all.items.len(), all.next), (22, None));
+}
+
+async fn filters_of_approvals_must_all_hold(store: &Store) {
+    let word = |words: [&str; 2], n: usize| words[n % 2].to_owned();
+    let mut all = Vec::new();
+    for n in 0..16 {
+        let mut row = approval(&thread(n), 1, n as i64);
+        row.agent = word(["deployment", "support"], n);
+        row.tool = word(["deploy", "refund"], n / 2);
+        row.rule = word(["production", "money"], n / 4);
+        row.open = n < 8;
+        store.append(with_rows(n, 0, vec![row.clone()])).await.unwrap();
+        all.push(row);
+    }
+    let one_of = |words: [&str; 2]| [None, Some(words[0].to_owned()), Some(words[1].to_owned()), Some("Deploy".into())];
+    for open in [None, Some(true), Some(false)] {
+        for agent in one_of(["deployment", "support"]) {
+            for tool in one_of(["deploy", "refund"]) {
+                for rule in one_of(["production", "money"]) {
+                    for t in [None, Some(thread(3).short()), Some(thread(99).short())] {
+                        let (agent, tool, rule) = (agent.clone(), tool.clone(), rule.clone());
+                        let filter = ApprovalFilter { thread: t, open, agent, tool, rule, ..ApprovalFilter::default() };
+                        let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|w| w == found);
+                        let fits = |row: &&ApprovalRow| {
+                            is(&filter.agent, &row.agent)
+                                && is(&filter.tool, &row.tool)
+                                && is(&filter.rule, &row.rule)
+                                && open.is_none_or(|open| open == row.open)
+                                && t.is_none_or(|t| t == row.id.thread)
+                        };
+                        let mut expected: Vec<ApprovalRow> = all.iter().filter(fits).cloned().collect();
+                        if open != Some(true) {
+                            expected.reverse();
+                        }
+                        assert_eq!(rows(store, &filter).await, expected, "{filter:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn who_may_decide_and_who_may_see_is_what_the_approvers_say(store: &Store) {
+    let people = |ids: &[&str]| ids.iter().map(|id| Principal::human(*id)).collect::<Vec<_>>();
+    let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    let mut all = Vec::new();
+    let approvers = [
+        (&["*"][..], &[][..]),
+        (&["web:bob"], &[]),
+        (&["web:bobby", "web:ann"], &[]),
+        (&[], &["ops"]),
+        (&["web:eve"], &["ops", "release team"]),
+        (&[], &["web:bob", "*"]),
+        (&[], &[]),
+        (&["x\"\n\"user web:bob", "user web:bob", "web:b_b", "WEB:BOB"], &[]),
+    ];
+    for (users, groups) in approvers {
+        for requester_may in [None, Some(false), Some(true)] {
+            for requesters in [&["web:ann"][..], &["web:bob", "web:ann"], &[], &["x\"\n\"human web:bob", "web:bobb"]] {
+                let n = all.len();
+                let mut row = approval(&thread(n), 1, n as i64);
+                row.approvers = Approvers { users: words(users), groups: words(groups), quorum: 2, requester_may };
+                row.requesters = people(requesters);
+                row.open = n % 3 > 0;
+                if n % 5 == 0 {
+                    row.requesters.push(Principal { kind: PrincipalKind::Service, ..Principal::human("api:ci") });
+                }
+                store.append(with_rows(n, 0, vec![row.clone()])).await.unwrap();
+                all.push(row);
+            }
+        }
+    }
+    let mut askers =
+        people(&["web:ann", "web:bob", "web:eve", "web:", "*", "web:b_b", "api:ci", "x\"\n\"user web:bob"]);
+    for kind in [PrincipalKind::Service, PrincipalKind::Agent, PrincipalKind::System] {
+        askers.push(Principal { kind, ..Principal::human("api:ci") });
+        askers.push(Principal { kind, ..Principal::human("web:bob") });
+    }
+    for principal in askers {
+        for groups in [&[][..], &["ops"], &["release", "web:bob"], &["release team", "x", "*"]] {
+            let person = Person { principal: principal.clone(), groups: words(groups) };
+            let includes = |row: &ApprovalRow| row.approvers.includes(&person.principal, &person.groups);
+            let asked = |row: &ApprovalRow| row.requesters.contains(&person.principal);
+            let decides =
+                |row: &ApprovalRow| includes(row) && (row.approvers.requester_may == Some(true) || !asked(row));
+            for open in [None, Some(true), Some(false)] {
+                let decider = ApprovalFilter { decider: Some(person.clone()), open, ..ApprovalFilter::default() };
+                let sees = ApprovalFilter { visible_to: Some(person.clone()), open, ..ApprovalFilter::default() };
+                let both = ApprovalFilter { visible_to: Some(person.clone()), ..decider.clone() };
+                let sees_it = |row: &ApprovalRow| includes(row) || asked(row);
+                for (filter, decides_it) in [(decider, true), (sees, false), (both, true)] {
+                    let fits = |row: &ApprovalRow| if decides_it { decides(row) } else { sees_it(row) };
+                    let expected = all.iter().filter(|row| open.is_none_or(|open| open == row.open) && fits(row));
+                    let mut expected: Vec<ApprovalId> = expected.map(|row| row.id).collect();
+                    if open != Some(true) {
+                        expected.reverse();
+                    }
+                    let page = store.approvals(&filter, None, 1_000).await.unwrap();
+                    assert_eq!(page.items.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
+                    assert_eq!(store.count_approvals(&filter).await.unwrap(), expected.len() as u64);
+                }
+            }
+        }
+    }
+}
+
+async fn rows_go_with_their_thread(store: &Store) {
+    let (t, other) = (thread(1), thread(2));
+    let gone = vec![approval(&t, 1, 1), settled(approval(&t, 2, 2), "denied", 3)];
+    let stays = approval(&other, 1, 4);
+    store.append(with_rows(1, 0, gone)).await.unwrap();
+    store.append(with_rows(2, 0, vec![stays.clone()])).await.unwrap();
+    let first = store.approvals(&only_open(true), None, 1).await.unwrap();
+    store.delete(t.short(), "console:ops", Timestamp(9)).await.unwrap();
+    for filter in [ApprovalFilter::default(), only_open(true)] {
+        assert_eq!(rows(store, &filter).await, std::slice::from_ref(&stays));
+    }
+    assert_eq!(rows(store, &only_open(false)).await, []);
+    let page = store.approvals(&only_open(true), first.next, 5).await.unwrap();
+    assert_eq!(page.items, [stays], "a place in the list outlives the approval that it names");
+}
+
+async fn how_far_the_projection_is_comes_back(store: &Store) {
+    let new = store.projection().await.unwrap();
+    assert_eq!(new, Projection { version: Projection::CURRENT, progress: None });
+    assert!(new.is_current());
+    let upto = Cursor { updated_at: Timestamp(7), thread: thread(1).short() };
+    for projection in [
+        Projection { version: 0, progress: None },
+        Projection { version: Projection::CURRENT, progress: Some(Progress { to: 9, upto: upto.clone() }) },
+        Projection { version: 3, progress: Some(Progress { to: Projection::CURRENT, upto }) },
+    ] {
+        store.set_projection(projection.clone()).await.unwrap();
+        assert_eq!(store.projection().await.unwrap(), projection);
+        assert!(!projection.is_current());
     }
 }

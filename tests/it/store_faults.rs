@@ -13,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use twelve::agent::{ShortId, Timestamp};
-use twelve::store::{Durability, Filter, Store, StoreConfig, StoreError};
+use twelve::store::{ApprovalFilter, Durability, Filter, Store, StoreConfig, StoreError};
 
-use crate::store_contract::{append, thread};
+use crate::store_contract::{append, approval, thread};
 
 /// Where the child finds the store. Unset in the process that cargo started.
 const CHILD: &str = "TWELVE_TEST_STORE";
@@ -88,10 +88,10 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("threads.db");
     filled(&path, 1, 1).await;
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let before = fs::read(&path).unwrap();
     let expected = format!(
-        "The store {} was written by a newer twelve (format 2; this one knows up to 1). Nothing was changed. Update \
+        "The store {} was written by a newer twelve (format 3; this one knows up to 2). Nothing was changed. Update \
          twelve, or set `store.path` to another file.",
         path.display()
     );
@@ -102,7 +102,7 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     assert!(matches!(error, StoreError::TooNew(why) if why == expected));
     assert!(fs::read(&path).unwrap() == before, "nothing was changed");
     // An older program is no way to lose the store: the newer one still opens it.
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
     assert_eq!(open(&path).await.load(thread(0).short(), 0).await.unwrap().events, [event(0, 1)]);
 }
 
@@ -594,4 +594,56 @@ async fn a_closed_store_is_free_although_programs_are_being_started() {
     enough.store(true, Ordering::Relaxed);
     starter.join().unwrap();
     assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_edited_row_of_an_approval_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let store = open(&path).await;
+    for n in 0..4 {
+        let mut append = append(&thread(n), 0, &[b"one"]);
+        append.approvals = vec![approval(&thread(n), 1, n as i64)];
+        store.append(append).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    for (n, sql) in [(1, "body = '{'"), (2, "body = json_remove(body, '$.title')")] {
+        let sql = format!("UPDATE approvals SET {sql} WHERE short = ?1");
+        assert_eq!(conn.execute(&sql, [thread(n).short().as_str()]).unwrap(), 1);
+    }
+    drop(conn);
+    let store = open(&path).await;
+    let page = store.approvals(&ApprovalFilter { open: Some(true), ..Default::default() }, None, 9).await.unwrap();
+    assert_eq!(page.items, [approval(&thread(0), 1, 0), approval(&thread(3), 1, 3)]);
+    assert_eq!(page.damaged, [approval(&thread(1), 1, 1).id, approval(&thread(2), 1, 2).id], "said, not left out");
+    store.delete(thread(1).short(), "console:ops", Timestamp(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_deleted_thread_no_earlier_list_entry_is_left_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let store = open(&path).await;
+    // Rows and summaries grow and shrink in turn, so that they move about in their pages.
+    for version in 0..40u64 {
+        for n in 0..6 {
+            let mut append = append(&thread(n), version, &[b"event"]);
+            let padding = "x".repeat((version as usize * 37 + n * 11) % 300);
+            append.summary.title = format!("summary of {n}, {version} {padding}");
+            let mut row = approval(&thread(n), 1 + version % 7, 5);
+            row.title = format!("request of {n}, {version} {padding}");
+            row.requesters[0].id = format!("web:asker-{n}-{padding}");
+            row.open = version % 3 > 0;
+            append.approvals = vec![row];
+            store.append(append).await.unwrap();
+        }
+    }
+    store.delete(thread(2).short(), "console:ops", Timestamp(0)).await.unwrap();
+    store.close().await.unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mentions = |word: &str| bytes.windows(word.len()).filter(|window| *window == word.as_bytes()).count();
+    for (what, other) in [("summary of 2", "summary of 3"), ("request of 2", "request of 3"), ("asker-2", "asker-3")] {
+        assert_eq!((mentions(what), mentions(other) > 0), (0, true), "{what}");
+    }
 }

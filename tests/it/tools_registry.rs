@@ -80,7 +80,22 @@ fn builtin() -> Registry {
 fn the_built_in_tools_are_declared_as_every_provider_takes_them() {
     let registry = builtin();
     let names: Vec<&str> = registry.names().collect();
-    assert_eq!(names, ["log_message", "sleep", "check_service_status", "deploy_service"]);
+    assert_eq!(
+        names,
+        [
+            "log_message",
+            "sleep",
+            "check_service_status",
+            "deploy_service",
+            "http_get",
+            "http_post",
+            "read_file",
+            "write_file",
+            "send_email",
+            "lookup_customer",
+            "create_support_ticket"
+        ]
+    );
     let decls = registry.decls(&["sleep", "log_message", "gone"]);
     assert_eq!(
         decls.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(),
@@ -98,7 +113,7 @@ fn the_built_in_tools_are_declared_as_every_provider_takes_them() {
     let deploy = registry.facts("deploy_service").unwrap();
     assert!(deploy.side_effects && deploy.plans && deploy.editable && !deploy.idempotent);
     assert_eq!(deploy.risk, Risk::High);
-    for name in ["log_message", "sleep", "check_service_status"] {
+    for name in ["log_message", "sleep", "check_service_status", "http_get", "read_file"] {
         let facts = registry.facts(name).unwrap();
         assert!(!facts.side_effects && facts.idempotent && facts.risk == Risk::Low, "{name}");
     }
@@ -113,7 +128,8 @@ fn a_refusal_says_which_argument_and_what_is_allowed() {
             "deploy",
             "{}",
             "there is no tool `deploy`; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, \
-             deploy_service)",
+             deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, \
+             create_support_ticket)",
         ),
         ("sleep", "", "sleep: `seconds` is missing"),
         ("sleep", "[1]", "sleep: the arguments have to be of type object, not [1]"),

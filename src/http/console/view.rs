@@ -158,7 +158,7 @@ fn rights(approval: &Approval, caller: &Caller, editable: bool) -> Rights {
 }
 
 /// The call that an approval is for, as it was proposed, and the agent's words about it.
-fn proposed<'a>(events: &'a [Event], id: CallId) -> Option<(&'a GatedCall, &'a str)> {
+fn proposed(events: &[Event], id: CallId) -> Option<(&GatedCall, &str)> {
     let event = events.iter().find(|event| event.seq == id.seq)?;
     let (calls, why) = match &event.body {
         Body::MessageReceived { prefetch, .. } => (prefetch, ""),
@@ -377,7 +377,7 @@ impl Told<'_> {
                 let text = format!("Goes on from {} after its event {}", parent.thread.short(), parent.seq);
                 self.items.push(notice(text, "rest"));
             }
-            Body::MessageReceived { from, text, prefetch } => {
+            Body::MessageReceived { from, text, prefetch, outside: _ } => {
                 self.items.push(Item::Said {
                     key,
                     who: harmless(from.label()),
@@ -395,10 +395,8 @@ impl Told<'_> {
                 }
                 self.take_calls(seq, calls);
             }
-            Body::ModelReplied { step: NextStep::Ask { why, .. }, .. } => {
-                if !why.trim().is_empty() {
-                    self.items.push(agent(why, true));
-                }
+            Body::ModelReplied { step: NextStep::Ask { why, .. }, .. } if !why.trim().is_empty() => {
+                self.items.push(agent(why, true));
             }
             Body::ModelReplied { step: NextStep::Done { text }, .. } => self.items.push(agent(text, false)),
             Body::ModelFailed { message, attempt, retry_at: Some(retry), .. } => {

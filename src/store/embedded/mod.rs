@@ -10,6 +10,7 @@
 //!
 //! Left out: what an event means, clocks, retries.
 
+mod approvals;
 mod lock;
 mod schema;
 mod summary;
@@ -28,7 +29,7 @@ use self::schema::{MAX_EVENTS, damaged, event_id, explain};
 use self::writer::{Answer, Change, Request, Writer};
 use super::{
     Append, ApprovalCursor, ApprovalFilter, ApprovalPage, Cursor, Digest, Durability, Filter, Loaded, MAX_FOUND, Page,
-    ShortId, StoreConfig, StoreError, Summary, ThreadId, Timestamp, Tombstone,
+    Projection, ShortId, StoreConfig, StoreError, Summary, ThreadId, Timestamp, Tombstone,
 };
 
 /// Reads at the same time; each has a connection. More wait their turn.
@@ -98,8 +99,8 @@ impl Embedded {
     }
 
     pub async fn append(&self, append: Append) -> Result<u64, StoreError> {
-        let row = check(&append)?;
-        let change = Change::Append { append: Box::new(append), row: Box::new(row) };
+        let (row, approvals) = check(&append)?;
+        let change = Change::Append { append: Box::new(append), row: Box::new(row), approvals };
         self.ask(|answer| Request::Change(change, answer)).await
     }
 
@@ -155,15 +156,35 @@ impl Embedded {
 
     pub async fn approvals(
         &self,
-        _filter: ApprovalFilter,
-        _after: Option<ApprovalCursor>,
-        _limit: usize,
+        filter: ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: usize,
     ) -> Result<ApprovalPage, StoreError> {
-        Err(StoreError::Failed("the index of approvals is being built".to_owned()))
+        self.read(move |conn, path| approvals::read_page(conn, path, &filter, after, limit)).await
     }
 
-    pub async fn count_approvals(&self, _filter: ApprovalFilter) -> Result<u64, StoreError> {
-        Err(StoreError::Failed("the index of approvals is being built".to_owned()))
+    pub async fn count_approvals(&self, filter: ApprovalFilter) -> Result<u64, StoreError> {
+        self.read(move |conn, path| approvals::count(conn, path, &filter)).await
+    }
+
+    pub async fn projection(&self) -> Result<Projection, StoreError> {
+        self.read(|conn, path| {
+            let (version, progress): (u32, Option<String>) = conn
+                .prepare_cached("SELECT version, progress FROM projection")
+                .and_then(|mut query| query.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
+                .map_err(|e| explain(path, None, &e))?;
+            Ok(match progress.map(|text| serde_json::from_str(&text)) {
+                None => Projection { version, progress: None },
+                Some(Ok(progress)) => Projection { version, progress: Some(progress) },
+                // It was begun, and nobody can say how far it came: from the beginning.
+                Some(Err(_)) => Projection { version: 0, progress: None },
+            })
+        })
+        .await
+    }
+
+    pub async fn set_projection(&self, projection: Projection) -> Result<(), StoreError> {
+        self.ask(|answer| Request::Change(Change::Project(projection), answer)).await.map(|_| ())
     }
 
     pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -220,6 +241,22 @@ impl Embedded {
             )
             .and_then(|mut query| query.query_map(params![prefix, MAX_FOUND as i64], |row| short(row, 0))?.collect())
             .map_err(|e| explain(path, None, &e))
+        })
+        .await
+    }
+
+    pub async fn damages(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.read(move |conn, path| {
+            // A pragma takes no parameters; a number cannot break out of it.
+            let mut query =
+                conn.prepare(&format!("PRAGMA quick_check({limit})")).map_err(|e| explain(path, None, &e))?;
+            let found = query.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+            match found {
+                Ok(found) => Ok(found),
+                // Damaged beyond what the check can walk through.
+                Err(e) => Ok(vec![e.to_string()]),
+            }
+            .map(|found: Vec<String>| found.into_iter().filter(|line| line != "ok").collect())
         })
         .await
     }
@@ -336,10 +373,10 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Refuses an append whose summary belongs to another thread or to other events: it would make a thread
-/// that no load accepts.
-fn check(append: &Append) -> Result<summary::Row, StoreError> {
-    let Append { thread, expected, events, summary, .. } = append;
+/// Refuses an append whose summary belongs to another thread or to other events, or an approval of another
+/// thread: it would make a thread that no load accepts, or a row that no delete finds.
+fn check(append: &Append) -> Result<(summary::Row, Vec<approvals::Row>), StoreError> {
+    let Append { thread, expected, events, summary, approvals, .. } = append;
     let version = expected.saturating_add(events.len() as u64);
     let wrong = |what: &str| StoreError::Failed(format!("An append to thread {thread} was refused: {what}."));
     if summary.thread.short() != *thread {
@@ -354,7 +391,12 @@ fn check(append: &Append) -> Result<summary::Row, StoreError> {
     if events.last().is_some_and(|last| Digest::of(last) != summary.head) {
         return Err(wrong("the head in its summary is not the digest of its last event"));
     }
-    summary::Row::of(summary).map_err(|e| wrong(&format!("its summary cannot be written ({e})")))
+    if let Some(stray) = approvals.iter().find(|a| a.id.thread != *thread) {
+        return Err(wrong(&format!("the approval {} is one of another thread", stray.id)));
+    }
+    let row = summary::Row::of(summary).map_err(|e| wrong(&format!("its summary cannot be written ({e})")))?;
+    let approvals = approvals.iter().map(approvals::Row::of).collect::<Result<_, _>>();
+    Ok((row, approvals.map_err(|e| wrong(&format!("its approvals cannot be written ({e})")))?))
 }
 
 fn read_summary(conn: &Connection, path: &Path, thread: ShortId, no: i64) -> Result<Summary, StoreError> {
@@ -409,18 +451,19 @@ fn read_page(
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    let Filter { status, agent, waiting, requester: _ } = filter;
+    let Filter { status, agent, waiting, requester } = filter;
     let sql = if *waiting {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_waiting
          WHERE waiting = 1 AND (updated_at, short) < (?1, ?2)
-           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4)
-         ORDER BY updated_at DESC, short DESC LIMIT ?5"
+           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
+         ORDER BY updated_at DESC, short DESC LIMIT ?6"
     } else {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_changed
          WHERE (updated_at, short) < (?1, ?2)
-           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4)
-         ORDER BY updated_at DESC, short DESC LIMIT ?5"
+           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
+         ORDER BY updated_at DESC, short DESC LIMIT ?6"
     };
+    let requester = requester.as_ref().map(approvals::requester);
     // `~` comes after every short id: the first page begins after nothing.
     let (at, id) = after.as_ref().map_or((i64::MAX, "~"), |cursor| (cursor.updated_at.0, cursor.thread.as_str()));
     // One more than asked for tells whether there is another page.
@@ -429,7 +472,7 @@ fn read_page(
         .prepare_cached(sql)
         .and_then(|mut query| {
             query
-                .query_map(params![at, id, status.map(summary::status_number), agent, asked], |row| {
+                .query_map(params![at, id, status.map(summary::status_number), agent, requester, asked], |row| {
                     Ok((row.get(0)?, Cursor { updated_at: Timestamp(row.get(2)?), thread: short(row, 1)? }))
                 })?
                 .collect()

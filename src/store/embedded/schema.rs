@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `threads` | one row for each thread: its version, head digest and summary, and beside them what lists and claims look for |
 //! | `events` | the encoded events under `no << 31 \| seq` |
+//! | `approvals` | one row for each approval, see `approvals.rs` |
+//! | `projection` | by which version of the program summaries and rows of approvals were computed |
 //! | `tombstones` | what remains of deleted threads |
 //!
 //! A thread's number `no` in the upper bits of an event's rowid keeps the events of one thread side by
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
-use crate::store::{Durability, ShortId, StoreError};
+use crate::store::{Durability, Projection, ShortId, StoreError};
 
 /// `PRAGMA application_id`: "TWLV". It tells our files from other programs' databases.
 const APPLICATION_ID: i64 = 0x5457_4C56;
@@ -26,8 +28,8 @@ const APPLICATION_ID: i64 = 0x5457_4C56;
 /// What brings a file from version `n` to `n + 1`, in order; `PRAGMA user_version` says where it is.
 /// A step that has been released is never edited.
 const MIGRATIONS: &[&str] = &[
-    V1,
-    // Number 2 goes here.
+    V1, V2,
+    // Number 3 goes here.
 ];
 
 /// The version of the layout that this program writes.
@@ -60,6 +62,47 @@ CREATE TABLE tombstones (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Rows of approvals, and threads by who started them. The rows themselves come from the logs: whoever opens
+/// the store to work with it computes them (`projection` says that it is still to be done). A summary that
+/// is not readable stays so, and harms no other.
+const V2: &str = "
+CREATE TABLE approvals (
+    row          INTEGER PRIMARY KEY,
+    no           INTEGER NOT NULL,
+    short        TEXT    NOT NULL,
+    seq          INTEGER NOT NULL,
+    ord          INTEGER NOT NULL,
+    open         INTEGER NOT NULL,
+    requested_at INTEGER NOT NULL,
+    agent        TEXT    NOT NULL,
+    tool         TEXT    NOT NULL,
+    rule         TEXT    NOT NULL,
+    bars         INTEGER NOT NULL,
+    approvers    TEXT    NOT NULL,
+    requesters   TEXT    NOT NULL,
+    body         TEXT    NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX approvals_of ON approvals (no, seq, ord);
+CREATE INDEX approvals_open ON approvals
+    (requested_at, short, seq, ord, agent, tool, rule, bars, approvers, requesters) WHERE open = 1;
+CREATE INDEX approvals_all ON approvals
+    (requested_at, short, seq, ord, open, agent, tool, rule, bars, approvers, requesters);
+CREATE TABLE projection (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    version  INTEGER NOT NULL,
+    progress TEXT
+) STRICT;
+INSERT INTO projection VALUES (1, 0, NULL);
+ALTER TABLE threads ADD COLUMN requester TEXT NOT NULL DEFAULT '';
+UPDATE threads SET requester = CASE WHEN json_valid(summary) THEN
+    coalesce(json_extract(summary, '$.requester.kind') || ' ' || json_extract(summary, '$.requester.id'), '')
+    ELSE '' END;
+DROP INDEX threads_changed;
+DROP INDEX threads_waiting;
+CREATE INDEX threads_changed ON threads (updated_at, short, status, agent, requester);
+CREATE INDEX threads_waiting ON threads (updated_at, short, status, agent, requester) WHERE waiting = 1;
+";
+
 /// Bits of an event's rowid that hold its sequence number.
 const SEQ_BITS: u32 = 31;
 
@@ -77,6 +120,10 @@ const READER_CACHE_KIB: i64 = 512;
 /// Size in bytes to which the write-ahead log is cut back after it has grown (a long read in another
 /// process keeps it from being reused).
 const WAL_KEPT: i64 = 16 << 20;
+
+/// What a change frees is overwritten where that costs no further write, so that deleting a thread finds no
+/// earlier summary or row of it left behind. A delete itself overwrites everything.
+pub const SECURE_DELETE: &str = "FAST";
 
 /// The rowid of an event. `no` comes from the file, `seq` is at most [`MAX_EVENTS`].
 pub fn event_id(no: i64, seq: u64) -> i64 {
@@ -97,10 +144,15 @@ pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, St
         };
         conn.pragma_update(None, "synchronous", synchronous)?;
         conn.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
+        conn.pragma_update(None, "secure_delete", SECURE_DELETE)?;
         if found < MIGRATIONS.len() {
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for step in MIGRATIONS.iter().skip(found) {
                 tx.execute_batch(step)?;
+            }
+            if found == 0 {
+                // What is not there need not be computed again.
+                tx.execute("UPDATE projection SET version = ?1", [Projection::CURRENT])?;
             }
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
             tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::approvals;
 use crate::store::{Digest, Status, Summary};
 
 /// Fields that have a column of their own and are therefore not in the JSON.
@@ -17,6 +18,8 @@ pub struct Row {
     pub waiting: bool,
     pub due_at: Option<i64>,
     pub updated_at: i64,
+    /// For lists alone: the summary has it too, with the name.
+    pub requester: String,
     pub json: String,
 }
 
@@ -51,6 +54,7 @@ impl Row {
             waiting: !summary.approvals.is_empty() || !summary.questions.is_empty(),
             due_at: summary.due_at.map(|t| t.0),
             updated_at: summary.updated_at.0,
+            requester: approvals::requester(&summary.requester),
             json: json.to_string(),
         })
     }
@@ -58,7 +62,8 @@ impl Row {
     /// Reads the row of thread number `no`, which exists.
     pub fn read(conn: &Connection, no: i64) -> rusqlite::Result<Row> {
         conn.prepare_cached(
-            "SELECT version, head, status, agent, waiting, due_at, updated_at, summary FROM threads WHERE no = ?1",
+            "SELECT version, head, status, agent, waiting, due_at, updated_at, requester, summary FROM threads WHERE no = \
+             ?1",
         )?
         .query_row([no], |r| {
             Ok(Row {
@@ -69,7 +74,8 @@ impl Row {
                 waiting: r.get(4)?,
                 due_at: r.get(5)?,
                 updated_at: r.get(6)?,
-                json: r.get(7)?,
+                requester: r.get(7)?,
+                json: r.get(8)?,
             })
         })
     }

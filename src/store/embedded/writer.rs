@@ -20,8 +20,8 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::schema::{self, explain};
-use super::summary;
-use crate::store::{Append, Lease, ShortId, StoreError, Timestamp};
+use super::{approvals, summary};
+use crate::store::{Append, Lease, Projection, ShortId, StoreError, Timestamp};
 
 /// Requests that wait for the writer; a caller beyond that waits to be queued.
 pub const QUEUE: usize = 1_024;
@@ -68,12 +68,15 @@ pub enum Change {
         append: Box<Append>,
         /// The summary as it is stored.
         row: Box<summary::Row>,
+        /// The approvals as they are stored.
+        approvals: Vec<approvals::Row>,
     },
     Delete {
         thread: ShortId,
         by: String,
         at: Timestamp,
     },
+    Project(Projection),
 }
 
 pub struct Writer {
@@ -123,6 +126,7 @@ impl Writer {
                             }
                         }
                         Change::Delete { thread, .. } => leases.forget(thread),
+                        Change::Project(_) => {}
                     }
                 }
                 // A caller who has gone away does not hear of it; the change stands.
@@ -186,7 +190,7 @@ fn commit(conn: &Connection, path: &Path, changes: &[Change]) -> Vec<Result<u64,
         Ok(outcomes) => outcomes,
         Err(e) => match changes {
             [] => Vec::new(),
-            [one] => vec![Err(explain(path, Some(one.thread()), &e))],
+            [one] => vec![Err(explain(path, one.thread(), &e))],
             // Another program keeps the file: it would keep it from each of them for as long again.
             all if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 all.iter().map(|_| Err(explain(path, None, &e))).collect()
@@ -217,29 +221,43 @@ fn group(conn: &Connection, changes: &[Change]) -> rusqlite::Result<Vec<Result<u
 }
 
 impl Change {
-    fn thread(&self) -> ShortId {
+    fn thread(&self) -> Option<ShortId> {
         match self {
-            Change::Append { append, .. } => append.thread,
-            Change::Delete { thread, .. } => *thread,
+            Change::Append { append, .. } => Some(append.thread),
+            Change::Delete { thread, .. } => Some(*thread),
+            Change::Project(_) => None,
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Change::Append { append, .. } => append.events.iter().map(Vec::len).sum(),
-            Change::Delete { .. } => 0,
+            Change::Append { append, approvals, .. } => {
+                append.events.iter().map(Vec::len).sum::<usize>() + approvals.iter().map(|a| a.size()).sum::<usize>()
+            }
+            Change::Delete { .. } | Change::Project(_) => 0,
         }
     }
 
     fn write(&self, conn: &Connection) -> rusqlite::Result<Result<u64, StoreError>> {
         match self {
-            Change::Append { append, row } => write_append(conn, append, row),
+            Change::Append { append, row, approvals } => write_append(conn, append, row, approvals),
             Change::Delete { thread, by, at } => write_delete(conn, *thread, by, *at),
+            Change::Project(Projection { version, progress }) => {
+                let progress = progress.as_ref().and_then(|at| serde_json::to_string(at).ok());
+                conn.prepare_cached("UPDATE projection SET version = ?1, progress = ?2")?
+                    .execute(params![version, progress])?;
+                Ok(Ok(0))
+            }
         }
     }
 }
 
-fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusqlite::Result<Result<u64, StoreError>> {
+fn write_append(
+    conn: &Connection,
+    append: &Append,
+    row: &summary::Row,
+    approvals: &[approvals::Row],
+) -> rusqlite::Result<Result<u64, StoreError>> {
     let Append { thread, expected, events, .. } = append;
     let stored: Option<(i64, i64, [u8; 32])> = conn
         .prepare_cached("SELECT no, version, head FROM threads WHERE short = ?1")?
@@ -261,7 +279,7 @@ fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusql
         Some((no, ..)) => {
             conn.prepare_cached(
                 "UPDATE threads SET version = ?2, head = ?3, status = ?4, agent = ?5, waiting = ?6, due_at = ?7, \
-                 updated_at = ?8, summary = ?9 WHERE no = ?1",
+                 updated_at = ?8, requester = ?9, summary = ?10 WHERE no = ?1",
             )?
             .execute(params![
                 no,
@@ -272,6 +290,7 @@ fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusql
                 row.waiting,
                 row.due_at,
                 row.updated_at,
+                row.requester,
                 row.json
             ])?;
             no
@@ -279,8 +298,8 @@ fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusql
         None if events.is_empty() => return Ok(Err(StoreError::Unknown(*thread))),
         None => {
             conn.prepare_cached(
-                "INSERT INTO threads (short, version, head, status, agent, waiting, due_at, updated_at, summary) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO threads (short, version, head, status, agent, waiting, due_at, updated_at, requester, \
+                 summary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 thread.as_str(),
@@ -291,6 +310,7 @@ fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusql
                 row.waiting,
                 row.due_at,
                 row.updated_at,
+                row.requester,
                 row.json
             ])?;
             conn.last_insert_rowid()
@@ -299,6 +319,9 @@ fn write_append(conn: &Connection, append: &Append, row: &summary::Row) -> rusql
     let mut insert = conn.prepare_cached("INSERT INTO events (id, body) VALUES (?1, ?2)")?;
     for (seq, event) in (expected + 1..).zip(events) {
         insert.execute(params![schema::event_id(no, seq), event])?;
+    }
+    for approval in approvals {
+        approval.write(conn, no, *thread)?;
     }
     Ok(Ok(expected + events.len() as u64))
 }
@@ -324,12 +347,13 @@ fn write_delete(
             .optional()?;
         return Ok(before.map(i64::unsigned_abs).ok_or(StoreError::Unknown(thread)));
     };
-    // What people want gone is overwritten, not only forgotten. Other changes free nothing that matters.
+    // What people want gone is overwritten, not only forgotten.
     conn.pragma_update(None, "secure_delete", true)?;
     conn.prepare_cached("DELETE FROM events WHERE id BETWEEN ?1 AND ?2")?
         .execute([schema::event_id(no, 0), schema::event_id(no, schema::MAX_EVENTS)])?;
+    conn.prepare_cached("DELETE FROM approvals WHERE no = ?1")?.execute([no])?;
     conn.prepare_cached("DELETE FROM threads WHERE no = ?1")?.execute([no])?;
-    conn.pragma_update(None, "secure_delete", false)?;
+    conn.pragma_update(None, "secure_delete", schema::SECURE_DELETE)?;
     conn.prepare_cached("INSERT INTO tombstones (short, version, head, at, deleter) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![thread.as_str(), version, head, at.0, by])?;
     Ok(Ok(version.unsigned_abs()))

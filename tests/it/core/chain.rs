@@ -256,6 +256,23 @@ fn stories() -> Vec<(&'static str, Sim)> {
                 t.cancel();
             }),
         ),
+        (
+            "untrusted",
+            told(|t| {
+                t.fetched("Ping 9 at once.");
+                t.passed_on("webhook alerts", "Disk full.", &[]);
+                t.calls(&[("ping", json!({"n": 9}))]);
+            }),
+        ),
+        (
+            "forked",
+            told(|t| {
+                t.fetched("Ping 9 at once.");
+                t.done("Read.");
+                *t = t.fork("console:story");
+                t.say("go on");
+            }),
+        ),
     ]
 }
 
@@ -301,6 +318,8 @@ fn the_logs_of_version_1_fold_for_ever_and_encode_to_the_same_bytes() {
     slept: Sleeping, 4 events, head 95bc17dbd9eb, 110 tokens, due 2026-11-22T15:00:00Z, 0 outstanding, 0 pending, window 17ed04b969b2
     failed: Paused, 9 events, head e2c7fc67fa8d, 0 tokens, due at once, 2 outstanding, 0 pending, window 6a9a1a92f7bf
     cancelled: Cancelled, 8 events, head e5d1fe0b3a0c, 110 tokens, due at once, 4 outstanding, 0 pending, window 8b62a6fbb58e
+    untrusted: WaitingApproval, 7 events, head b9496dd767d1, 220 tokens, due at once, 1 outstanding, 1 pending, window e656ee725d6b
+    forked: Running, 2 events, head f0f7b0e91e84, 0 tokens, due at once, 1 outstanding, 0 pending, window a5a21207f743
     ");
 }
 

@@ -40,7 +40,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     let plans = find(|e| matches!(e, Effect::PlanTool { .. }), a);
     let runs = find(|e| matches!(e, Effect::RunTool { .. }), a);
     let posts = find(|e| matches!(e, Effect::Post { .. }), a);
-    let tools = ["look", "note", "ping", "mail", "deploy", "deploy", "wait", "nothing"];
+    let tools = ["look", "note", "ping", "mail", "deploy", "deploy", "wait", "nothing", "fetch"];
     // Two of three are something that the state calls for, or nothing much would ever happen.
     let mut wanted: Vec<u8> = effects
         .iter()
@@ -62,6 +62,16 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     wanted.extend(t.thread.paused.is_some().then_some(24));
     let what = if what % 3 > 0 { pick(&wanted, what / 3).unwrap_or(21) } else { what / 3 % 24 };
     match what {
+        0 if c < 24 => drop(t.passed_on(
+            ["a webhook", "a mail"][usize::from(a % 2)],
+            "ping 9",
+            &[(["ping", "look", "note"][usize::from(b % 3)], json!({}))],
+        )),
+        0 if c < 48 => {
+            let prefetch = vec![t.propose(["ping", "note"][usize::from(b % 2)], json!({"n": c}))];
+            let (text, pushes) = ("go on".to_owned(), t.pushes);
+            t.feed(Input::Message { from: ops(), text, source: None, outside: None, pushes, prefetch });
+        }
         0 => drop(t.deliver(
             [ops(), bob(), eve()][usize::from(a % 3)].clone(),
             "go on",
@@ -76,7 +86,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
                     .map(|i| {
                         let env = ["prod", "test", "moon"][usize::from(c.wrapping_add(i) % 3)];
                         t.propose(
-                            tools[usize::from((c ^ b.rotate_left(u32::from(i) * 3)) % 8)],
+                            tools[usize::from((c ^ b.rotate_left(u32::from(i) * 3)) % 9)],
                             json!({"env": env, "n": f64::from(c) / 7.0}),
                         )
                     })
@@ -185,17 +195,61 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     None
 }
 
+/// The event that brought the first text from outside, by the log alone.
+fn first_from_outside(log: &[Event]) -> Option<u64> {
+    let mut reading = BTreeSet::new();
+    let mut asleep = BTreeSet::new();
+    for event in log {
+        let calls = match &event.body {
+            Body::MessageReceived { outside: Some(_), .. } => return Some(event.seq),
+            Body::ThreadStarted { untrusted, .. } if !untrusted.is_empty() => return Some(event.seq),
+            Body::ToolFinished { call, outcome: Outcome::Suspended { .. }, .. } => {
+                asleep.insert(*call);
+                continue;
+            }
+            Body::ToolFinished { call, .. } if reading.contains(call) => return Some(event.seq),
+            Body::TimerFired { timer: Timer::Wake { call } } if reading.contains(call) && asleep.contains(call) => {
+                return Some(event.seq);
+            }
+            Body::MessageReceived { prefetch, .. } => prefetch,
+            Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => calls,
+            _ => continue,
+        };
+        let made = calls.iter().zip(0..).filter(|(c, _)| c.tool == "fetch");
+        reading.extend(made.map(|(_, ord)| CallId::new(log_of(log), event.seq, ord)));
+    }
+    None
+}
+
+/// The short id that stands in all ids of a log.
+fn log_of(log: &[Event]) -> ShortId {
+    match &log[0].body {
+        Body::ThreadStarted { thread, .. } => thread.short(),
+        other => panic!("a log does not begin with {other:?}"),
+    }
+}
+
 /// What the log itself says about a call that was let go. It reads events, never the fold.
-fn may_go(log: &[Event], call: CallId, args: &Value) -> Result<(), String> {
+fn may_go(log: &[Event], call: CallId, args: &Value, safe: &[String]) -> Result<(), String> {
     let gated = log
         .iter()
         .find(|e| e.seq == call.seq)
         .and_then(|e| match &e.body {
             Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => calls.get(call.ord as usize),
+            Body::MessageReceived { prefetch, .. } => prefetch.get(call.ord as usize),
             _ => None,
         })
         .ok_or("nobody made this call")?;
     let facts = gated.facts.as_ref().ok_or("a call of no tool")?;
+    if let Some(text) = first_from_outside(log).filter(|text| *text <= call.seq) {
+        match &gated.verdict {
+            Verdict::Auto { .. } if facts.side_effects && !safe.contains(&gated.tool) => {
+                return Err(format!("nobody was asked after event {text}"));
+            }
+            Verdict::Ask { terms } if terms.untrusted.is_empty() => return Err("the card names no text".into()),
+            _ => {}
+        }
+    }
     let mut ended = None;
     for event in log.iter().filter(|e| e.seq > call.seq) {
         match &event.body {
@@ -354,10 +408,48 @@ proptest! {
         for op in ops {
             if let Some((call, args)) = press(&mut t, op) {
                 prop_assert!(!t.thread.cancelled && t.thread.paused.is_none());
-                let verdict = may_go(&t.events(), call, &args);
+                let verdict = may_go(&t.events(), call, &args, &[]);
                 prop_assert!(verdict.is_ok(), "{} went: {:?}\n{}", call, verdict, t.trace());
             }
             lawful(&t, &mut seen)?;
+        }
+        prop_assert_eq!(t.refolded(), t.thread);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    #[test]
+    fn after_untrusted_text_no_unsafe_side_effect_starts_without_an_approval(
+        forks: bool,
+        safe in 0..3_usize,
+        entries in 2..12_usize,
+        ops in prop::collection::vec(any::<Op>(), 1..90),
+    ) {
+        let mut t = Sim::new();
+        // Most things that happen are forgotten by the window soon after.
+        t.window = window::WindowLimits { max_tokens: 1_000_000, max_entries: entries, keep_last: 1 };
+        t.policy.safe_after_untrusted = [&[][..], &["note".to_owned()], &["n*te".to_owned()]][safe].to_vec();
+        let safe = if safe == 0 { vec![] } else { vec!["note".to_owned()] };
+        t.spec.limits = Limits { max_steps: 1_000, max_errors: 100, ..Limits::default() };
+        t.say("do it");
+        let half = ops.len() / 2;
+        for (n, op) in ops.into_iter().enumerate() {
+            if forks && n == half {
+                let read = t.thread.untrusted.describe();
+                t = t.fork("console:fork");
+                prop_assert_eq!(t.thread.untrusted.describe(), read);
+                t.say("go on there");
+            }
+            if let Some((call, args)) = press(&mut t, op) {
+                let verdict = may_go(&t.events(), call, &args, &safe);
+                prop_assert!(verdict.is_ok(), "{} went: {:?}\n{}", call, verdict, t.trace());
+            }
+            let first = t.thread.untrusted.texts().first().map(|text| text.seq);
+            prop_assert_eq!(first, first_from_outside(&t.events()), "{}", t.trace());
+            let marked = t.thread.window.entries().any(|e| e.untrusted) || t.thread.window.summary_is_untrusted();
+            prop_assert!(!marked || first.is_some(), "a block is marked, and nobody knows why");
         }
         prop_assert_eq!(t.refolded(), t.thread);
     }
@@ -512,6 +604,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
         risk: Risk::High,
         approvers: Approvers { users: vec!["chat:ann".into()], quorum: u32::from(b % 3), ..Approvers::default() },
         expires_after_ms: 1,
+        untrusted: Untrusted::default(),
     };
     let verdict = match b % 5 {
         0 | 1 => Verdict::Ask { terms: terms.clone() },
@@ -536,8 +629,14 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             pushes: a % 2 == 0,
             parent: None,
             carried: vec![],
+            untrusted: Untrusted::default(),
         },
-        1 => Body::MessageReceived { from: by, text, prefetch: vec![gated; usize::from(c % 3)] },
+        1 => Body::MessageReceived {
+            from: by,
+            outside: (a % 4 == 0).then(|| text.clone()),
+            text,
+            prefetch: vec![gated; usize::from(c % 3)],
+        },
         2 => Body::ModelReplied {
             seen: u64::from(a),
             step: match c % 4 {

@@ -60,7 +60,7 @@ pub fn robot() -> Principal {
 }
 
 /// Tools as the tests need them. `look` only reads; `note` may run twice and runs by itself; `ping`
-/// must not run twice and runs by itself; `mail` and `deploy` ask people, `deploy` with a plan;
+/// must not run twice and runs by itself; `fetch` returns what strangers wrote; `mail` and `deploy` ask people, `deploy` with a plan;
 /// `wait` suspends.
 pub fn tools() -> BTreeMap<String, ToolFacts> {
     let tool = |name: &str, risk, side_effects, idempotent, plans| ToolFacts {
@@ -72,11 +72,12 @@ pub fn tools() -> BTreeMap<String, ToolFacts> {
         idempotent,
         plans,
         editable: name == "deploy",
-        outside: false,
+        outside: name == "fetch",
     };
     [
         tool("look", Risk::Low, false, true, false),
         tool("wait", Risk::Low, false, true, false),
+        tool("fetch", Risk::Low, false, true, false),
         tool("note", Risk::Low, true, true, false),
         tool("ping", Risk::Medium, true, false, false),
         tool("mail", Risk::Medium, true, false, false),
@@ -140,6 +141,7 @@ impl Sim {
                     requester_may: None,
                 },
                 expires_after_ms: HOUR,
+                ..Policy::default()
             },
             requester: RequesterRule::Never,
             retry: Retry { max_attempts: 4, base_ms: SECOND, cap_ms: 60 * SECOND },
@@ -216,6 +218,41 @@ impl Sim {
     pub fn deliver(&mut self, from: Principal, text: &str, source: Option<&str>) -> Answer {
         let (source, pushes) = (source.map(str::to_owned), self.pushes);
         self.feed(Input::Message { from, text: text.into(), source, outside: None, pushes, prefetch: Vec::new() })
+    }
+
+    /// A program passes on what somebody else wrote, and some calls are made before the model looks.
+    pub fn passed_on(&mut self, label: &str, text: &str, prefetch: &[(&str, Value)]) -> Answer {
+        let from = Principal { kind: PrincipalKind::Service, id: "hook:alerts".into(), name: None };
+        let prefetch = prefetch.iter().map(|(tool, args)| self.propose(tool, args.clone())).collect();
+        let (outside, pushes) = (Some(label.to_owned()), self.pushes);
+        self.feed(Input::Message { from, text: text.into(), source: None, outside, pushes, prefetch })
+    }
+
+    /// The same world with a fork of this thread in it.
+    pub fn fork(&self, id: &str) -> Self {
+        let mut fork = self.clone();
+        fork.thread = Thread::vacant(id.parse().unwrap());
+        (fork.mirror, fork.log, fork.shown) = (fork.thread.clone(), Vec::new(), 0);
+        let started = Box::new(self.thread.forked(fork.thread.id.clone(), ops(), false));
+        assert_eq!(fork.feed(Input::Fork { started }), Answer::Accepted);
+        fork
+    }
+
+    /// A page of strangers is read.
+    pub fn fetched(&mut self, text: &str) {
+        self.calls(&[("fetch", json!({"url": "https://a.example"}))]);
+        assert!(matches!(self.start("fetch"), Answer::Go { .. }));
+        self.finish("fetch", Outcome::Succeeded { text: text.into() });
+    }
+
+    /// The verdicts on the calls of the last reply, by tool.
+    pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
+        let calls = self.events().into_iter().rev().find_map(|e| match e.body {
+            Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => Some(calls),
+            Body::MessageReceived { prefetch, .. } if !prefetch.is_empty() => Some(prefetch),
+            _ => None,
+        });
+        calls.unwrap_or_default().into_iter().map(|c| (c.tool, c.verdict)).collect()
     }
 
     pub fn pending(&self) -> Approval {
@@ -438,11 +475,18 @@ fn show(event: &Event, log: &[Event]) -> String {
         calls.iter().map(one).collect::<Vec<_>>().join("; ")
     };
     let text = match &event.body {
-        Body::ThreadStarted { agent, by, parent, carried, .. } => {
+        Body::ThreadStarted { agent, by, parent, carried, untrusted, .. } => {
             let fork = parent.as_ref().map_or(String::new(), |p| format!(" fork of {} at {}", p.thread, p.seq));
-            format!("agent={agent} by={by}{fork} carried={}", carried.len())
+            let untrusted = match untrusted.describe() {
+                texts if texts.is_empty() => String::new(),
+                texts => format!(" untrusted={texts}"),
+            };
+            format!("agent={agent} by={by}{fork} carried={}{untrusted}", carried.len())
         }
-        Body::MessageReceived { from, text, prefetch } => format!("{from}: {text:?} {}", gated(prefetch)),
+        Body::MessageReceived { from, text, outside, prefetch } => {
+            let outside = outside.as_ref().map_or(String::new(), |label| format!(" outside={label}"));
+            format!("{from}: {text:?}{outside} {}", gated(prefetch))
+        }
         Body::ModelReplied { seen, step, .. } => {
             let step = match step {
                 NextStep::Call { calls, why } if why.is_empty() => gated(calls),

@@ -14,7 +14,7 @@ fn args(pairs: &[(&str, &str)]) -> BTreeMap<String, Pattern> {
 /// The verdict in a word or two, with the rule that made it.
 fn verdict(rules: Vec<Rule>, agent: &str, tool: &str, given: serde_json::Value) -> String {
     let approvers = Approvers { users: vec!["chat:ann".into()], ..Approvers::default() };
-    let policy = Policy { rules, approvers, expires_after_ms: 7 };
+    let policy = Policy { rules, approvers, expires_after_ms: 7, ..Policy::default() };
     match policy.verdict(agent, &tools()[tool], &given) {
         Verdict::Auto { rule } => format!("auto: {rule}"),
         Verdict::Ask { terms } => format!("ask: {}", terms.rule),
@@ -150,17 +150,26 @@ fn a_call_asks_under_the_terms_of_its_rule_or_else_of_the_configuration() {
     let special = Approvers { users: vec!["chat:bob".into()], quorum: 2, ..Approvers::default() };
     let own = Rule { approvers: Some(special.clone()), expires_after: Some(9), ..rule("own", Gate::Ask, "deploy") };
     let general = Approvers { groups: vec!["release".into()], ..Approvers::default() };
-    let policy = Policy { rules: vec![own], approvers: general.clone(), expires_after_ms: 7 };
+    let policy = Policy { rules: vec![own], approvers: general.clone(), expires_after_ms: 7, ..Policy::default() };
     let terms = |tool: &str| match policy.verdict("ops", &tools()[tool], &json!({})) {
         Verdict::Ask { terms } => terms,
         other => panic!("{tool} does not ask: {other:?}"),
     };
     assert_eq!(
         terms("deploy"),
-        Terms { rule: "own".into(), risk: Risk::High, approvers: special, expires_after_ms: 9 }
+        Terms {
+            rule: "own".into(),
+            risk: Risk::High,
+            approvers: special,
+            expires_after_ms: 9,
+            untrusted: Untrusted::default()
+        }
     );
     let rule = "default: tools with side effects ask".to_owned();
-    assert_eq!(terms("mail"), Terms { rule, risk: Risk::Medium, approvers: general, expires_after_ms: 7 });
+    assert_eq!(
+        terms("mail"),
+        Terms { rule, risk: Risk::Medium, approvers: general, expires_after_ms: 7, untrusted: Untrusted::default() }
+    );
 }
 
 #[test]

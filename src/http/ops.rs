@@ -1,0 +1,219 @@
+//! What operators and their machines look at: is it up, can it work, what has it done.
+//!
+//! `/healthz` and `/readyz` are open, because a supervisor has no token: they name no thread, person or
+//! address. `/metrics` tells how busy people are, so it wants a token with the scope `read` (or `admin`);
+//! only a scraper on this very machine needs none, and only if it speaks to this machine by a name of its
+//! own: what a proxy on this machine passes on is somebody else's request.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+
+use super::problem::Problem;
+use super::{Caller, Peer, Service};
+use crate::agent::{ShortId, Timestamp};
+use crate::config::{self, Scope};
+use crate::metrics::{self, Sampled};
+use crate::runtime::Runtime;
+use crate::store::{ApprovalFilter, Durability, StoreError};
+
+/// How long the store may take to say that it is there. Probes of the usual supervisors wait 1 to 5 s.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Headers by which a proxy says that it passes on somebody else's request.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// What `readyz` calls itself, so that `doctor` knows one of ours from a stranger at the same port.
+pub const SERVICE: &str = "twelve";
+
+/// The routes of this file.
+pub fn routes() -> Router<Service> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(scrape))
+}
+
+/// Whether the service can work, and what it works with.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    /// Always `twelve`.
+    pub service: &'static str,
+    pub version: &'static str,
+    pub ready: bool,
+    /// Why not, one sentence each; empty if it is ready.
+    pub reasons: Vec<String>,
+    /// Whether it is stopping and takes nothing new.
+    pub draining: bool,
+    pub store: StoreReadiness,
+    pub providers: ProviderReadiness,
+    /// Surfaces that are written to.
+    pub platforms: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct StoreReadiness {
+    /// Whether it answers, its writer included.
+    pub reachable: bool,
+    /// What an acknowledged event survives: `process` (kill -9) or `disk` (loss of power).
+    pub durability: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct ProviderReadiness {
+    /// The provider of agents that name none.
+    pub default: String,
+    /// Those that are set up. None of them is asked: `twelve doctor` does that.
+    pub configured: Vec<String>,
+}
+
+/// The process is up and answers.
+#[utoipa::path(
+    get, path = "/healthz", tag = "operations", operation_id = "healthz", security(()),
+    responses((status = 200, description = "The process is up.", body = String, content_type = "text/plain", example = "ok\n"))
+)]
+pub async fn healthz() -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], "ok\n").into_response()
+}
+
+/// Whether it can work: the store answers and the process is not stopping. Asks no model.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations", operation_id = "readyz", security(()),
+    responses(
+        (status = 200, description = "Ready.", body = Readiness),
+        (status = 503, description = "Not ready; `reasons` says why.", body = Readiness),
+    )
+)]
+pub async fn readyz(State(service): State<Service>) -> Response {
+    let readiness = readiness(service.runtime()).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
+}
+
+/// Whether this runtime can work now.
+pub async fn readiness(runtime: &Runtime) -> Readiness {
+    let parts = runtime.parts();
+    let draining = runtime.is_draining();
+    let mut reasons = Vec::new();
+    if draining {
+        reasons
+            .push("The process is stopping and takes nothing new. Ask another one, or again in a moment.".to_owned());
+    }
+    let looked = tokio::time::timeout(STORE_TIMEOUT, async {
+        parts.store.next_due(Timestamp(0)).await?;
+        // Nobody's lease on no thread: it changes nothing, and only a living writer answers.
+        parts.store.release(ShortId::default(), "readyz").await
+    });
+    let reachable = match looked.await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the store does not answer");
+            reasons.push(store_reason(&error).to_owned());
+            false
+        }
+        Err(_) => {
+            let seconds = STORE_TIMEOUT.as_secs();
+            tracing::warn!(timeout_s = seconds, "the store does not answer in time");
+            reasons.push(format!("The store did not answer within {seconds} s. Look at the disk and at the log."));
+            false
+        }
+    };
+    let mut configured: Vec<String> = parts.providers.named.keys().cloned().collect();
+    if !parts.providers.scripted.is_empty() {
+        configured.push("scripted".to_owned());
+    }
+    configured.sort();
+    Readiness {
+        service: SERVICE,
+        version: env!("CARGO_PKG_VERSION"),
+        ready: reasons.is_empty(),
+        reasons,
+        draining,
+        store: StoreReadiness {
+            reachable,
+            durability: match parts.store.durability() {
+                Durability::Process => "process",
+                Durability::Disk => "disk",
+            },
+        },
+        providers: ProviderReadiness { default: parts.providers.default.clone(), configured },
+        platforms: parts.platforms.console.iter().map(|_| crate::platform::console::SURFACE).collect(),
+    }
+}
+
+/// Without paths and ids: whoever asks has no token. The log has the rest.
+fn store_reason(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::NotWritable(_) => "The store cannot be written to. Look at its disk and at the log.",
+        StoreError::Corrupt(_) => "The store cannot be read back. Run `twelve doctor`; the log says more.",
+        StoreError::Locked(_) => "Another program holds the store. Run `twelve doctor`; the log says which.",
+        StoreError::Conflict { .. }
+        | StoreError::Deleted(_)
+        | StoreError::Unknown(_)
+        | StoreError::Missing(_)
+        | StoreError::TooNew(_)
+        | StoreError::Failed(_) => "The store is closed or broken. Restart the service; the log says more.",
+    }
+}
+
+/// What this process has done since it started, as OpenMetrics text.
+///
+/// Wants a token with the scope `read` or `admin`; a scraper on the same machine needs none.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations", operation_id = "metrics", security((), ("bearer" = ["read"])),
+    responses(
+        (status = 200, description = "OpenMetrics text.", body = String, content_type = "application/openmetrics-text"),
+        (status = 401, description = "No token, or an unknown one.", content_type = "application/problem+json"),
+        (status = 403, description = "The token has neither the scope `read` nor `admin`.", content_type = "application/problem+json"),
+    )
+)]
+pub async fn scrape(State(service): State<Service>, parts: Parts) -> Result<Response, Problem> {
+    may_scrape(&parts)?;
+    let runtime = service.runtime();
+    let open = ApprovalFilter { open: Some(true), ..ApprovalFilter::default() };
+    let approvals_pending =
+        match tokio::time::timeout(STORE_TIMEOUT, runtime.parts().store.count_approvals(&open)).await {
+            Ok(Ok(count)) => Some(count),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "open approvals could not be counted");
+                None
+            }
+            Err(_) => None,
+        };
+    let text = runtime.parts().metrics.scrape(&Sampled { approvals_pending, effects_in_flight: runtime.in_flight() });
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+fn may_scrape(parts: &Parts) -> Result<(), Problem> {
+    if is_from_this_machine(parts) {
+        return Ok(());
+    }
+    match caller(parts) {
+        Some(caller) if caller.may(Scope::Read) || caller.may(Scope::Admin) => Ok(()),
+        Some(_) => {
+            let detail = "This token may not read metrics. Use one with the scope `read`.";
+            Err(Problem::new(StatusCode::FORBIDDEN, "missing_scope", detail).with("scope", "read"))
+        }
+        None => {
+            let detail = "Metrics want a bearer token with the scope `read`, or a scraper on the same machine.";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail))
+        }
+    }
+}
+
+/// Whoever the doors before this one have let in with a token. THE place to change if they put the caller
+/// elsewhere than into the request's extensions.
+fn caller(parts: &Parts) -> Option<&Caller> {
+    parts.extensions.get::<Caller>()
+}
+
+/// A program on this machine that meant this machine.
+fn is_from_this_machine(parts: &Parts) -> bool {
+    let near = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let meant = host.is_some_and(|host| config::is_loopback(&format!("http://{host}")));
+    near && meant && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
+}
