@@ -16,6 +16,8 @@ use crate::agent::{
     AnswerKind, Body, CallId, Event, NextStep, Outcome, Plan, Principal, QuestionCause, Stage, Status, Thread,
     ThreadId, Timestamp, Verdict, Vote, json as strict, span,
 };
+pub use crate::platform::visible::harmless;
+use crate::platform::visible::is_invisible;
 use crate::platform::{Card, CardState, Outbound, how_to_answer};
 
 /// How a line looks where colours are possible; its words alone say everything.
@@ -45,28 +47,6 @@ impl Line {
     pub fn plain(text: &str) -> Self {
         Self::new(Style::Plain, text)
     }
-}
-
-/// The text with everything written out that a terminal would act on or not show.
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\t' {
-            out.push_str("    ");
-        } else if c.is_control() || is_invisible(c) {
-            let _ = write!(out, "{}", c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Characters that change the order of others, break lines, or are not seen.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The lines as one text, each with its line end.

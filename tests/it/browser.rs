@@ -483,6 +483,48 @@ async fn a_page_outlives_a_restart_and_what_is_typed_outlives_what_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_inbox_follows_what_happens_and_is_walked_by_keys() {
+    let shop = Shop::set().await;
+    let site = Site::start(shop.runtime().await, Plan::default()).await;
+    let mut ann = site.person("ann").await;
+    let mut ask = async |message: &str| {
+        let page = ann.get("/").await;
+        ann.send(&page, "/chat", &[("agent", "deployment"), ("message", message)]).await.location()
+    };
+    let bob = Browser::of(&site, "bob").await;
+    bob.open("/inbox").await;
+    bob.wait_for("Nothing waits for a decision.").await;
+    bob.picture("inbox-empty").await;
+    bob.run("window.stayed = true", json!([])).await;
+    ask("deploy api v1.2.3 to staging").await;
+    bob.wait_for("Deploy api v1.2.3 to staging").await;
+    ask("deploy web v2.0.0 to production").await;
+    bob.wait_for("Deploy web v2.0.0 to production").await;
+    assert_eq!(bob.run("return [window.stayed, document.title]", json!([])).await, json!([true, "(2) Inbox · Twelve"]));
+    bob.picture("inbox").await;
+    bob.press("jj").await;
+    let here = bob.run("return document.activeElement.querySelector('a').textContent", json!([])).await;
+    assert_eq!(here, "Deploy web v2.0.0 to production");
+    bob.press("k").await;
+    bob.press("a").await;
+    bob.wait_for("Why it asks").await;
+    assert_eq!(bob.run("return document.activeElement.textContent", json!([])).await, "Approve");
+    bob.press(ENTER).await;
+    bob.wait_for("Your approval is recorded.").await;
+    bob.wait_for("succeeded:").await;
+    assert_eq!(shop.ledger(), ["api staging v1.2.3"]);
+    bob.picture("inbox-detail").await;
+    bob.open("/inbox?tab=all").await;
+    bob.wait_for("succeeded").await;
+    bob.picture("inbox-all").await;
+    bob.dark().await;
+    bob.picture("inbox-dark").await;
+    bob.phone().await;
+    assert_eq!(bob.overhang().await, 0);
+    bob.picture("inbox-phone").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_works_without_javascript() {
     let shop = Shop::set().await;
     let site = demo(&shop).await;
