@@ -99,16 +99,23 @@
       return;
     }
     fetching = true;
+    again = false;
+    let answer = null;
+    let page = null;
     try {
-      const answer = await fetch(location.href, { headers: { "x-live": "1" }, credentials: "same-origin" });
-      if (answer.status === 401) {
-        say("You are not signed in any more. Load this page again.");
-        return;
-      }
-      if (!answer.ok) return;
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = page.getElementById("live");
-      if (!fresh) return;
+      answer = await fetch(location.href, { headers: { "x-live": "1" }, credentials: "same-origin" });
+      page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    } catch {
+      // The connection broke; what happened meanwhile must not be missed.
+      setTimeout(refresh, 2000);
+    }
+    fetching = false;
+    if (page && answer.status === 401) {
+      say("You are not signed in any more. Load this page again.");
+      return;
+    }
+    const fresh = page && page.getElementById("live");
+    if (fresh) {
       const end = document.documentElement;
       const atEnd = end.scrollHeight - end.scrollTop - end.clientHeight < 160;
       merge(region, fresh);
@@ -117,15 +124,8 @@
       const freshNav = page.querySelector(".top nav");
       if (nav && freshNav && nav.innerHTML !== freshNav.innerHTML) nav.replaceChildren(...document.importNode(freshNav, true).childNodes);
       if (atEnd && body.dataset.live.startsWith("/chat/") && document.querySelector(".composer")) scrollTo({ top: end.scrollHeight });
-    } catch {
-      // The stream comes back by itself, and then it is tried again.
-    } finally {
-      fetching = false;
-      if (again) {
-        again = false;
-        refresh();
-      }
     }
+    if (again) refresh();
   };
   let stream = null;
   const follow = () => {

@@ -618,6 +618,149 @@ async fn what_has_expired_is_told_and_not_decided() {
     assert_eq!(world.outside.ledger(), Vec::<String>::new());
 }
 
+// ---- the inbox ----
+
+#[tokio::test]
+async fn the_inbox_shows_to_each_what_waits_what_is_theirs_and_what_was_decided() {
+    let (world, site) = staged(approvers(&["web:bob", "web:cid"], 1)).await;
+    let (mut ann, mut bob, mut eve) = (site.person("ann").await, site.person("bob").await, site.person("eve").await);
+    let one = start(&mut ann, &world, "ship v2").await;
+    let two = start(&mut bob, &world, "ship <b>v3</b>").await;
+    let (one, two) = (the_approval(&world, &one).await.id, the_approval(&world, &two).await.id);
+    let lists = |page: &Page, id: ApprovalId| page.text.contains(&format!("href=\"/inbox/{id}\""));
+    let tab = |page: &Page| {
+        let chosen = regex::Regex::new(
+            r#"<a href="/inbox\?tab=(\w+)" aria-current="page">[^<]*(?:<span class="count">(\d+)</span>)?"#,
+        )
+        .unwrap();
+        let found = chosen.captures(&page.text).unwrap_or_else(|| panic!("no tab is chosen in {}", page.text));
+        (found[1].to_owned(), found.get(2).map(|n| n.as_str().to_owned()))
+    };
+
+    let pending = bob.get("/inbox").await;
+    assert_eq!(tab(&pending), ("pending".to_owned(), Some("2".to_owned())));
+    assert!(pending.text.contains("<title>(2) Inbox"), "{}", pending.text);
+    assert!(lists(&pending, one) && lists(&pending, two));
+    assert!(pending.text.contains("&#60;b&#62;v3") && !pending.text.contains("<b>v3"));
+    let mine = bob.get("/inbox?tab=mine").await;
+    assert_eq!(tab(&mine), ("mine".to_owned(), Some("1".to_owned())), "his own is for others to decide");
+    assert!(lists(&mine, one) && !lists(&mine, two));
+    assert!(mine.text.contains("<span class=\"count\" id=\"waiting\">1<"), "{}", mine.text);
+    let anns = ann.get("/inbox").await;
+    assert!(lists(&anns, one) && !lists(&anns, two), "whoever asked sees it");
+    let eves = eve.get("/inbox").await;
+    assert!(!lists(&eves, one) && !lists(&eves, two) && eves.text.contains("Nothing waits for a decision."));
+
+    let page = bob.get(&format!("/inbox/{one}")).await;
+    bob.submit(&page, &format!("/inbox/{one}/deny"), &[("note", "no")]).await;
+    world.runtime.settle().await.unwrap();
+    let decided = ann.get("/inbox?tab=decided").await;
+    assert!(
+        lists(&decided, one) && decided.text.contains("<span class=\"chip rest\">denied</span>"),
+        "{}",
+        decided.text
+    );
+    assert!(decided.text.contains("<td data-name=\"Decided by\">bob</td>"));
+    assert!(!lists(&bob.get("/inbox?tab=mine").await, one));
+    let all = bob.get("/inbox?tab=all").await;
+    assert!(lists(&all, one) && lists(&all, two));
+
+    for (query, shown) in [
+        ("agent=tester", true),
+        ("agent=other", false),
+        ("tool=ship", true),
+        ("tool=look", false),
+        ("rule=agent%3Atester%3Aship", true),
+        ("rule=x", false),
+        ("after=nonsense", true),
+        ("tab=nonsense", true),
+    ] {
+        let page = bob.get(&format!("/inbox?{query}")).await;
+        assert_eq!((page.status, lists(&page, two)), (StatusCode::OK, shown), "{query}");
+    }
+    // An approver's list never shows what is not theirs, whatever the address says.
+    assert!(!lists(&eve.get("/inbox?tab=all&visible_to=web:bob").await, two));
+}
+
+#[tokio::test]
+async fn a_long_inbox_comes_in_pages() {
+    let (world, site) = staged(approvers(&["web:bob"], 1)).await;
+    let ann = Principal::human("web:ann");
+    for n in 0..55 {
+        let thread: ThreadId = format!("web:{n}").parse().unwrap();
+        let said = twelve::runtime::Said::by(ann.clone(), format!("ship v{n}"));
+        world.runtime.message(&thread, "tester", said).await.unwrap();
+        world.clock.advance_ms(1_000);
+    }
+    world.runtime.settle().await.unwrap();
+    let mut bob = site.person("bob").await;
+    let (mut path, mut seen, mut pages) = ("/inbox".to_owned(), Vec::new(), 0);
+    let row = regex::Regex::new(r#"<a data-open href="/inbox/(apr_[^"]+)">"#).unwrap();
+    let more = regex::Regex::new(r#"<p class="more"[^>]*><a href="([^"]*)">More"#).unwrap();
+    loop {
+        let page = bob.get(&path).await;
+        assert!(page.text.contains("(55) Inbox"));
+        seen.extend(row.captures_iter(&page.text).map(|c| c[1].to_owned()));
+        pages += 1;
+        match more.captures(&page.text) {
+            Some(next) => path = next[1].replace("&amp;", "&").replace("&#38;", "&"),
+            None => break,
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!((pages, seen.len()), (2, 55));
+}
+
+#[tokio::test]
+async fn a_request_that_the_fold_has_let_go_of_is_still_shown() {
+    let (world, site) = staged(approvers(&["web:bob"], 1)).await;
+    let mut bob = site.person("bob").await;
+    let mut ann = site.person("ann").await;
+    let path = start(&mut ann, &world, "ship v0").await;
+    let first = the_approval(&world, &path).await;
+    let short = thread_of(&path);
+    let id = fold(&world, &path).await.id;
+    for n in 1..=102 {
+        let thread = fold(&world, &path).await;
+        let open = thread.pending_approvals().next().unwrap();
+        let vote = Input::Vote {
+            approval: open.id,
+            digest: open.digest.prefix(),
+            by: Principal::human("web:bob"),
+            groups: Vec::new(),
+            vote: crate::world::deny("no"),
+            source: None,
+        };
+        world.runtime.deliver(short, vote).await.unwrap();
+        world.runtime.settle().await.unwrap();
+        let said = twelve::runtime::Said::by(Principal::human("web:ann"), format!("ship v{n}"));
+        world.runtime.message(&id, "tester", said).await.unwrap();
+        world.runtime.settle().await.unwrap();
+    }
+    assert!(!fold(&world, &path).await.approvals.contains_key(&first.id), "it is forgotten");
+    let page = bob.get(&format!("/inbox/{}", first.id)).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+    let card = card_of(&page, &first.id);
+    assert!(card.contains("ship v0") && card.contains("denied by bob: no") && !card.contains("<form"), "{card}");
+}
+
+#[tokio::test]
+async fn text_from_outside_is_named_where_it_came_in_and_on_the_card() {
+    let (world, site) = staged(approvers(&["web:bob"], 1)).await;
+    let mut bob = site.person("bob").await;
+    let thread: ThreadId = "web:hook".parse().unwrap();
+    let said = twelve::runtime::Said {
+        outside: Some("webhook <alerts>".to_owned()),
+        ..twelve::runtime::Said::by(Principal::human("web:ann"), "ship v2")
+    };
+    world.runtime.message(&thread, "tester", said).await.unwrap();
+    world.runtime.settle().await.unwrap();
+    let page = bob.get(&format!("/chat/{}", thread.short())).await;
+    assert!(page.text.contains("passed on, from outside: webhook &#60;alerts&#62;"), "{}", page.text);
+    assert!(page.text.contains("After reading webhook &#60;alerts&#62;"), "{}", page.text);
+}
+
 // ---- everything else that people do ----
 
 #[tokio::test]

@@ -100,6 +100,8 @@ pub struct CardView {
     pub raw: String,
     pub plan: Option<String>,
     pub plan_facts: Vec<(String, String)>,
+    /// The texts from outside that had been read when the call was made.
+    pub after_reading: Option<String>,
     pub why: String,
     pub requested: Moment,
     pub expires: Moment,
@@ -172,7 +174,7 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
     let card = Card::of(thread, approval);
     let said = proposed(events, approval.call);
     let gated = thread.calls.get(&approval.call).map(|call| &call.gated).or(said.map(|(call, _)| call));
-    let tool = gated.map(|call| call.tool.clone()).unwrap_or_default();
+    let tool = approval.tool.clone();
     let schema_version = gated.and_then(|call| call.facts.as_ref()).map(|facts| facts.schema_version);
     let why = if card.why.is_empty() { said.map_or("", |(_, why)| why) } else { &card.why };
     let rights = rights(approval, looks.caller, card.editable);
@@ -212,6 +214,7 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
             None | Some(Value::Null) => Vec::new(),
             Some(facts) => pairs(facts, "facts"),
         },
+        after_reading: card.after_reading.as_deref().map(harmless),
         why: visible(why.trim()),
         requested: Moment::ago(approval.requested_at, looks.now),
         expires: Moment::until(approval.expires_at, looks.now),
@@ -267,10 +270,12 @@ fn pretty(value: &Value) -> String {
 /// One thing in a conversation. Each has a key, by which the script tells what is new.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
+    /// `outside`: where the text comes from, if no person of ours wrote it.
     Said {
         key: String,
         who: String,
         mine: bool,
+        outside: Option<String>,
         text: String,
         at: Moment,
     },
@@ -377,11 +382,12 @@ impl Told<'_> {
                 let text = format!("Goes on from {} after its event {}", parent.thread.short(), parent.seq);
                 self.items.push(notice(text, "rest"));
             }
-            Body::MessageReceived { from, text, prefetch, outside: _ } => {
+            Body::MessageReceived { from, text, prefetch, outside } => {
                 self.items.push(Item::Said {
                     key,
                     who: harmless(from.label()),
                     mine: *from == self.looks.caller.principal,
+                    outside: outside.as_deref().map(harmless),
                     text: visible(text.trim()),
                     at,
                 });
