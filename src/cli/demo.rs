@@ -25,6 +25,7 @@ use crate::agent::verify_chain;
 use crate::config::layers::PLAIN_NAMES;
 use crate::demo_service::{self, LedgerLine};
 use crate::store::{Filter, MAX_PAGE, Store};
+use crate::tools::directory::Directory;
 
 /// The thread of the demo: the same in every process of it.
 const THREAD: &str = "console:demo";
@@ -126,6 +127,7 @@ impl Stage {
             }
         }
         std::fs::write(dir.join("twelve.toml"), settings(address, port))?;
+        Directory::at(&dir.join("data")).import_sample().context("the customers of the demo cannot be written")?;
         let service = tokio::spawn(demo_service::serve(files, listener));
         Ok(Self { dir, made, address, service })
     }
@@ -200,7 +202,8 @@ fn settings(address: std::net::SocketAddr, port: u16) -> String {
     let mut text = format!(
         "# Written by `twelve demo`.\n[log]\nlevel = \"warn\"\n\n[store]\ndurability = \"disk\"\n\n[model]\nprovider = \"scripted\"\n\n\
          [http]\nhost = \"127.0.0.1\"\nport = {port}\n\n\
-         # There is one person here, who asks and decides.\n[approvals]\nrequester_may_approve = \"always\"\n"
+         # There is one person here, who asks and decides.\n[approvals]\nrequester_may_approve = \"always\"\n\n\
+         # Mails are written to data/outbox.\n[tools.email]\nallow = [\"*@example.com\"]\n"
     );
     for service in ["api", "web"] {
         for environment in ["staging", "production"] {

@@ -415,7 +415,7 @@ async fn another_persons_conversation_is_not_there() {
     assert!(!home.text.contains("ship v2"));
     let token = home.form("/chat")[0].clone();
     for post in ["say", "pause", "stop", "answer", "mark"].map(|what| format!("{path}/{what}")) {
-        assert_eq!(eve.post(&post, &[token.clone()]).await.status, StatusCode::NOT_FOUND, "{post}");
+        assert_eq!(eve.post(&post, std::slice::from_ref(&token)).await.status, StatusCode::NOT_FOUND, "{post}");
     }
     let fields = [token, ("revision".into(), "1".into()), ("digest".into(), approval.digest.to_string())];
     assert_eq!(eve.post(&format!("/inbox/{id}/approve"), &fields).await.status, StatusCode::NOT_FOUND);
