@@ -89,10 +89,17 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     }
 }
 
+/// On a thread of its own, not one of tokio's: a read that never returns must not hold back the end.
 async fn end_of_input() {
-    let mut input = tokio::io::stdin();
-    let mut nothing = [0; 64];
-    while tokio::io::AsyncReadExt::read(&mut input, &mut nothing).await.is_ok_and(|read| read > 0) {}
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let read = move || {
+        let _ended = ended;
+        // What is written there means nothing; that it cannot be read any more means the same as its end.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    };
+    if std::thread::Builder::new().name("stdin".to_owned()).spawn(read).is_ok() {
+        let _ = end.await;
+    }
 }
 
 /// Where to listen. Without a way to tell who is asking, only this machine is served, whatever is set.

@@ -323,7 +323,7 @@ async fn who_gets_in_and_what_is_off_is_said() {
     assert_eq!(found.one("proxy").1, "X-Forwarded-User is believed from 127.0.0.1, ::1");
     assert_eq!(found.one("schedules").0, "off");
     assert!(found.one("webhook").1.contains("ALERTS_SECRET"), "{:?}", found.0);
-    home.set("ALERTS_SECRET", "set").doctor(0).await;
+    home.set("ALERTS_SECRET", "not-really-a-secret-but-long-enough").doctor(0).await;
 
     let found = Home::new("[http]\nhost = \"0.0.0.0\"\nport = 0\n").doctor(0).await;
     assert_eq!(found.bad(), ["tokens"], "a service that others reach and that lets no program in");

@@ -319,11 +319,13 @@ fn a_gated_tool_that_nobody_or_anybody_may_approve_is_a_start_up_error() {
     insta::assert_snapshot!(words(&[("implicit.md", &implicit)], &nobody, false), @r#"
     deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
     implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
+    support.md: `create_support_ticket` asks people (rule `untrusted text: not in policy.safe_after_untrusted`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
     support.md: `send_email` asks people (rule `agent:support:send_email`), but nobody may decide; name `approvers` in the gate or set `approvals.approvers`
     "#);
     insta::assert_snapshot!(words(&[("implicit.md", &implicit)], &anyone(), true), @r#"
     deployment.md: `deploy_service` asks people (rule `agent:deployment:deploy_service`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
     implicit.md: `deploy_service` asks people (rule `default: tools with side effects ask`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
+    support.md: `create_support_ticket` asks people (rule `untrusted text: not in policy.safe_after_untrusted`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
     support.md: `send_email` asks people (rule `agent:support:send_email`), but anyone may decide, and `approvals.require_approvers` is on; name users or groups in the gate's `approvers` or in `approvals.approvers`
     "#);
     // What a rule lets run asks people after text from outside: then they have to be there, unless it is safe.
