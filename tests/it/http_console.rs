@@ -162,6 +162,34 @@ async fn a_link_that_is_old_forged_or_from_before_a_restart_is_refused_with_a_se
     assert_eq!(site.visitor().get(&site.link("ann")).await.status, StatusCode::OK);
 }
 
+#[test]
+fn the_command_prints_a_link_that_the_secret_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |person: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_twelve"))
+            .args(["login-link", person])
+            .current_dir(&dir)
+            .env_clear()
+            .env("TWELVE__APP__DATA_DIR", dir.path().join("data"))
+            .env("TWELVE__HTTP__PUBLIC_URL", "https://twelve.example/")
+            .output()
+            .unwrap()
+    };
+    let (first, second) = (run("ann"), run("ann"));
+    let link = String::from_utf8(first.stdout).unwrap();
+    assert!(
+        link.starts_with("https://twelve.example/login?token="),
+        "{link}{}",
+        String::from_utf8_lossy(&first.stderr)
+    );
+    assert!(String::from_utf8(first.stderr).unwrap().contains("Signs in web:ann once, within 10m."));
+    assert_ne!(link.as_bytes(), second.stdout, "each link is one of its own");
+    assert!(dir.path().join("data/http.key").exists());
+    let refused = run("console:ops");
+    assert!(!refused.status.success());
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("ids that begin with `console:` are not for people"));
+}
+
 #[tokio::test]
 async fn a_session_outlives_a_restart_and_ends_in_time() {
     let (mut world, site) = stage().await;
