@@ -7,10 +7,10 @@
 //! `kill -9`, and goes on when somebody decides, minutes or weeks later.
 //!
 //! ```text
-//!   console   command line   (REST, web, Slack, Discord, mail: later)
-//!        \        |        /
-//!         v       v       v
-//!   cli, platform: who is it, what do they want          -> agent::Input
+//!   command line   browser   REST   webhook   schedule   (Slack, Discord, mail: later)
+//!          \          |       |       |         /
+//!           v         v       v       v        v
+//!   cli, http, triggers: who is it, what do they want     -> agent::Input
 //!                 |
 //!   runtime: load the fold, agent::step (PURE)            -> events, already folded
 //!            compare-and-append (store)                   conflict: load and decide again
@@ -24,7 +24,7 @@
 //! | room | owns | uses |
 //! |---|---|---|
 //! | [`agent`] | the core, PURE: events, the fold, decisions, the gate, the context window, agents as data | nothing |
-//! | [`runtime`] | the only loop: deliver, perform, timers and recovery, drain | agent, llm, tools, platform, store |
+//! | [`runtime`] | the only loop: deliver, perform, timers and recovery, drain | agent, llm, metrics, tools, platform, store |
 //! | [`store`] | event logs: the contract, and the embedded store (SQLite, one writer, group commit) | agent |
 //! | [`llm`] | model providers: OpenAI, Anthropic, scripted | agent |
 //! | [`mail`] | addresses, composing a message, and the ways it leaves: a file, a mail server | agent |
@@ -32,8 +32,10 @@
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
 //! | [`triggers`] | what starts agents without a person: signed webhooks, schedules | agent, config, runtime, store |
+//! | [`metrics`] | what operators graph: names, types, the text that is scraped; counted where it happens | nothing |
 //! | [`app`] | assembly: a configuration becomes the parts of a runtime | all of the above |
-//! | [`cli`] | arguments, the chat at a terminal, commands that look and decide | all |
+//! | [`http`] | the service: who is asking, REST and its document, live events, webhooks, the web console, health | all but app, llm, mail |
+//! | [`cli`] | arguments, `serve`, the chat at a terminal, commands that look and decide, `doctor` | all |
 //! | [`demo_service`], [`telemetry`] | the small real service that the demo deploys to; logs | |
 //!
 //! A test (`tests/it/architecture.rs`) keeps the last column true; a lint keeps `agent` pure.
@@ -48,8 +50,10 @@
 //! 3. The tool says what it would do (`PlanTool`: "now v1.2.2 -> v1.2.3"). `ApprovalRequested` records
 //!    everything people see and the SHA-256 over it. The thread rests: no task, no timer, one row.
 //! 4. The process is killed. Nothing is lost, since nothing was held.
-//! 5. `ann` presses Approve on the card from before. [`agent::step`] checks who she is, that the digest on
-//!    her card is the request's, that it has not expired; `VoteCast` and `ApprovalResolved` are one append.
+//! 5. `ann` presses Approve on the card from before, in the browser, at a terminal or over REST. Who she is
+//!    comes from her session or token ([`http::Caller`]), what she saw from the digest on her card.
+//!    [`agent::step`] checks that she may, that the digest is the request's, that it has not expired;
+//!    `VoteCast` and `ApprovalResolved` are one append.
 //! 6. `RunTool` is performed. Right before it runs, the plan is made anew and the digest computed again
 //!    ([`agent::clearance`]); a difference voids the approval and asks again. `ToolStarted` is appended
 //!    *before* the tool runs: after a crash in between, a person is asked what happened; it never reruns
@@ -77,6 +81,10 @@
 //!   and people can see them.
 //! - Timers are derived from the fold (`due_at` of the summary) instead of being effects.
 //! - Tokens are estimated from bytes and calibrated by the provider's own counts: no tokenizer is linked.
+//! - A list of approvals reads an index of rows that is written with the events ([`store::ApprovalRow`]), not
+//!   summaries: ten thousand that wait are a page and a count, and no log is loaded.
+//! - Idempotency keys, webhooks and schedules need no table: the thread's id is derived from the key, and the
+//!   log knows the sources that it has seen.
 //! - Settings are merged by our own code over `toml`, because each value has to name its origin.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro)]

@@ -2,14 +2,14 @@
 //! may be reached, and with a bound on everything that comes back.
 //!
 //! Owns the `[tools.http]` section, and the guard around each connection:
-//! - Schemes, names in addresses, hosts and ports are checked before anybody is asked ([`Web::target`]).
+//! - Schemes, names in addresses, hosts and ports are checked before anybody is asked (`Web::target`).
 //! - A name is resolved once for each connection, by the client itself, and the connection goes to what
-//!   was checked ([`Checked`]): there is no second look-up that could answer differently. A name with one
+//!   was checked (`Checked`): there is no second look-up that could answer differently. A name with one
 //!   address that may not be reached is refused altogether: which of them is taken would be chance.
 //! - Each redirect goes through all of that again.
 //!
-//! What an address is stands in [`super::address`], what a model reads of an answer in [`super::fetch`].
-//! Tools that reach configured addresses use [`super::http`], which trusts them.
+//! What an address is stands in `address`, what a model reads of an answer in [`super::fetch`].
+//! Tools that reach configured addresses use `http`, which trusts them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,7 +2,7 @@
 //!
 //! Pages are made on the server from a thread's fold and its events, and work without a script: every
 //! action is a form, every answer to one leads back to a page that says what was done or why not. The
-//! script adds three things: pages follow what happens ([`live`]), keys, and times that stay true.
+//! script adds three things: pages follow what happens (`live`), keys, and times that stay true.
 //!
 //! It owns no decision: a vote carries the revision and the digest of what the page showed, and the core
 //! refuses what is stale. It keeps nothing either, so two browsers, or a restart in between, change nothing.
