@@ -229,7 +229,7 @@ async fn play_in_browser(stage: &Stage, port: u16) -> anyhow::Result<()> {
         let mut command = stage.twelve(&["serve", "--demo"])?;
         let mut child = command.stdin(Stdio::piped()).spawn().context("the service cannot be started")?;
         // Taken out: waiting for the child would close it.
-        let _open = child.stdin.take();
+        let open = child.stdin.take();
         let pid = child.id().context("the service ended at once")?;
         let ready = tokio::select! {
             ready = is_ready(&url) => ready,
@@ -244,11 +244,8 @@ async fn play_in_browser(stage: &Stage, port: u16) -> anyhow::Result<()> {
         let status = tokio::select! {
             status = child.wait() => status?,
             () = &mut asked_to_end => {
-                // Ctrl-C at a terminal has reached it already; another signal has not.
-                let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-                if let Some(pid) = pid {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-                }
+                // Not by a signal: Ctrl-C at a terminal has reached it already, and a second one is impatience.
+                drop(open);
                 tokio::time::timeout(PATIENCE, child.wait()).await.context("the service does not end")??
             }
         };

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -128,8 +129,9 @@ fn in_the_browser_the_agent_can_be_killed_from_outside_while_it_waits_and_the_re
     let (status, started) = ask("POST", &format!("{url}/agents/start"), Some(body));
     assert_eq!(status, 202, "{started}");
     let before = pending(&url);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
-    talk.expect("was killed with SIGKILL");
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let line = talk.expect("was killed with SIGKILL");
+    let pid: i32 = line.split("again as ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
     let after = pending(&url);
     for part in ["id", "digest", "revision"] {
         assert_eq!(after[part], before[part], "{part}");
@@ -145,7 +147,9 @@ fn in_the_browser_the_agent_can_be_killed_from_outside_while_it_waits_and_the_re
     while ask("GET", &format!("{url}/agents/{thread}/status"), None).1["status"] != "done" {
         assert!(std::time::Instant::now() < deadline, "the run does not end");
     }
-    talk.signal(rustix::process::Signal::TERM);
+    // Ctrl-C at a terminal reaches both.
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
+    talk.signal(Signal::INT);
     let (status, rest) = talk.end();
     assert!(status.success(), "{rest:?}");
     let ledger: Vec<&String> = rest.iter().filter(|line| line.contains("api in staging: v1.2.2 -> v1.2.3")).collect();
