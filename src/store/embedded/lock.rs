@@ -37,7 +37,8 @@ pub fn acquire(path: &Path) -> Result<File, StoreError> {
                 None => "another process".to_owned(),
             };
             return Err(StoreError::Locked(format!(
-                "The store {} is in use by {holder}. Stop it, or look with read-only commands.",
+                "The store {} is in use by {holder}. Commands that look work beside it; if it is `twelve serve`, decide in \
+                 its inbox or over REST. Otherwise stop it first.",
                 path.display()
             )));
         }
