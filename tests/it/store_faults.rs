@@ -389,7 +389,7 @@ async fn a_second_process_may_look_and_not_write() {
     assert_eq!(
         locked.to_string(),
         format!(
-            "The store {} is in use by process {} ({program}). Stop it, or look with read-only commands.",
+            "The store {} is in use by process {} ({program}). Commands that look work beside it; if it is `twelve serve`, decide in its inbox or over REST. Otherwise stop it first.",
             path.display(),
             child.id()
         )
