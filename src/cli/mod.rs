@@ -90,6 +90,9 @@ enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+/// How long blocking work may still take once everything else has ended.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -162,5 +165,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(work);
+    // A file or a name server that hangs must not keep a process alive that has said goodbye.
+    runtime.shutdown_timeout(LAST_WAIT);
+    code
 }

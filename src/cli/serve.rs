@@ -1,9 +1,10 @@
 //! `twelve serve`: the service, until it is told to stop.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::input;
@@ -13,7 +14,7 @@ use crate::config::HttpConfig;
 use crate::http::serve::{Limits, address, is_loopback_host, listen, serve};
 use crate::http::{Service, Settings, session};
 use crate::platform::Platforms;
-use crate::triggers::run_schedules;
+use crate::triggers::{Triggers, run_schedules};
 
 /// Who is at the browser in the demo.
 const DEMO_PERSON: &str = "web:you";
@@ -34,7 +35,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         bail!("{}", missing.join("\n"));
     }
     // Before the store: where nobody can be served, nothing is changed.
-    let host = host(&config.http, args.demo);
+    let host = host(&config.http, &triggers, args.demo);
     let listener = listen(&host, config.http.port).await?;
     let address = address(&listener)?;
     let http = HttpConfig { host, port: address.port(), ..config.http.clone() };
@@ -52,27 +53,38 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             triggers: triggers.clone(),
         },
     );
-    let timers = {
+    let mut timers = {
         let runtime = runtime.clone();
         tokio::spawn(async move { runtime.run_timers().await })
     };
-    let schedules = tokio::spawn(run_schedules(triggers, runtime.clone(), stop.clone()));
-    let serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
+    let mut schedules = tokio::spawn({
+        let (runtime, stop) = (runtime.clone(), stop.clone());
+        async move {
+            run_schedules(triggers, runtime, stop.clone()).await;
+            // Without any it ends at once, which is no reason to stop.
+            stop.cancelled().await;
+        }
+    });
+    let mut serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
     tracing::info!(address = %address, url = http.public_url(), "serving");
+    let mut signals = 0;
     tokio::select! {
-        () = asked_to_end => {}
+        () = asked_to_end => signals = 1,
         // The demo that started this holds the other end: it may be killed, and must leave nothing behind.
         () = end_of_input(), if args.demo => {}
+        // None of them ends by itself: a service that only looks alive is worse than one that is started again.
+        ended = &mut serving => bail!("listening broke off: {}", why(ended)),
+        ended = &mut timers => bail!("the timers broke off: {}", why(ended)),
+        ended = &mut schedules => bail!("the schedules broke off: {}", why(ended)),
     }
-    tracing::info!("asked to stop: no new connections; what is under way may finish");
-    // Whoever asks a second time does not want to wait.
-    let impatient = input::asked_to_end()?;
+    tracing::info!("asked to stop: no new connections and no new work; what is under way may finish");
+    let deadline = Instant::now() + drain;
     stop.cancel();
+    runtime.begin_drain();
     let leave = async {
         schedules.await.context("the schedules broke off")?;
         let cut_off = serving.await.context("the service broke off")?;
-        let left = runtime.drain(drain).await?;
-        timers.abort();
+        let left = runtime.drain(deadline.saturating_duration_since(Instant::now())).await?;
         anyhow::Ok((cut_off, left))
     };
     tokio::select! {
@@ -81,12 +93,25 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             tracing::info!(connections, effects, "stopped; what was still at work is taken up by the next start");
             Ok(ExitCode::SUCCESS)
         }
-        () = impatient => {
+        impatient = asked_again(signals) => {
+            impatient?;
             tracing::warn!("asked to stop again: leaving at once; what was at work is taken up by the next start");
-            // Blocking work must not hold the process back.
             std::process::exit(130);
         }
     }
+}
+
+fn why<T>(ended: Result<T, tokio::task::JoinError>) -> String {
+    ended.err().map_or_else(|| "it ended by itself".to_owned(), |e| e.to_string())
+}
+
+/// Ends with the second signal: whoever asks twice does not want to wait.
+async fn asked_again(mut signals: u32) -> anyhow::Result<()> {
+    while signals < 2 {
+        input::asked_to_end()?.await;
+        signals += 1;
+    }
+    Ok(())
 }
 
 /// On a thread of its own, not one of tokio's: a read that never returns must not hold back the end.
@@ -102,23 +127,26 @@ async fn end_of_input() {
     }
 }
 
-/// Where to listen. Without a way to tell who is asking, only this machine is served, whatever is set.
-fn host(http: &HttpConfig, demo: bool) -> String {
-    let anybody = !demo && (!http.tokens.is_empty() || !http.proxy.user_header.is_empty());
+/// Where to listen. Without any way to tell who is asking, only this machine is served, whatever is set.
+fn host(http: &HttpConfig, triggers: &Triggers, demo: bool) -> String {
+    let ways = [
+        !http.tokens.is_empty(),
+        !http.proxy.user_header.is_empty(),
+        // Whoever sets it wants people to sign in by links.
+        !http.secret.expose_secret().is_empty(),
+        !triggers.webhooks().is_empty(),
+    ];
+    let known = !demo && ways.contains(&true);
+    const WAYS: &str = "no token, proxy, secret or webhook is configured, so only this machine is served";
     if is_loopback_host(&http.host) {
-        if !anybody {
-            tracing::info!(
-                "no tokens and no proxy are configured: only this machine is served (`twelve token` makes one)"
-            );
+        if !known {
+            tracing::info!("{WAYS} (`twelve token` makes a token)");
         }
         return http.host.clone();
     }
-    if anybody {
+    if known {
         return http.host.clone();
     }
-    tracing::warn!(
-        wanted = http.host,
-        "no tokens and no proxy are configured, so only this machine is served: listening on 127.0.0.1 (`twelve token` makes a token)"
-    );
+    tracing::warn!(wanted = http.host, "{WAYS}: listening on 127.0.0.1 (`twelve token` makes a token)");
     "127.0.0.1".to_owned()
 }

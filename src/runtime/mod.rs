@@ -554,13 +554,18 @@ impl Runtime {
         }
     }
 
-    /// Stops taking work, gives model calls up, waits up to `bound` for tools to finish, closes the
-    /// store. Returns how many effects were still at work; the next process takes care of them.
-    pub async fn drain(&self, bound: Duration) -> Result<usize, StoreError> {
+    /// Takes no more work and gives model calls up; tools that run go on. [`Runtime::drain`] waits for them.
+    pub fn begin_drain(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
         self.0.stop.cancel();
         self.0.rearm.notify_one();
         self.0.tasks.close();
+    }
+
+    /// Stops taking work, gives model calls up, waits up to `bound` for tools to finish, closes the
+    /// store. Returns how many effects were still at work; the next process takes care of them.
+    pub async fn drain(&self, bound: Duration) -> Result<usize, StoreError> {
+        self.begin_drain();
         let left = match tokio::time::timeout(bound, self.0.tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => *self.0.in_flight.borrow(),

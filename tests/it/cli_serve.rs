@@ -109,3 +109,26 @@ fn two_services_over_one_store_are_one_too_many() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("twelve.db"), "{said}");
 }
+
+#[test]
+fn with_a_way_to_tell_who_is_asking_the_host_is_as_configured() {
+    let dir = TempDir::new().unwrap();
+    let settings = "[http]\nport = 0\nhost = \"0.0.0.0\"\nsecret = \"not-really-a-secret-but-long-enough\"\n";
+    let service = Running::start(&dir, settings);
+    assert!(service.address.ip().is_unspecified(), "{}", service.address);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_client_that_never_finishes_longer_than_the_drain_may_take() {
+    let dir = TempDir::new().unwrap();
+    let mut service = Running::start(&dir, "[http]\nport = 0\n[runtime]\ndrain_timeout = \"300ms\"\n");
+    let mut slow = TcpStream::connect(service.address).unwrap();
+    let head = "POST /agents/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    slow.write_all(head.as_bytes()).unwrap();
+    // Another request's answer: the slow one has been taken in by then.
+    assert!(get(service.address, "/readyz").contains("\"ready\":true"));
+    service.signal(Signal::TERM);
+    let line = service.expect("stopped");
+    assert!(line.contains("connections=1"), "{line}");
+    assert!(service.child.wait().unwrap().success());
+}
