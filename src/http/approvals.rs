@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::ask::{Key, Params, bad_cursor, in_path, limited, noted, refused, replayed, seen};
+use super::ask::{
+    Key, MAX_NAME, MAX_RULE, Params, bad_cursor, in_path, limited, named_within, noted, refused, replayed, seen,
+};
 use super::auth::{Approve, May, Read};
 use super::docs::ProblemDoc;
 use super::guard::Json;
@@ -210,9 +212,9 @@ pub async fn approvals(
             Which::Settled => Some(false),
             Which::All => None,
         },
-        agent: query.agent,
-        tool: query.tool,
-        rule: query.rule,
+        agent: named_within("agent", query.agent, MAX_NAME)?,
+        tool: named_within("tool", query.tool, MAX_NAME)?,
+        rule: named_within("rule", query.rule, MAX_RULE)?,
         decider: query.mine.unwrap_or(false).then(|| caller.person()),
         visible_to: (!caller.may(Scope::Admin)).then(|| caller.person()),
         ..ApprovalFilter::default()

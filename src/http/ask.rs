@@ -24,6 +24,12 @@ const DEFAULT_LIMIT: usize = 50;
 pub const MAX_LIMIT: usize = 200;
 /// Longest `Idempotency-Key`, in bytes.
 const MAX_KEY: usize = 200;
+/// Longest name of an agent or a tool in a query, in characters.
+pub const MAX_NAME: usize = 100;
+/// Longest name of a rule in a query, in characters.
+pub const MAX_RULE: usize = 200;
+/// Highest number of an event that can be asked for; no log comes near it.
+const MAX_EVENT: u64 = 1_000_000_000;
 /// Longest note or reason, in characters.
 pub const MAX_NOTE: usize = 4_000;
 
@@ -82,6 +88,22 @@ pub fn limited(limit: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
+/// The number of the event after which to read on.
+pub fn read_after(after: Option<u64>) -> Result<u64, Problem> {
+    match after.unwrap_or(0) {
+        after @ 0..=MAX_EVENT => Ok(after),
+        _ => Err(bad_parameter(&format!("the number of an event is at most {MAX_EVENT}"))),
+    }
+}
+
+/// A name to look for, of at most `most` characters.
+pub fn named_within(name: &str, given: Option<String>, most: usize) -> Result<Option<String>, Problem> {
+    if given.as_ref().is_some_and(|given| given.chars().count() > most) {
+        return Err(bad_parameter(&format!("{name} has at most {most} characters")));
+    }
+    Ok(given)
+}
+
 /// The key of a request that may be repeated.
 pub struct Key(Option<String>);
 
@@ -91,10 +113,12 @@ impl FromRequestParts<Service> for Key {
     async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, Problem> {
         let mut given = parts.headers.get_all("idempotency-key").iter();
         let Some(value) = given.next() else { return Ok(Self(None)) };
-        let key = value.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()) && given.next().is_none());
+        let fits = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        let key = value.to_str().ok().filter(fits).filter(|_| given.next().is_none());
         key.map(|key| Self(Some(key.to_owned()))).ok_or_else(|| {
-            let detail =
-                format!("`Idempotency-Key` is one header of 1 to {MAX_KEY} visible characters. Nothing was done.");
+            let detail = format!(
+                "`Idempotency-Key` is one header of 1 to {MAX_KEY} visible characters without spaces. Nothing was done."
+            );
             Problem::new(StatusCode::BAD_REQUEST, "bad_idempotency_key", detail)
         })
     }

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::serve::is_loopback_host;
 use super::{Caller, Peer, Service, Via, session};
 use crate::agent::{Principal, PrincipalKind};
-use crate::config::{Scope, TokenConfig};
+use crate::config::{HttpConfig, Scope, TokenConfig};
 
 /// Longest presented token that is looked at, in bytes; ours have 50.
 const MAX_TOKEN: usize = 512;
@@ -91,15 +91,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && well_formed).then_some(token)
 }
 
+/// Whether programs on this machine need no token: nothing else says who is asking, and nobody else is served.
+pub fn no_token_wanted(http: &HttpConfig) -> bool {
+    http.tokens.is_empty()
+        && http.proxy.user_header.is_empty()
+        && (http.public_url.is_empty() || host_of(&http.public_url()).is_some_and(|host| is_loopback_host(&host)))
+}
+
 /// A program, or in the demo the person, on this machine, where no tokens are configured. A page of
 /// another site in a browser on this machine is none, and neither is what a proxy passes on.
 fn here(service: &Service, parts: &Parts) -> Option<Caller> {
     let settings = service.settings();
-    let http = &settings.http;
-    let public = host_of(&http.public_url());
-    let served_here = http.tokens.is_empty()
-        && http.proxy.user_header.is_empty()
-        && (http.public_url.is_empty() || public.is_some_and(|host| is_loopback_host(&host)));
     let near = parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
     let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host")?;
@@ -107,7 +109,7 @@ fn here(service: &Service, parts: &Parts) -> Option<Caller> {
         .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)))
         && text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
     let direct = !FORWARDED.iter().any(|name| parts.headers.contains_key(*name));
-    if !(served_here && near && direct && own_page && is_loopback_host(name_of(host))) {
+    if !(no_token_wanted(&settings.http) && near && direct && own_page && is_loopback_host(name_of(host))) {
         return None;
     }
     Some(match &settings.demo {

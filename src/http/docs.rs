@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
+use super::auth::no_token_wanted;
 use super::problem::Problem;
 use super::rest::default_agent;
 use super::{Service, approvals, live, ops, rest, webhooks};
@@ -118,12 +119,19 @@ pub fn document(service: &Service) -> Value {
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     document["servers"] = json!([{ "url": "/" }]);
+    let no_token_wanted = no_token_wanted(&service.settings().http);
     for operation in operations_mut(&mut document) {
         let has_caller = operation.get("security").is_some_and(|needs| needs.pointer("/0/bearer").is_some());
         let has_body = operation.contains_key("requestBody");
         let is_open = operation.get("security").is_none_or(|needs| needs.pointer("/1").is_none());
         if !has_caller && is_open {
             operation.insert("security".to_owned(), json!([]));
+        }
+        if has_caller
+            && no_token_wanted
+            && let Some(needs) = operation.get_mut("security").and_then(Value::as_array_mut)
+        {
+            needs.push(json!({}));
         }
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
         for response in responses.values_mut() {

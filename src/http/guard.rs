@@ -14,7 +14,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock as _, DefaultClock};
@@ -118,7 +119,9 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
     let settings = &service.settings().http;
     let (mut parts, body) = request.into_parts();
     let refuse = |problem: Problem| Box::new(problem.into_response());
-    check_host(service, &parts.headers, parts.uri.host()).map_err(refuse)?;
+    check_framing(&parts.headers)
+        .map_err(|problem| Box::new(([(header::CONNECTION, "close")], problem).into_response()))?;
+    check_host(service, &parts).map_err(refuse)?;
     let identity = identify(service, &parts);
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
     service.rates().check(&identity, peer).map_err(|wait| Box::new(too_often(wait)))?;
@@ -149,21 +152,41 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
-/// Where only this machine is served, a name that somebody else's DNS points here is not ours.
-fn check_host(service: &Service, headers: &HeaderMap, in_target: Option<&str>) -> Result<(), Problem> {
+/// Where a body ends has to be plain to whatever passes the request on as well: a proxy that reads
+/// `Transfer-Encoding` in another way than we do would take the rest of the body for a request of its own.
+fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut given = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = match (given.next(), given.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if plain {
+        return Ok(());
+    }
+    let detail = "A body is sent with a Content-Length, or with `Transfer-Encoding: chunked` and nothing else there.";
+    Err(Problem::new(StatusCode::BAD_REQUEST, "bad_transfer_encoding", detail))
+}
+
+/// A request says once which host it is for (RFC 9112, 3.2). Where only this machine is served, a name that
+/// somebody else's DNS points here is not ours.
+fn check_host(service: &Service, parts: &Parts) -> Result<(), Problem> {
     let settings = &service.settings().http;
+    let mut given = parts.headers.get_all(header::HOST).iter();
+    let (host, again) = (given.next(), given.next());
+    if again.is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
+        let detail = "A request names the host that it is for once, in the header Host.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail));
+    }
     if !is_loopback_host(&settings.host) {
         return Ok(());
     }
-    let mut given = headers.get_all(header::HOST).iter();
-    let (host, None) = (given.next(), given.next()) else {
-        let detail = "A request names the host that it is for once, in the header Host.";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail));
-    };
     let ours = host_of(&settings.public_url()).unwrap_or_default();
     let is_ours = |name: &str| is_loopback_host(name) || (!ours.is_empty() && ours.eq_ignore_ascii_case(name));
-    // A browser always names one; what speaks an older HTTP need not.
-    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_ours(name_of(host)))) && in_target.is_none_or(is_ours) {
+    // What speaks an older HTTP need not name one.
+    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_ours(name_of(host))))
+        && parts.uri.host().is_none_or(is_ours)
+    {
         return Ok(());
     }
     let detail = "This service is for this machine alone and is not called so. Use localhost, or have an operator set `http.public_url`.";
@@ -258,7 +281,7 @@ struct Parsed(Arc<Value>);
 /// A JSON body as `T`.
 pub struct Json<T>(pub T);
 
-/// A JSON body as `T`, or nothing at all.
+/// A JSON body as `T`, or nothing at all, which may be said as `null`.
 pub struct OptionalJson<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<Service> for Json<T> {
@@ -282,7 +305,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Service> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
-        if request.body().is_end_stream() {
+        let is_null = matches!(request.extensions().get::<Parsed>(), Some(Parsed(value)) if value.is_null());
+        if is_null || request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
         Json::from_request(request, service).await.map(|Json(body)| Self(body))

@@ -20,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
 use super::Service;
-use super::ask::{Named, Params, bad_parameter, seen};
+use super::ask::{Named, Params, bad_parameter, read_after, seen};
 use super::auth::{May, Read};
 use super::docs::ProblemDoc;
 use super::problem::Problem;
@@ -77,9 +77,9 @@ pub async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     let last = headers.get("last-event-id").map(|last| last.to_str().ok().and_then(|last| last.trim().parse().ok()));
     let after = match last {
-        Some(Some(last)) => last,
+        Some(Some(last)) => read_after(Some(last))?,
         Some(None) => return Err(bad_parameter("the header Last-Event-ID is the number of an event")),
-        None => query.after.unwrap_or(0),
+        None => read_after(query.after)?,
     };
     seen(&service, &caller, short).await?;
     let place = service.streams().clone().try_acquire_owned().map_err(|_| {
@@ -142,6 +142,8 @@ impl Watch {
         match self.service.runtime().parts().store.load(self.short, self.after).await {
             Ok(loaded) => {
                 self.phase = Phase::Watching;
+                // Who has seen more than there is (the store was put back to a backup) sees what comes next.
+                self.after = self.after.min(loaded.summary.version);
                 self.send(self.after.saturating_add(1), &loaded.events, loaded.summary.status);
             }
             Err(StoreError::Deleted(_)) => self.end(DELETED),

@@ -14,7 +14,10 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::approvals::{Decision, DecisionBody, decide};
-use super::ask::{Key, Named, Params, bad_cursor, limited, noted, replayed, seen, taken, thread_named};
+use super::ask::{
+    Key, MAX_NAME, Named, Params, bad_cursor, limited, named_within, noted, read_after, replayed, seen, taken,
+    thread_named,
+};
 use super::auth::{Admin, May, Read, Resume, Start, require};
 use super::docs::ProblemDoc;
 use super::guard::{Json, OptionalJson};
@@ -446,7 +449,7 @@ pub async fn history(
     State(service): State<Service>,
 ) -> Result<axum::Json<HistoryPage>, Problem> {
     let limit = limited(query.limit)?;
-    let after = query.after.unwrap_or(0);
+    let after = read_after(query.after)?;
     seen(&service, &caller, short).await?;
     let loaded = service.runtime().parts().store.load(short, after).await?;
     let read = |(bytes, seq): (&Vec<u8>, u64)| Event::decode(bytes, seq).map(|event| EventView::of(&event));
@@ -793,7 +796,7 @@ pub async fn list(
     let limit = limited(query.limit)?;
     let filter = Filter {
         status: query.status.map(Status::from),
-        agent: query.agent,
+        agent: named_within("agent", query.agent, MAX_NAME)?,
         waiting: query.waiting.unwrap_or(false),
         requester: if caller.may(Scope::Admin) { None } else { Some(caller.principal.clone()) },
     };

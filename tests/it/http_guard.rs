@@ -90,6 +90,7 @@ async fn what_is_not_there_and_what_is_not_meant_so_are_said() {
     for path in ["/agents/%FF/status", "/agents/../status", "/agents/x%2Fy/status", "/agents/%00/status"] {
         assert_eq!(api.get("ci", path).await.problem().0, 404, "{path}");
     }
+    assert_eq!(api.get("ci", "/assets/%FF/%FF").await.status, 404);
 }
 
 #[tokio::test]
@@ -227,6 +228,48 @@ async fn exchange(api: &Api, send: impl AsyncFnOnce(&mut TcpStream)) -> String {
     drop(stream);
     served.await.unwrap();
     text
+}
+
+#[tokio::test]
+async fn a_request_of_today_names_its_host_and_an_older_one_need_not() {
+    let public = HttpConfig { host: "0.0.0.0".into(), tokens: tokens(), ..http_config() };
+    for http in [HttpConfig { tokens: tokens(), ..http_config() }, public] {
+        for (line, answered) in [("GET /agents HTTP/1.1", "400 "), ("GET /agents HTTP/1.0", "200 ")] {
+            let api = Api::around(World::new().await, http.clone(), None);
+            let answer = exchange(&api, async |stream: &mut TcpStream| {
+                let head = format!("{line}\r\nConnection: close\r\nAuthorization: Bearer token-ci\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            });
+            let answer = answer.await;
+            let status = answer.split_once(' ').unwrap().1;
+            assert!(status.starts_with(answered), "{line}: {answer}");
+            assert_eq!(status.contains("bad_host"), answered == "400 ", "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_end_others_could_see_elsewhere_is_refused_and_what_follows_it_is_not_read() {
+    let body = r#"{"message":"hi"}"#;
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (fields, status) in [
+        ("Transfer-Encoding: chunked\r\n", "202 "),
+        ("Transfer-Encoding: Chunked\r\n", "202 "),
+        ("Transfer-Encoding: gzip, chunked\r\n", "400 "),
+        ("Transfer-Encoding: chunked, chunked\r\n", "400 "),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "400 "),
+        ("Transfer-Encoding: identity\r\n", "400 "),
+    ] {
+        let api = Api::new().await;
+        let follows = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let answer = exchange(&api, async |stream: &mut TcpStream| {
+            stream.write_all(format!("{HEAD}{fields}\r\n{chunked}{follows}").as_bytes()).await.unwrap();
+        });
+        let answer = answer.await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{fields}: {answer}");
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert_eq!(answers, if status == "202 " { 2 } else { 1 }, "{fields}: {answer}");
+    }
 }
 
 const HEAD: &str = "POST /agents/start HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token-ci\r\nContent-Type: application/json\r\n";

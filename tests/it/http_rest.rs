@@ -66,7 +66,7 @@ async fn a_start_tried_twice_with_one_key_is_one_thread_and_one_message() {
     assert_eq!(other.problem(), (422, "idempotency_key_reused".into()));
     let theirs = api.post_with_key("eve", "k1", "/agents/start", body).await.ok(202);
     assert_ne!(first["thread_id"], theirs["thread_id"], "a key is its caller's own");
-    for bad in ["", &"x".repeat(201)] {
+    for bad in ["", "two words", &"x".repeat(201)] {
         let reply = api.post_with_key("ci", bad, "/agents/start", json!({"message": "hi"})).await;
         assert_eq!(reply.problem(), (400, "bad_idempotency_key".into()));
     }
@@ -146,6 +146,7 @@ async fn a_run_is_paused_resumed_with_words_and_stopped() {
     assert_eq!(api.post("ci", &path("pause"), json!({"why": "lunch"})).await.ok(200)["paused"], "lunch");
     // Said twice, it is so all the same; a body may be left out.
     assert_eq!(api.read(request(Method::POST, &path("pause"), Some("ci"), &[], None)).await.ok(200)["paused"], "lunch");
+    assert_eq!(api.post("ci", &path("pause"), Value::Null).await.ok(200)["paused"], "lunch");
     let resumed = api.post("ci", &path("resume"), json!({"human_response": "go on"})).await.ok(200);
     assert_eq!(resumed["paused"], Value::Null);
     for _ in 0..2 {
@@ -365,6 +366,21 @@ async fn lists_and_logs_come_in_pages_that_meet() {
         let reply = api.get("ci", &format!("/agents?{bad}")).await;
         assert_eq!(reply.problem(), (400, "bad_parameter".into()), "{bad}");
     }
+    // What the document bounds is bounded.
+    for (path, name, most) in [
+        ("/agents", "agent", 100),
+        ("/approvals", "agent", 100),
+        ("/approvals", "tool", 100),
+        ("/approvals", "rule", 200),
+    ] {
+        let ask = |length: usize| format!("{path}?{name}={}", "%C3%A4".repeat(length));
+        assert_eq!(api.get("ci", &ask(most)).await.ok(200)["items"], json!([]));
+        assert_eq!(api.get("ci", &ask(most + 1)).await.problem(), (400, "bad_parameter".into()), "{path} {name}");
+    }
+    for path in [format!("/agents/{id}/history"), format!("/threads/{id}/events")] {
+        let reply = api.get("ci", &format!("{path}?after=1000000001")).await;
+        assert_eq!(reply.problem(), (400, "bad_parameter".into()), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -491,6 +507,19 @@ async fn every_documented_route_is_there_and_every_route_is_documented() {
 }
 
 #[tokio::test]
+async fn the_document_says_whether_a_token_is_needed_here() {
+    let (mine, open) = (Api::new().await, Api::around(World::new().await, http_config(), None));
+    let needs = |api: &Api, pointer: &str| document(&api.service).pointer(pointer).cloned();
+    for (pointer, scope) in
+        [("/paths/~1agents/get/security", "read"), ("/paths/~1agents~1start/post/security", "start")]
+    {
+        assert_eq!(needs(&mine, pointer), Some(json!([{ "bearer": [scope] }])));
+        assert_eq!(needs(&open, pointer), Some(json!([{ "bearer": [scope] }, {}])));
+    }
+    assert_eq!(needs(&open, "/paths/~1healthz/get/security"), needs(&mine, "/paths/~1healthz/get/security"));
+}
+
+#[tokio::test]
 async fn without_tokens_programs_on_this_machine_get_in_and_pages_of_others_do_not() {
     let api = Api::around(World::new().await, http_config(), None);
     let here = |headers: &[(&str, &str)]| request(Method::GET, "/agents", None, headers, None);
@@ -604,8 +633,22 @@ async fn a_watcher_sees_the_past_then_each_event_as_it_happens() {
     assert_eq!(next(&mut stream).await.unwrap().0, "6");
     let mut stream = watch(&api, &format!("{path}?after=4"), &[]).await;
     assert_eq!(next(&mut stream).await.unwrap().0, "5");
-    let bad = api.read(request(Method::GET, &path, Some("ci"), &[("last-event-id", "x")], None)).await;
-    assert_eq!(bad.problem(), (400, "bad_parameter".into()));
+    for bad in ["x", "1000000001"] {
+        let bad = api.read(request(Method::GET, &path, Some("ci"), &[("last-event-id", bad)], None)).await;
+        assert_eq!(bad.problem(), (400, "bad_parameter".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_has_seen_more_than_there_is_misses_nothing_that_comes() {
+    let api = Api::new().await;
+    let id = api.start("ci", "hi").await;
+    let mut stream = watch(&api, &format!("/threads/{id}/events?after=99"), &[]).await;
+    let now = next(&mut stream).await.unwrap();
+    assert_eq!(now, (String::new(), "status".into(), json!({"status": "done", "version": 3})));
+    api.post("ci", "/agents/start", json!({"message": "ask me", "thread_id": id})).await.ok(202);
+    let (seq, _, data) = next(&mut stream).await.unwrap();
+    assert_eq!((seq.as_str(), data["type"].as_str().unwrap()), ("4", "message_received"));
 }
 
 #[tokio::test]

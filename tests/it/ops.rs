@@ -363,6 +363,7 @@ async fn log_of(level: &str, structured: bool, work: impl Future<Output = ()>) -
 #[tokio::test]
 async fn a_request_is_one_line_without_path_query_header_or_address() {
     let request = Request::get("/nowhere/secret-path?token=secret-query")
+        .header("host", "localhost")
         .header("authorization", "Bearer secret-header")
         .header("x-request-id", "abc-1")
         .body(Body::from("secret-body"))
@@ -412,7 +413,13 @@ async fn a_line_names_who_was_found_to_ask() {
 
 #[tokio::test]
 async fn a_readable_line_says_the_same() {
-    let request = || Request::post("/healthz").header("x-request-id", "abc-1").body(Body::empty()).unwrap();
+    let request = || {
+        Request::post("/healthz")
+            .header("host", "localhost")
+            .header("x-request-id", "abc-1")
+            .body(Body::empty())
+            .unwrap()
+    };
     let text = logged("info", false, request()).await;
     assert_eq!(text, "", "supervisors are quiet");
     let text = logged("debug", false, request()).await;
@@ -435,7 +442,7 @@ async fn a_request_id_is_taken_over_if_it_is_one_and_made_up_otherwise() {
         (Some("a\"quote"), false),
         (Some(&*"x".repeat(65)), false),
     ] {
-        let mut request = Request::get("/healthz");
+        let mut request = Request::get("/healthz").header("host", "localhost");
         if let Some(id) = given {
             request = request.header("x-request-id", id);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use askama::Template;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -45,7 +46,9 @@ fn address(name: &str) -> String {
     format!("/assets/{}/{name}", *HASH)
 }
 
-pub async fn asset(Path((hash, name)): Path<(String, String)>) -> Response {
+pub async fn asset(path: Result<Path<(String, String)>, PathRejection>) -> Response {
+    // What is no text names nothing.
+    let Ok(Path((hash, name))) = path else { return StatusCode::NOT_FOUND.into_response() };
     match ASSETS.iter().find(|asset| asset.name == name) {
         Some(asset) if hash == *HASH => {
             let headers = [
