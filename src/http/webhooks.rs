@@ -31,8 +31,11 @@ pub struct Which {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Triggered {
     /// The thread of this delivery: the same for every attempt.
-    #[schema(example = "webhook:alerts:e3b0c44298fc1c149afbf4c8996fb924")]
+    #[schema(example = "stxrzbm5tyk66ile")]
     pub thread_id: String,
+    /// Its full name.
+    #[schema(example = "webhook:alerts:e3b0c44298fc1c149afbf4c8996fb924")]
+    pub thread: String,
     /// Where the thread stands (`running`, `waiting_approval`, `done`), or `deleted`.
     #[schema(example = "running")]
     pub status: String,
@@ -94,7 +97,10 @@ pub async fn trigger(
     let status = started.status.map_or("deleted", word).to_owned();
     let (name, thread, duplicate) = (webhook.name(), started.thread, started.duplicate);
     tracing::info!(webhook.name = name, thread.id = %thread.short(), duplicate, "a webhook was taken");
-    Ok((StatusCode::ACCEPTED, Json(Triggered { thread_id: thread.to_string(), status, duplicate })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(Triggered { thread_id: thread.short().to_string(), thread: thread.to_string(), status, duplicate }),
+    ))
 }
 
 fn find<'a>(webhooks: &'a [Webhook], name: Option<&str>) -> Result<&'a Webhook, Problem> {

@@ -98,6 +98,10 @@ async fn threads(w: &World) -> usize {
     w.runtime.parts().store.list(&twelve::store::Filter::default(), None, 100).await.unwrap().items.len()
 }
 
+fn short(thread: &str) -> String {
+    thread.parse::<ThreadId>().unwrap().short().to_string()
+}
+
 const PATH: &str = "/webhooks/trigger?name=alerts";
 const BODY: &str = r#"{"alert": {"version": "v7"}}"#;
 
@@ -105,8 +109,11 @@ const BODY: &str = r#"{"alert": {"version": "v7"}}"#;
 async fn a_signed_webhook_starts_its_agent_with_the_message_of_its_template() {
     let w = World::new().await;
     let (status, answer) = deliver(&w, &service(&w), PATH, ID, BODY).await;
-    let id = answer["thread_id"].as_str().unwrap().to_owned();
-    assert_eq!((status, answer.clone()), (202, json!({"thread_id": id, "status": "running", "duplicate": false})));
+    let id = answer["thread"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (status, answer.clone()),
+        (202, json!({"thread_id": short(&id), "thread": id, "status": "running", "duplicate": false}))
+    );
     assert!(id.starts_with("webhook:alerts:") && id.len() == "webhook:alerts:".len() + 32, "{id}");
     let thread = w.thread(&id).await;
     let program = Principal { kind: PrincipalKind::Service, id: "webhook:alerts".into(), name: None };
@@ -249,10 +256,10 @@ async fn the_example_of_the_specifications_libraries_is_found_right() {
 async fn a_delivery_that_comes_again_finds_its_thread_and_changes_nothing() {
     let mut w = World::new().await;
     let first = deliver(&w, &service(&w), PATH, ID, BODY).await.1;
-    let id = first["thread_id"].as_str().unwrap().to_owned();
+    let id = first["thread"].as_str().unwrap().to_owned();
     let version = w.thread(&id).await.version;
     // The very same bytes, and another body under the same id.
-    let same = json!({"thread_id": id, "status": "waiting_approval", "duplicate": true});
+    let same = json!({"thread_id": short(&id), "thread": id, "status": "waiting_approval", "duplicate": true});
     for body in [BODY, r#"{"alert": {"version": "v8"}}"#, "{}"] {
         assert_eq!(deliver(&w, &service(&w), PATH, ID, body).await, (202, same.clone()));
     }
@@ -260,14 +267,14 @@ async fn a_delivery_that_comes_again_finds_its_thread_and_changes_nothing() {
     w.vote(&id, bob(), approve()).await;
     w.crash().await;
     w.advance(3 * 86_400_000).await;
-    let done = json!({"thread_id": id, "status": "done", "duplicate": true});
+    let done = json!({"thread_id": short(&id), "thread": id, "status": "done", "duplicate": true});
     assert_eq!(deliver(&w, &service(&w), PATH, ID, BODY).await, (202, done));
     assert_eq!((threads(&w).await, w.outside.ledger()), (1, vec!["v7".to_owned()]));
     assert!(w.thread(&id).await.version > version);
     // Deleting the thread does not invite the delivery again, nor tell the sender to stop altogether (410).
     w.runtime.parts().store.delete(id.parse::<ThreadId>().unwrap().short(), "ann", w.clock.now()).await.unwrap();
     w.crash().await;
-    let deleted = json!({"thread_id": id, "status": "deleted", "duplicate": true});
+    let deleted = json!({"thread_id": short(&id), "thread": id, "status": "deleted", "duplicate": true});
     assert_eq!(deliver(&w, &service(&w), PATH, ID, BODY).await, (202, deleted));
     assert_eq!(threads(&w).await, 0);
 }
@@ -280,7 +287,7 @@ async fn attempts_that_come_at_once_start_one_run() {
     let answers = futures_util::future::join_all(attempts).await;
     assert!(answers.iter().all(|(status, _)| *status == 202), "{answers:?}");
     assert_eq!(answers.iter().filter(|(_, answer)| answer["duplicate"] == false).count(), 1);
-    let id = answers[0].1["thread_id"].as_str().unwrap();
+    let id = answers[0].1["thread"].as_str().unwrap();
     let messages = w.names(id).await.into_iter().filter(|name| *name == "message_received").count();
     assert_eq!((threads(&w).await, messages), (1, 1));
 }
