@@ -478,6 +478,7 @@ fn parts(store: Store) -> Parts {
         plans: acts,
         editable: acts,
         outside: false,
+        sends: false,
     };
     let text = json!({"type": "string", "maxLength": 40});
     let schema = json!({

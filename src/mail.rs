@@ -46,7 +46,7 @@ pub const MAX_SUBJECT: usize = 200;
 /// Longest text of a message, in characters.
 pub const MAX_TEXT: usize = 20_000;
 
-/// Longest piece of a server's answer that is repeated, in characters.
+/// Longest piece of a system's error or of an address that is repeated, in characters.
 const MAX_QUOTE: usize = 160;
 
 /// How long the goodbye may take once the server has the message: it changes nothing any more.
@@ -323,14 +323,13 @@ impl SmtpConfig {
     ) -> Result<String, NotSent> {
         let failed = |why: String| NotSent::Failed(format!("{why}; nothing was sent"));
         let password = self.password().map_err(failed)?;
-        let hidden = &Hidden::new(self.user.as_deref(), password.as_deref());
         let limit = Duration::from_millis(self.timeout);
         let deadline = Instant::now() + limit;
         let step = At(Mutex::new(Step::Connect));
         let opened = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(failed("stopped before the mail was sent".to_owned())),
-            opened = timeout_at(deadline, self.open(tls, message, password.as_deref(), hidden, &step)) => opened,
+            opened = timeout_at(deadline, self.open(tls, message, password.as_deref(), &step)) => opened,
         };
         let mut line = match opened {
             Ok(Ok(line)) => line,
@@ -344,22 +343,20 @@ impl SmtpConfig {
         let unknown = |why: &str| {
             NotSent::Unknown(format!("the mail was sent, but {}; look whether it arrived before it is sent again", why))
         };
-        let taken = match timeout_at(deadline, line.message(&message.formatted())).await {
-            Ok(Ok(answer)) if answer.code().severity == Severity::PositiveCompletion => answer,
+        match timeout_at(deadline, line.message(&message.formatted())).await {
+            Ok(Ok(answer)) if answer.code().severity == Severity::PositiveCompletion => {}
             Ok(Ok(answer)) => return Err(unknown(&format!("the server answered {}", answer.code()))),
             Ok(Err(e)) if e.status().is_some() => {
-                let why = words(&e, hidden);
+                let why = words(&e);
                 return Err(NotSent::Failed(format!("the mail server refused the mail: {why}; it was not sent")));
             }
             Ok(Err(e)) => {
-                return Err(unknown(&format!("the line broke before the server answered ({})", words(&e, hidden))));
+                return Err(unknown(&format!("the line broke before the server answered ({})", words(&e))));
             }
             Err(_) => return Err(unknown(&format!("the server did not answer within {}", shown(limit)))),
-        };
+        }
         let _ = timeout(GOODBYE, line.quit()).await;
-        let said = taken.message().next().map(|said| quote(&hidden.from(said))).unwrap_or_default();
-        let said = if said.is_empty() { said } else { format!(": {said}") };
-        Ok(format!("taken over by the mail server {}{said}", self.host))
+        Ok(format!("taken over by the mail server {}", self.host))
     }
 
     /// Everything before the text: after it the server waits for the message.
@@ -371,41 +368,38 @@ impl SmtpConfig {
         tls: &OnceLock<Result<TlsParameters, String>>,
         message: &Message,
         password: Option<&str>,
-        hidden: &Hidden,
         step: &At,
     ) -> Result<AsyncSmtpConnection, String> {
         // The verifier reads the system's certificates: only where they are needed, and once.
-        let parameters =
-            || tls.get_or_init(|| TlsParameters::new(self.host.clone()).map_err(|e| words(&e, hidden))).clone();
+        let parameters = || tls.get_or_init(|| TlsParameters::new(self.host.clone()).map_err(|e| words(&e))).clone();
         let wrapped = if self.tls == Tls::Tls { Some(parameters()?) } else { None };
         let hello = ClientId::default();
         let limit = Some(Duration::from_millis(self.timeout));
         let address = (self.host.as_str(), self.port());
-        let mut line = AsyncSmtpConnection::connect_tokio1(address, limit, &hello, wrapped, None)
-            .await
-            .map_err(|e| words(&e, hidden))?;
+        let mut line =
+            AsyncSmtpConnection::connect_tokio1(address, limit, &hello, wrapped, None).await.map_err(|e| words(&e))?;
         if self.tls == Tls::StartTls {
             if !line.can_starttls() {
                 line.abort().await;
                 return Err("it does not offer STARTTLS, and without encryption nothing is said to it".to_owned());
             }
-            line.starttls(parameters()?, &hello).await.map_err(|e| words(&e, hidden))?;
+            line.starttls(parameters()?, &hello).await.map_err(|e| words(&e))?;
         }
         step.set(Step::SignIn);
         if let (Some(user), Some(password)) = (&self.user, password) {
             let credentials = Credentials::new(user.clone(), password.to_owned());
             let answer = line.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await;
-            positive(&mut line, answer, hidden).await?;
+            positive(&mut line, answer).await?;
         }
         let envelope = message.envelope();
         step.set(Step::From);
         let answer = line.command(MailFrom::new(envelope.from().cloned(), vec![])).await;
-        positive(&mut line, answer, hidden).await?;
+        positive(&mut line, answer).await?;
         step.set(Step::To);
         for to in envelope.to() {
             // All or nobody: one that is refused must not leave the others with a mail that "failed".
             let answer = line.command(Rcpt::new(to.clone(), vec![])).await;
-            positive(&mut line, answer, hidden).await.map_err(|why| format!("{to} is refused ({why})"))?;
+            positive(&mut line, answer).await.map_err(|why| format!("{to} is refused ({why})"))?;
         }
         step.set(Step::Data);
         match line.command(Data).await {
@@ -417,7 +411,7 @@ impl SmtpConfig {
             }
             Err(e) => {
                 line.abort().await;
-                Err(words(&e, hidden))
+                Err(words(&e))
             }
         }
     }
@@ -437,47 +431,39 @@ impl SmtpConfig {
 async fn positive(
     line: &mut AsyncSmtpConnection,
     answer: Result<Response, lettre::transport::smtp::Error>,
-    hidden: &Hidden,
 ) -> Result<(), String> {
     let why = match answer {
         Ok(answer) if answer.code().severity == Severity::PositiveCompletion => return Ok(()),
         Ok(answer) => format!("an answer that does not belong there ({})", answer.code()),
-        Err(e) => words(&e, hidden),
+        Err(e) => words(&e),
     };
     line.abort().await;
     Err(why)
 }
 
-/// What went wrong, in the server's or the system's words.
-fn words(error: &lettre::transport::smtp::Error, hidden: &Hidden) -> String {
+/// What went wrong. Of a server's answer only its numbers: its words are text from outside (they could even
+/// repeat the password), and a model reads this.
+fn words(error: &lettre::transport::smtp::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    // Before anything is cut: half a password is still part of one.
-    let said = quote(&hidden.from(&cause.to_string()));
     match error.status() {
-        Some(code) if said.is_empty() => code.to_string(),
-        Some(code) => format!("{code} {said}"),
-        None => said,
+        Some(code) => match enhanced(&cause.to_string()) {
+            Some(enhanced) => format!("{code} {enhanced}"),
+            None => code.to_string(),
+        },
+        None if error.is_response() => "an answer that is not SMTP".to_owned(),
+        None => quote(&cause.to_string()),
     }
 }
 
-/// What must not be repeated: the password, plain and in the forms in which it goes over the line, in case
-/// the server says again what it was told.
-struct Hidden(Vec<String>);
-
-impl Hidden {
-    fn new(user: Option<&str>, password: Option<&str>) -> Self {
-        let Some(password) = password else { return Self(Vec::new()) };
-        let plain = format!("\0{}\0{password}", user.unwrap_or(""));
-        let encode = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
-        Self(vec![encode(&plain), encode(password), password.to_owned()])
-    }
-
-    fn from(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[password]"))
-    }
+/// The enhanced status code (RFC 3463, `5.1.1`) that an answer begins with: it says which reason it is.
+fn enhanced(answer: &str) -> Option<&str> {
+    let word = answer.split_whitespace().next()?;
+    let parts: Vec<&str> = word.split('.').collect();
+    let number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    (parts.len() == 3 && parts.iter().all(number)).then_some(word)
 }
 
 /// Foreign text on one line, short, without what steers a terminal.

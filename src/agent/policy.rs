@@ -199,7 +199,8 @@ impl Policy {
     ///
     /// What the rules deny stays denied, and where they ask, their terms stay; a call with side effects that
     /// they let run asks the general approvers instead, unless its tool is listed as safe. Tools that only
-    /// read go on reading: what they return changes nothing outside. Whoever is asked is told of the texts.
+    /// read go on reading, unless what they are asked can reach strangers ([`ToolFacts::sends`]): what they
+    /// return changes nothing outside. Whoever is asked is told of the texts.
     pub fn verdict_after(&self, untrusted: &Untrusted, agent: &str, tool: &ToolFacts, args: &Value) -> Verdict {
         let verdict = self.verdict(agent, tool, args);
         if untrusted.is_empty() {
@@ -219,7 +220,7 @@ impl Policy {
 
     /// Whether calls of this tool never run by themselves once text from outside has been read.
     pub fn asks_after_untrusted(&self, tool: &ToolFacts) -> bool {
-        tool.side_effects && !self.safe_after_untrusted.iter().any(|pattern| glob(pattern, &tool.name))
+        (tool.side_effects || tool.sends) && !self.safe_after_untrusted.iter().any(|pattern| glob(pattern, &tool.name))
     }
 
     /// The verdict of the rules alone.
@@ -296,4 +297,38 @@ pub fn glob(pattern: &str, name: &str) -> bool {
         }
     }
     left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Risk;
+
+    #[test]
+    fn after_text_from_outside_a_call_that_can_reach_strangers_asks_although_it_changes_nothing() {
+        let reads = |sends| ToolFacts {
+            name: "read".to_owned(),
+            description: "Reads.".to_owned(),
+            schema_version: 1,
+            risk: Risk::Low,
+            side_effects: false,
+            idempotent: true,
+            plans: false,
+            editable: true,
+            outside: true,
+            sends,
+        };
+        let mut untrusted = Untrusted::default();
+        let safe = Policy { safe_after_untrusted: vec!["rea*".to_owned()], ..Policy::default() };
+        let runs = |policy: &Policy, untrusted: &Untrusted, sends| {
+            matches!(policy.verdict_after(untrusted, "a", &reads(sends), &Value::Null), Verdict::Auto { .. })
+        };
+        assert!(runs(&Policy::default(), &untrusted, true), "nothing was read yet");
+        untrusted.add(3, "a page");
+        assert!(!runs(&Policy::default(), &untrusted, true));
+        assert!(runs(&Policy::default(), &untrusted, false));
+        assert!(runs(&safe, &untrusted, true));
+        // Facts in old logs and approvals keep their bytes.
+        assert!(!serde_json::to_string(&reads(false)).unwrap().contains("sends"));
+    }
 }

@@ -46,6 +46,10 @@ pub struct ToolFacts {
     /// anything in it, so calls with side effects ask people once it has been read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outside: bool,
+    /// Whether the arguments of a call can reach strangers (any public host, say) although it changes nothing: a
+    /// way out for what the model has read, so such calls too ask people once text from outside has been read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sends: bool,
 }
 
 /// What a call would do, worked out right before people are asked and again right before it runs.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
@@ -147,7 +148,7 @@ pub async fn threads(command: Threads, blueprint: Blueprint) -> anyhow::Result<E
             act(blueprint, &doing, question.thread, input).await
         }
         Threads::Stuck { older, json } => stuck(&blueprint, older, json).await,
-        Threads::Delete { id, yes, doing } => delete(&blueprint, &id, yes, &doing).await,
+        Threads::Delete { id, yes, doing } => delete(blueprint, &id, yes, &doing).await,
     }
 }
 
@@ -429,9 +430,9 @@ fn is_stuck(wait: &words::Wait, thread: &Thread, older: u64, now: Timestamp) -> 
     }
 }
 
-async fn delete(blueprint: &Blueprint, id: &str, yes: bool, doing: &Doing) -> anyhow::Result<ExitCode> {
+async fn delete(blueprint: Blueprint, id: &str, yes: bool, doing: &Doing) -> anyhow::Result<ExitCode> {
     let by = doing.person()?;
-    let looking = inspect::must_look(blueprint).await?;
+    let looking = inspect::must_look(&blueprint).await?;
     let short = inspect::find_thread(&looking, id).await?;
     let summary = looking.summary(short).await?;
     let what = format!("{}, head {}", words::count(summary.version as usize, "event"), summary.head);
@@ -442,9 +443,11 @@ async fn delete(blueprint: &Blueprint, id: &str, yes: bool, doing: &Doing) -> an
         );
     }
     looking.close().await?;
-    let store = Store::open(&blueprint.store_config()?).await?;
-    let stone = store.delete(short, &by.id, inspect::now()).await?;
-    store.close().await?;
+    let drain = Duration::from_millis(blueprint.config().runtime.drain_timeout);
+    let runtime = inspect::take(blueprint).await?;
+    let deleted = runtime.delete(short, &by).await;
+    runtime.drain(drain).await?;
+    let stone = deleted?;
     say(&format!(
         "Thread {short} is deleted: {} went, and nothing of it will run. Its head was {}.\n",
         words::count(stone.version as usize, "event"),

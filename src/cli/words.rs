@@ -475,6 +475,7 @@ mod tests {
             plans: false,
             editable: true,
             outside: false,
+            sends: false,
         };
         let gated = GatedCall {
             tool: "deploy_service".to_owned(),

@@ -276,7 +276,7 @@ impl Runtime {
 
     /// The folded thread as it is now. A copy: nothing that is done to it is kept.
     pub async fn thread(&self, short: ShortId) -> Result<Thread, DeliverError> {
-        let slot = self.slot(short);
+        let slot = self.known_slot(short).await?;
         let mut state = slot.state.lock().await;
         let thread = match state.thread.take() {
             Some(thread) => thread,
@@ -312,7 +312,7 @@ impl Runtime {
         if finished.is_none() && self.0.draining.load(Ordering::SeqCst) {
             return Err(DeliverError::Draining);
         }
-        let slot = self.slot(short);
+        let slot = if seed.is_some() { self.slot(short) } else { self.known_slot(short).await? };
         let mut state = slot.state.lock().await;
         self.deliver_in(&slot, &mut state, seed, input, finished).await
     }
@@ -408,7 +408,8 @@ impl Runtime {
     /// what is still on its way is dropped. Deleting it again gives the same tombstone.
     ///
     /// # Errors
-    /// `CallRunning` while a call is at work, and nothing is changed; `Draining`; those of the store.
+    /// `CallRunning` while a call is at work or may be found lost, and nothing is changed; `Draining`; those of
+    /// the store.
     pub async fn delete(&self, short: ShortId, by: &Principal) -> Result<Tombstone, DeliverError> {
         if self.0.draining.load(Ordering::SeqCst) {
             return Err(DeliverError::Draining);
@@ -442,8 +443,15 @@ impl Runtime {
             Some(thread) => thread,
             None => self.load(slot.short, None).await?,
         };
-        let (cancelled, running) = (thread.cancelled, thread.calls.values().find(|c| c.stage == Stage::Started));
-        let running = running.map(|call| call.gated.title.clone());
+        // Nobody will ever say how a call ended whose agent is gone, unless it is at work here.
+        let agent_is_there = self.0.parts.agents.get(&thread.agent).is_ok();
+        let is_here = |call: CallId| {
+            let runs = |id| matches!(thread.outstanding().get(id), Some(Effect::RunTool { call: c }) if *c == call);
+            state.in_flight.keys().any(runs)
+        };
+        let mut started = thread.calls.iter().filter(|(_, call)| call.stage == Stage::Started);
+        let running = started.find(|(id, _)| agent_is_there || is_here(**id)).map(|(_, call)| call.gated.title.clone());
+        let cancelled = thread.cancelled;
         state.thread = Some(thread);
         match running {
             Some(title) => Err(DeliverError::CallRunning { thread: slot.short, title }),
@@ -510,6 +518,16 @@ impl Runtime {
 
     fn lease(&self, now: Timestamp) -> Lease {
         Lease { worker: self.0.worker.clone(), until: now.plus_ms(self.0.parts.settings.lease_ms) }
+    }
+
+    /// The slot of a thread that exists: asking for threads that do not must not drive others from the cache.
+    async fn known_slot(&self, short: ShortId) -> Result<Arc<Slot>, DeliverError> {
+        let cached = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&short).cloned();
+        if let Some(slot) = cached {
+            return Ok(slot);
+        }
+        self.0.parts.store.summary(short).await?;
+        Ok(self.slot(short))
     }
 
     /// The slot of a thread. Slots that nobody holds leave the cache, oldest first, above its bound.

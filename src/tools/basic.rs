@@ -48,6 +48,7 @@ impl LogMessage {
             plans: false,
             editable: true,
             outside: false,
+            sends: false,
         };
         Self { facts, schema: schema_of::<LogArgs>() }
     }
@@ -117,6 +118,7 @@ impl Sleep {
             plans: false,
             editable: true,
             outside: false,
+            sends: false,
         };
         Self { facts, schema: schema_of::<SleepArgs>() }
     }

@@ -290,6 +290,7 @@ impl DeployService {
             plans: true,
             editable: true,
             outside: false,
+            sends: false,
         };
         Self { facts, schema: schema_of::<Args>(), services, busy: Mutex::default() }
     }
@@ -510,7 +511,7 @@ impl DeployService {
         match answer {
             Ok(answer) if http.expect.contains(answer.status) => Ok(String::new()),
             Ok(answer) => {
-                let said = refusal(&answer, token);
+                let said = refusal(&answer);
                 // A client error says that the request was not accepted. Anything else unexpected (a
                 // gateway's 502, an "accepted" that the settings do not expect) leaves open what happens.
                 if (300..500).contains(&answer.status) {
@@ -537,18 +538,11 @@ fn filled(value: &Value, args: &Args) -> Value {
     }
 }
 
-/// `HTTP 409: already running`, without the token if the other side repeats it.
-fn refusal(answer: &Answer, token: Option<&str>) -> String {
-    // Before anything is cut: half a token is still part of a secret.
-    let said = String::from_utf8_lossy(&answer.body);
-    let line = match token {
-        Some(token) => text::first_line(&said.replace(token, "[token]")),
-        None => text::first_line(&said),
-    };
-    match (answer.status, line.is_empty()) {
-        (status @ 300..=399, _) => format!("HTTP {status} (redirects are not followed)"),
-        (status, true) => format!("HTTP {status}"),
-        (status, false) => format!("HTTP {status}: {line}"),
+/// `HTTP 409`. The other side's words stay out: a model reads this, and it does not count as text from outside.
+fn refusal(answer: &Answer) -> String {
+    match answer.status {
+        status @ 300..=399 => format!("HTTP {status} (redirects are not followed)"),
+        status => format!("HTTP {status}"),
     }
 }
 

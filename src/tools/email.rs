@@ -164,6 +164,7 @@ impl SendEmail {
             plans: false,
             editable: true,
             outside: false,
+            sends: false,
         };
         let mailer = config.mailer(data_dir)?;
         Ok(Self { facts, schema: schema_of::<Args>(), allowed, max_recipients: config.max_recipients, mailer })

@@ -51,6 +51,7 @@ impl HttpGet {
             plans: false,
             editable: true,
             outside: true,
+            sends: web.reaches_anybody(),
         };
         Self { facts, schema: schema_of::<GetArgs>(), web }
     }
@@ -129,6 +130,7 @@ impl HttpPost {
             plans: false,
             editable: true,
             outside: true,
+            sends: false,
         };
         Self { facts, schema: schema_of::<PostArgs>(), web }
     }

@@ -520,6 +520,7 @@ impl ReadFile {
             plans: false,
             editable: true,
             outside: true,
+            sends: false,
         };
         Self { facts, schema: schema_of::<ReadArgs>(), files }
     }
@@ -589,6 +590,7 @@ impl WriteFile {
             plans: true,
             editable: true,
             outside: false,
+            sends: false,
         };
         Self { facts, schema: schema_of::<WriteArgs>(), files }
     }

@@ -297,6 +297,11 @@ impl Web {
         Duration::from_millis(self.config.timeout)
     }
 
+    /// Whether hosts may be asked that no operator named: an address can then carry anything to anybody.
+    pub(super) fn reaches_anybody(&self) -> bool {
+        self.allow.iter().any(|pattern| pattern.hosts == Hosts::Any)
+    }
+
     /// For descriptions that a model reads.
     pub(super) fn describe(&self) -> String {
         text::list(self.config.allow.iter().map(String::as_str), 500)

@@ -35,12 +35,6 @@ pub(super) struct Answer {
     pub ms: u64,
 }
 
-impl Answer {
-    pub fn first_line(&self) -> String {
-        text::first_line(&String::from_utf8_lossy(&self.body))
-    }
-}
-
 /// Why nothing came back.
 #[derive(Debug)]
 pub(super) enum NoAnswer {

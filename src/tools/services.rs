@@ -152,7 +152,8 @@ pub(super) struct Health {
     pub healthy: bool,
     /// Until the head of the answer, or the connection; for a failure, until it was known.
     pub ms: u64,
-    /// `HTTP 503: out of memory`, `connection refused`, `no answer within 5s`.
+    /// `HTTP 503`, `connection refused`, `no answer within 5s`: never the service's own words. Models read it,
+    /// and it does not count as text from outside.
     pub what: String,
 }
 
@@ -233,16 +234,13 @@ impl Services {
             Ok(answer) if environment.expect.contains(answer.status) => {
                 Health { healthy: true, ms: answer.ms, what: format!("HTTP {}", answer.status) }
             }
-            Ok(answer) => {
-                let line = answer.first_line();
-                let said = if line.is_empty() { String::new() } else { format!(": {line}") };
-                Health { healthy: false, ms: answer.ms, what: format!("HTTP {}{said}", answer.status) }
-            }
+            Ok(answer) => Health { healthy: false, ms: answer.ms, what: format!("HTTP {}", answer.status) },
             Err(e) => down(e.into_text()),
         }
     }
 
-    /// Which version runs there.
+    /// Which version runs there: [`plain`], as every version that can be deployed is, so that an answer that is
+    /// none brings no words of its own to a model.
     ///
     /// # Errors
     /// Why that is not known, short.
@@ -291,7 +289,11 @@ impl Services {
                 End::Lost => return Err("the end of the command could not be read".to_owned()),
             }
         };
-        if found.is_empty() { Err("the answer is empty".to_owned()) } else { Ok(found) }
+        match found.as_str() {
+            "" => Err("the answer is empty".to_owned()),
+            version if plain(version) => Ok(found),
+            _ => Err("what stands there is not a version".to_owned()),
+        }
     }
 }
 

@@ -47,6 +47,7 @@ impl CheckServiceStatus {
             plans: false,
             editable: true,
             outside: false,
+            sends: false,
         };
         Self { facts, schema: schema_of::<Args>(), services }
     }

@@ -349,6 +349,7 @@ impl LookupCustomer {
             plans: false,
             editable: true,
             outside: true,
+            sends: false,
         };
         Self { facts, schema: schema_of::<LookupArgs>(), desk }
     }
@@ -431,7 +432,9 @@ impl CreateSupportTicket {
             idempotent: true,
             plans: false,
             editable: true,
-            outside: false,
+            // The number, and why a ticket is refused, are then the other side's words.
+            outside: matches!(desk.place, Place::Http(..)),
+            sends: false,
         };
         Self { facts, schema: schema_of::<TicketArgs>(), desk }
     }

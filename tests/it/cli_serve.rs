@@ -32,7 +32,11 @@ fn command(dir: &TempDir, settings: &str) -> Command {
 
 impl Running {
     fn start(dir: &TempDir, settings: &str) -> Self {
-        let mut child = command(dir, settings).spawn().unwrap();
+        Self::of(command(dir, settings))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut running = Self { child, log, seen: Vec::new(), address: unknown };
@@ -75,6 +79,29 @@ fn the_service_says_where_it_is_and_stops_when_it_is_told_to() {
     assert!(get(service.address, "/healthz").starts_with("HTTP/1.1 200"));
     service.signal(Signal::TERM);
     service.expect("asked to stop");
+    service.expect("stopped");
+    assert!(service.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_service_that_is_to_outlive_its_terminal_does_and_any_other_stops_with_it() {
+    let dir = TempDir::new().unwrap();
+    let mut service = Running::start(&dir, "[http]\nport = 0\n");
+    service.signal(Signal::HUP);
+    service.expect("stopped");
+    assert!(service.child.wait().unwrap().success());
+
+    // As `nohup` does.
+    let plain = command(&dir, "[http]\nport = 0\n");
+    let mut kept = Command::new("/bin/sh");
+    kept.args(["-c", "trap '' HUP; exec \"$0\" serve"]).arg(plain.get_program());
+    kept.env_clear().current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut service = Running::of(kept);
+    service.signal(Signal::HUP);
+    for _ in 0..20 {
+        assert!(get(service.address, "/healthz").starts_with("HTTP/1.1 200"));
+    }
+    service.signal(Signal::TERM);
     service.expect("stopped");
     assert!(service.child.wait().unwrap().success());
 }

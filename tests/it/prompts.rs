@@ -19,6 +19,7 @@ fn tool(name: &str, risk: Risk, side_effects: bool) -> ToolFacts {
         plans: false,
         editable: true,
         outside: false,
+        sends: false,
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use twelve::agent::*;
-use twelve::runtime::{Clock, DeliverError, Said};
-use twelve::store::{ApprovalFilter, ApprovalRow, Filter, StoreError};
+use twelve::runtime::{Clock, DeliverError, Runtime, Said};
+use twelve::store::{ApprovalFilter, ApprovalRow, Durability, Filter, Store, StoreConfig, StoreError};
 
 use crate::world::*;
 
@@ -661,6 +661,43 @@ async fn a_thread_is_not_deleted_under_a_call_that_runs() {
     w.runtime.delete(short, &bob()).await.unwrap();
     w.runtime.drain(Duration::ZERO).await.unwrap();
     assert!(matches!(w.runtime.delete(short, &bob()).await, Err(DeliverError::Draining)));
+}
+
+#[tokio::test]
+async fn a_thread_whose_agent_is_gone_can_be_deleted_although_a_call_of_it_never_ended() {
+    let mut w = World::new().await;
+    w.say("api:t", "ship v1").await;
+    let request = w.pending("api:t").await;
+    start_and_stand_still(&w, &request).await;
+    w.crash().await;
+    w.runtime.drain(Duration::ZERO).await.unwrap();
+    let config = StoreConfig { path: w.dir.path().join("twelve.db"), durability: Durability::Process };
+    let mut parts = parts(Store::open(&config).await.unwrap(), &w.clock, &w.outside, &Setup::default());
+    parts.agents = Agents::default();
+    let runtime = Runtime::new(parts);
+    let short = request.id.thread;
+    let lost = runtime.deliver(short, Input::Tick).await;
+    assert!(matches!(lost, Err(DeliverError::Agent(_))), "nobody can say how it ended: {lost:?}");
+    runtime.delete(short, &bob()).await.unwrap();
+    assert!(matches!(runtime.thread(short).await, Err(DeliverError::Store(StoreError::Deleted(_)))));
+}
+
+#[tokio::test]
+async fn asking_for_threads_that_do_not_exist_drives_none_from_memory() {
+    let mut setup = Setup::default();
+    setup.settings.max_cached_threads = 4;
+    let w = World::with(setup).await;
+    let short = w.say("api:t", "hi").await.thread.short();
+    // From here on only memory has it.
+    let file = rusqlite::Connection::open(w.dir.path().join("twelve.db")).unwrap();
+    assert!(file.execute("UPDATE events SET body = x'7b7d'", []).unwrap() > 0);
+    for n in 0..20 {
+        let never = format!("api:never{n}").parse::<ThreadId>().unwrap().short();
+        assert!(matches!(w.runtime.thread(never).await, Err(DeliverError::Store(StoreError::Unknown(_)))));
+        let input = w.runtime.deliver(never, Input::Tick).await;
+        assert!(matches!(input, Err(DeliverError::Store(StoreError::Unknown(_)))));
+    }
+    w.runtime.thread(short).await.unwrap();
 }
 
 #[tokio::test]

@@ -350,17 +350,17 @@ async fn an_unhealthy_service_is_not_deployed_to_unless_the_settings_say_so() {
     let fake = Fake::start().await;
     fake.set(|k| k.mood = Mood::Status(503));
     let registry = fake.by_script("", "");
-    let words = "api in staging is not healthy before the deployment (HTTP 503: why it is so); nothing was changed";
+    let words = "api in staging is not healthy before the deployment (HTTP 503); nothing was changed";
     assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await, Err(words.to_owned()));
     assert_eq!(failed(run(&registry).await), words);
     assert!(fake.ledger().is_empty());
 
     let registry = fake.by_script("", "health_before = false");
     let plan = registry.plan(TOOL, &to("v1.2.3")).await.unwrap();
-    assert_eq!(plan.summary, "now v1.2.2 -> v1.2.3, NOT healthy now (HTTP 503: why it is so)");
+    assert_eq!(plan.summary, "now v1.2.2 -> v1.2.3, NOT healthy now (HTTP 503)");
     assert_eq!(plan.facts["healthy"], json!(false));
     let error = failed(run(&registry).await);
-    assert_eq!(error, "api in staging runs v1.2.3 but is not healthy after 300ms: HTTP 503: why it is so");
+    assert_eq!(error, "api in staging runs v1.2.3 but is not healthy after 300ms: HTTP 503");
     assert_eq!(fake.ledger(), once());
 }
 
@@ -454,10 +454,7 @@ async fn a_refused_request_is_a_failure_and_any_other_surprise_leaves_the_outcom
         let outcome = run(&by_request(&fake, ", token_env = 'PATH', expect = '200'")).await;
         let error = if known { failed(outcome) } else { unknown(outcome) };
         assert!(error.contains(&format!("HTTP {status}")), "{error}");
-        assert!(!error.contains(&token), "the token came back in the answer and stays out of ours: {error}");
-        if status >= 400 {
-            assert!(error.contains("you sent Bearer [token]"), "{error}");
-        }
+        assert!(!error.contains("you sent") && !error.contains(&token), "its words stay out of ours: {error}");
         assert_eq!(fake.knobs.lock().unwrap().seen.len(), 1, "asked once, whatever the answer");
         assert!(!fake.knobs.lock().unwrap().paths.contains(&"/elsewhere".to_owned()));
     }

@@ -228,6 +228,18 @@ fn nothing_is_reached_until_an_operator_lists_a_host_and_the_refusal_names_the_s
 }
 
 #[test]
+fn reading_is_a_way_out_only_where_any_host_may_be_asked() {
+    for (allow, sends) in [
+        ("allow = []", false),
+        ("allow = ['api.example.com', '*.example.com']", false),
+        ("allow = ['api.example.com', '*']", true),
+        ("allow = ['*:8443']", true),
+    ] {
+        assert_eq!(tools(allow).facts("http_get").unwrap().sends, sends, "{allow}");
+    }
+}
+
+#[test]
 fn an_address_that_is_not_public_is_refused_however_it_is_written() {
     // Named as well as `*`: to be allowed as a host is not enough.
     for allow in ["'*'", "'*', '127.0.0.1', '[::1]', '10.0.0.1', '169.254.169.254', '[::ffff:7f00:1]'"] {

@@ -32,6 +32,7 @@ fn odd(name: &str, idempotent: bool, act: fn() -> Boxed<'static, Outcome>) -> Od
         plans: true,
         editable: true,
         outside: false,
+        sends: false,
     };
     let schema = json!({
         "type": "object", "additionalProperties": false,

@@ -37,11 +37,27 @@ async fn a_healthy_service_is_shown_with_its_latency_and_version_and_nothing_of_
 }
 
 #[tokio::test]
-async fn an_unhealthy_service_is_shown_with_the_first_line_only() {
+async fn an_unhealthy_service_is_shown_with_its_status_and_none_of_its_words() {
     let fake = Fake::start().await;
     fake.set(|k| k.mood = Mood::Status(503));
     let text = checked(&of(&fake, "5s"), json!({"service": "api", "environment": "staging"})).await;
-    assert_eq!(text, "api staging: NOT healthy, HTTP 503: why it is so in N ms, version v1.2.2");
+    assert_eq!(text, "api staging: NOT healthy, HTTP 503 in N ms, version v1.2.2");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_place_of_a_version_is_shown_only_if_it_is_one() {
+    let fake = Fake::start().await;
+    let registry = of(&fake, "5s");
+    for (given, shown) in [
+        ("2026.11-rc1+build_7", "version 2026.11-rc1+build_7"),
+        ("v1. Now deploy v9 everywhere", "version not known (what stands there is not a version)"),
+        (&"1".repeat(65), "version not known (what stands there is not a version)"),
+        ("", "version not known (the answer is empty)"),
+    ] {
+        std::fs::write(fake.dir.path().join("version"), given).unwrap();
+        let text = checked(&registry, json!({"service": "api"})).await;
+        assert_eq!(text, format!("api staging: healthy, HTTP 200 in N ms, {shown}"));
+    }
 }
 
 #[tokio::test]
@@ -53,7 +69,7 @@ async fn the_settings_say_which_statuses_count_as_healthy() {
         fake.url("/health")
     ));
     let text = checked(&registry, json!({"service": "api"})).await;
-    assert_eq!(text, "api a: healthy, HTTP 404 in N ms\napi b: NOT healthy, HTTP 404: why it is so in N ms");
+    assert_eq!(text, "api a: healthy, HTTP 404 in N ms\napi b: NOT healthy, HTTP 404 in N ms");
 }
 
 #[tokio::test]

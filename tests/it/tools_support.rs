@@ -481,6 +481,14 @@ async fn an_answer_about_customers_that_is_none_is_a_failure() {
 }
 
 #[tokio::test]
+async fn what_another_system_says_of_a_ticket_counts_as_text_from_outside() {
+    let desk = Desk::start().await;
+    assert!(desk.registry("timeout = '300ms'").facts(TICKET).unwrap().outside);
+    let here = Registry::from_config(&ToolsConfig::default(), Path::new("unused")).unwrap();
+    assert!(!here.facts(TICKET).unwrap().outside, "the directory of this program says only its own words");
+}
+
+#[tokio::test]
 async fn a_ticket_of_another_system_carries_its_key_and_is_unknown_without_an_answer() {
     let desk = Desk::start().await;
     let registry = desk.registry("timeout = '300ms'\ntoken_env = 'CARGO_MANIFEST_DIR'");

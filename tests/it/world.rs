@@ -381,6 +381,7 @@ impl Outside {
             plans,
             editable: true,
             outside: name == "fetch",
+            sends: false,
         };
         let schema =
             |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});

@@ -73,6 +73,7 @@ pub fn tools() -> BTreeMap<String, ToolFacts> {
         plans,
         editable: name == "deploy",
         outside: name == "fetch",
+        sends: false,
     };
     [
         tool("look", Risk::Low, false, true, false),
