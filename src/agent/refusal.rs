@@ -54,7 +54,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn already_decided(approval: &Approval) -> Self {
+    pub(crate) fn already_decided(approval: &Approval) -> Self {
         let names =
             |people: Vec<&super::id::Principal>| people.iter().map(|p| p.label()).collect::<Vec<_>>().join(", ");
         let outcome = match &approval.result {

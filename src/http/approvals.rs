@@ -25,7 +25,7 @@ use crate::agent::*;
 use crate::config::Scope;
 use crate::platform::words::{history as history_of, proposed};
 use crate::platform::{Card, CardState};
-use crate::store::{ApprovalCursor, ApprovalFilter, ApprovalRow};
+use crate::store::{ApprovalCursor, ApprovalFilter, ApprovalRow, StoreError};
 
 pub fn routes() -> Router<Service> {
     Router::new()
@@ -51,14 +51,52 @@ impl FromRequestParts<Service> for NamedApproval {
     }
 }
 
-/// A request to people that a caller may see.
-async fn seen_approval(service: &Service, caller: &Caller, id: ApprovalId) -> Result<(Thread, Approval), Problem> {
-    let thread = seen(service, caller, id.thread).await.map_err(|problem| match problem.status {
-        404 => Refusal::NoSuchApproval { id }.into(),
-        _ => problem,
-    })?;
-    let approval = thread.approvals.get(&id).map(|a| (**a).clone()).ok_or(Refusal::NoSuchApproval { id })?;
-    Ok((thread, approval))
+/// A request to people that a caller may see, and its thread: as it stands, or, once its fold has let go of the
+/// request, as it stood after the last event that is about it.
+///
+/// # Errors
+/// 404 as well for one that is there and not theirs.
+pub async fn seen_approval(service: &Service, caller: &Caller, id: ApprovalId) -> Result<(Thread, Approval), Problem> {
+    let held = |thread: &Thread| thread.approvals.get(&id).map(|a| (**a).clone());
+    let missing = || Problem::from(Refusal::NoSuchApproval { id });
+    let now = seen(service, caller, id.thread).await;
+    match now {
+        Ok(thread) => {
+            if let Some(approval) = held(&thread) {
+                return Ok((thread, approval));
+            }
+        }
+        // Whoever could decide it, and nothing here since, still sees what became of it.
+        Err(problem) if problem.status == 404 => {}
+        Err(problem) => return Err(problem),
+    }
+    let then = folded_again(service, id).await?.ok_or_else(missing)?;
+    match held(&then) {
+        Some(approval) if caller.sees(&then) => Ok((then, approval)),
+        Some(_) | None => Err(missing()),
+    }
+}
+
+/// The thread as it stood after the last event that is about a request; `None` if there was no such request.
+async fn folded_again(service: &Service, id: ApprovalId) -> Result<Option<Thread>, Problem> {
+    let loaded = match service.runtime().parts().store.load(id.thread, 0).await {
+        Ok(loaded) => loaded,
+        Err(StoreError::Unknown(_) | StoreError::Deleted(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let events: Result<Vec<Event>, LogError> =
+        loaded.events.iter().zip(1..).map(|(bytes, seq)| Event::decode(bytes, seq)).collect();
+    let events = events.map_err(|e| Problem::internal(&e))?;
+    let asked = events.iter().find_map(|event| match &event.body {
+        Body::ApprovalRequested { approval, call, .. } if *approval == id => Some(*call),
+        _ => None,
+    });
+    let last = asked.and_then(|call| history_of(id, call, &events).last()).map(|event| event.seq);
+    let upto = last.and_then(|last| loaded.events.get(..usize::try_from(last).ok()?));
+    let Some(upto) = upto else { return Ok(None) };
+    let mut then = Thread::vacant(loaded.summary.thread);
+    then.replay(upto).map_err(|e| Problem::internal(&e))?;
+    Ok(Some(then))
 }
 
 /// Which requests a list shows.
@@ -187,6 +225,8 @@ impl ApprovalItem {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ApprovalPageView {
     pub items: Vec<ApprovalItem>,
+    /// Requests that belong here and cannot be read back; an operator finds out why.
+    pub damaged: Vec<String>,
     /// How many there are altogether.
     pub total: u64,
     /// Pass it as `cursor` to get the next page; absent at the end.
@@ -228,6 +268,7 @@ pub async fn approvals(
     let total = store.count_approvals(&filter).await?;
     Ok(axum::Json(ApprovalPageView {
         items: page.items.iter().map(ApprovalItem::of).collect(),
+        damaged: page.damaged.iter().map(ApprovalId::to_string).collect(),
         total,
         next: page.next.map(|cursor| format!("{}-{}", cursor.requested_at.0, cursor.id)),
     }))
@@ -546,9 +587,16 @@ pub async fn decide(
     if let (Answer::Duplicate, Some(source)) = (&delivered.answer, &source) {
         replayed(service, id.thread, source, is_same).await?;
     }
-    let thread = runtime.thread(id.thread).await?;
-    let approval = thread.approvals.get(&id).map(|a| (**a).clone()).ok_or(Refusal::NoSuchApproval { id })?;
-    match delivered.answer {
+    let (thread, approval) = seen_approval(service, caller, id).await?;
+    let answer = match delivered.answer {
+        // Settled so long ago that the fold has let go of it: the log says what became of it.
+        Answer::Refused(Refusal::NoSuchApproval { .. }) => Answer::Refused(match approval.state {
+            ApprovalState::Expired { at } => Refusal::Expired { at },
+            _ => Refusal::already_decided(&approval),
+        }),
+        answer => answer,
+    };
+    match answer {
         Answer::Refused(Refusal::Changed) => Err(changed(&approval)),
         Answer::Refused(refusal @ (Refusal::AlreadyDecided { .. } | Refusal::Expired { .. })) => {
             let (by, at) = by_and_at(&approval);

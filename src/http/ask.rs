@@ -131,7 +131,8 @@ impl Key {
     }
 }
 
-/// Checks that a request is the same as the one that used its key first.
+/// Checks that a request is the same as the one that used its key first; gives the number of the event that
+/// this one led to.
 ///
 /// # Errors
 /// 422 if it is another one.
@@ -140,12 +141,12 @@ pub async fn replayed(
     short: ShortId,
     source: &str,
     is_same: impl Fn(&Body) -> bool,
-) -> Result<(), Problem> {
+) -> Result<u64, Problem> {
     let loaded = service.runtime().parts().store.load(short, 0).await?;
     for (bytes, seq) in loaded.events.iter().zip(1..) {
         let event = Event::decode(bytes, seq).map_err(|e| Problem::internal(&e))?;
         if event.source.as_deref() == Some(source) && is_same(&event.body) {
-            return Ok(());
+            return Ok(seq);
         }
     }
     let detail =

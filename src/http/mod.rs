@@ -42,7 +42,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Principal, Thread};
@@ -61,7 +60,7 @@ struct Inner {
     tokens: auth::Tokens,
     rates: guard::Rates,
     /// Places for live streams.
-    streams: Arc<Semaphore>,
+    streams: Arc<live::Streams>,
     sessions: session::Sessions,
 }
 
@@ -90,7 +89,7 @@ impl Service {
         Self(Arc::new(Inner {
             tokens: auth::Tokens::of(&settings.http.tokens),
             rates: guard::Rates::new(settings.http.requests_per_minute),
-            streams: Arc::new(Semaphore::new(live::MAX_STREAMS)),
+            streams: live::Streams::new(settings.http.max_connections),
             sessions,
             runtime,
             settings,
@@ -117,7 +116,7 @@ impl Service {
         &self.0.rates
     }
 
-    fn streams(&self) -> &Arc<Semaphore> {
+    fn streams(&self) -> &Arc<live::Streams> {
         &self.0.streams
     }
 

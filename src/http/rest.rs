@@ -451,12 +451,12 @@ pub async fn history(
     let limit = limited(query.limit)?;
     let after = read_after(query.after)?;
     seen(&service, &caller, short).await?;
-    let loaded = service.runtime().parts().store.load(short, after).await?;
+    let loaded = service.runtime().parts().store.load_page(short, after, limit).await?;
     let read = |(bytes, seq): (&Vec<u8>, u64)| Event::decode(bytes, seq).map(|event| EventView::of(&event));
     let items: Result<Vec<EventView>, LogError> =
-        loaded.events.iter().zip(after.saturating_add(1)..).take(limit).map(read).collect();
+        loaded.events.iter().zip(after.saturating_add(1)..).map(read).collect();
     let items = items.map_err(|e| Problem::internal(&e))?;
-    let next = if loaded.events.len() > limit { items.last().map(|event| event.seq) } else { None };
+    let next = items.last().map(|event| event.seq).filter(|last| *last < loaded.summary.version);
     Ok(axum::Json(HistoryPage { items, next, version: loaded.summary.version }))
 }
 
@@ -527,13 +527,18 @@ pub async fn resume(
     }
     if let Some(source) = source.as_deref().filter(|source| thread.knows_source(source)) {
         let kept = runtime.parts().secrets.clean(text.trim()).into_owned();
-        replayed(&service, short, source, |body| match body {
+        let said = replayed(&service, short, source, |body| match body {
             Body::QuestionAnswered { text, .. } => text.eq_ignore_ascii_case(&kept),
             Body::MessageReceived { text, .. } => text.trim() == kept,
             _ => false,
         })
         .await?;
-        return Ok(axum::Json(StatusView::of(&thread)));
+        // What was said and what lets the run go on are two deliveries, and the first try may have died between
+        // them.
+        if thread.paused.is_some() && is_still_paused_since(&service, short, said).await? {
+            go_on(&service, short, caller.principal.clone()).await?;
+        }
+        return Ok(axum::Json(StatusView::of(&runtime.thread(short).await?)));
     }
     let question = match &body.question_id {
         // One that is closed, or not ours, is the core's to refuse.
@@ -555,11 +560,32 @@ pub async fn resume(
                 let said = Said { source, ..Said::by(by.clone(), text) };
                 taken(runtime.message(&thread.id, &thread.agent, said).await?)?;
             }
-            taken(runtime.deliver(short, Input::Resume { by }).await?)?;
+            go_on(&service, short, by).await?;
         }
         None => return Err(nothing_waits(&thread)),
     }
     Ok(axum::Json(StatusView::of(&runtime.thread(short).await?)))
+}
+
+/// Lets a paused run go on; that another try did so first is no error.
+async fn go_on(service: &Service, short: ShortId, by: Principal) -> Result<(), Problem> {
+    let delivered = service.runtime().deliver(short, Input::Resume { by }).await?;
+    match delivered.answer {
+        Answer::Refused(Refusal::NotPaused) => Ok(()),
+        _ => taken(delivered).map(|_| ()),
+    }
+}
+
+/// Whether the thread, which is paused, has been so ever since this event: a later pause is another matter.
+async fn is_still_paused_since(service: &Service, short: ShortId, seq: u64) -> Result<bool, Problem> {
+    let loaded = service.runtime().parts().store.load(short, seq).await?;
+    for (bytes, seq) in loaded.events.iter().zip(seq.saturating_add(1)..) {
+        let event = Event::decode(bytes, seq).map_err(|e| Problem::internal(&e))?;
+        if matches!(event.body, Body::Paused { .. } | Body::Resumed { .. }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn nothing_waits(thread: &Thread) -> Problem {
@@ -706,7 +732,10 @@ pub async fn remove(
     Named(short): Named,
     State(service): State<Service>,
 ) -> Result<StatusCode, Problem> {
-    seen(&service, &caller, short).await?;
+    // Whoever may delete sees everything, so nothing is folded for it: a damaged thread can be deleted, too.
+    if service.runtime().parts().store.tombstone(short).await?.is_some() {
+        return Err(StoreError::Deleted(short).into());
+    }
     service.runtime().delete(short, &caller.principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }

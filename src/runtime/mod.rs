@@ -165,6 +165,8 @@ pub struct Change {
     pub first: u64,
     pub events: Arc<[Vec<u8>]>,
     pub status: Status,
+    /// Whether approvals are now other than lists showed them.
+    pub approvals: bool,
     /// The thread is gone: there are no events, and there will be none.
     pub deleted: bool,
 }
@@ -372,6 +374,7 @@ impl Runtime {
                     }),
                 };
                 let events: Arc<[Vec<u8>]> = append.events.clone().into();
+                let approvals = !append.approvals.is_empty();
                 crash::point("deliver.before_append");
                 let appending = Instant::now();
                 match self.0.parts.store.append(append).await {
@@ -389,7 +392,8 @@ impl Runtime {
                 }
                 // Nobody watching is not an error.
                 let status = delivered.status;
-                let _ = self.0.changes.send(Change { thread: short, first, events, status, deleted: false });
+                let change = Change { thread: short, first, events, status, approvals, deleted: false };
+                let _ = self.0.changes.send(change);
             }
             if let Some(finished) = finished {
                 state.in_flight.remove(&finished);
@@ -433,7 +437,8 @@ impl Runtime {
         }
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).pop(&short);
         let (first, events, status) = (stone.version + 1, Arc::from([]), Status::Cancelled);
-        let _ = self.0.changes.send(Change { thread: short, first, events, status, deleted: true });
+        let change = Change { thread: short, first, events, status, approvals: true, deleted: true };
+        let _ = self.0.changes.send(change);
         Ok(stone)
     }
 

@@ -11,7 +11,8 @@
 //! 2. When `append` has returned, what it wrote is as durable as [`Store::durability`] says.
 //!    A read that begins after that sees it.
 //! 3. `load(thread, after)` gives the events with sequence numbers above `after`, in order, byte for
-//!    byte as they were appended, and the summary of the same moment.
+//!    byte as they were appended, and the summary of the same moment. `load_page` gives the first `limit` of
+//!    them and reads no more.
 //! 4. `claim` hands out threads whose `due_at` has come and that no living worker holds; two workers
 //!    never hold the same thread. A lease ends by itself at `until`, by `release`, by `delete`, and (a
 //!    store of one process) with the process. A lease only saves work: safety is rule 1.
@@ -340,6 +341,15 @@ impl Store {
         }
     }
 
+    /// The first `limit` events after number `after` (at most [`MAX_PAGE`]) and the summary, of one moment:
+    /// there are more if its version is above the last one's number. Errors as [`Store::load`], as far as
+    /// these events show them.
+    pub async fn load_page(&self, thread: ShortId, after: u64, limit: usize) -> Result<Loaded, StoreError> {
+        match self {
+            Store::Embedded(s) => s.load_page(thread, after, limit.min(MAX_PAGE)).await,
+        }
+    }
+
     /// The summary alone. Errors as [`Store::load`].
     pub async fn summary(&self, thread: ShortId) -> Result<Summary, StoreError> {
         match self {
@@ -476,7 +486,7 @@ impl Store {
     }
 }
 
-/// Most threads on one page of a list.
+/// Most threads on one page of a list, and most events on one page of a log.
 pub const MAX_PAGE: usize = 1_000;
 
 /// Most candidates that [`Store::find`] gives: a person who gets this many types another letter.

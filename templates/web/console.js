@@ -34,12 +34,32 @@
   const plain = (element) => element.outerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1");
   // As the server sent it: what a person opens or types is not in here.
   const sent = new WeakMap();
+  // The revision that the buttons of each card decide.
+  const revisions = new Map();
+  // Whether it decides another revision than the buttons that stood here before, if there were any.
+  const isAskedAnew = (card) => {
+    const revision = card.querySelector(".acts input[name=revision]")?.value;
+    const before = revisions.get(card.dataset.key);
+    if (revision) revisions.set(card.dataset.key, revision);
+    return Boolean(revision && before && revision !== before);
+  };
   const learn = (list) => {
     for (const child of list.children) {
       const inner = child.matches("[data-list]") ? child : child.querySelector("[data-list]");
       if (inner) learn(inner);
-      else sent.set(child, plain(child));
+      else {
+        sent.set(child, plain(child));
+        isAskedAnew(child);
+      }
     }
+  };
+  // A press that was meant for what stood here a moment ago must not decide what took its place.
+  const hold = (card) => {
+    const buttons = [...card.querySelectorAll(".acts button:not([disabled])")];
+    for (const button of buttons) button.disabled = true;
+    setTimeout(() => {
+      for (const button of buttons) button.disabled = false;
+    }, 1000);
   };
   const busy = (element) => {
     const at = document.activeElement;
@@ -61,6 +81,10 @@
       } else {
         now = document.importNode(child, true);
         sent.set(now, plain(child));
+        if (isAskedAnew(now)) {
+          hold(now);
+          say("A request has changed; look at it again before you decide.");
+        }
         const held = before && before.contains(document.activeElement);
         if (before) {
           if (place === before) place = before.nextElementSibling;
@@ -93,6 +117,8 @@
   };
   let fetching = false;
   let again = false;
+  // Who is not signed in any more follows nothing.
+  let over = false;
   const refresh = async () => {
     if (fetching) {
       again = true;
@@ -111,6 +137,8 @@
     }
     fetching = false;
     if (page && answer.status === 401) {
+      over = true;
+      rest();
       say("You are not signed in any more. Load this page again.");
       return;
     }
@@ -129,13 +157,14 @@
   };
   let stream = null;
   const follow = () => {
-    if (!region || !body.dataset.live || stream || document.hidden) return;
+    if (!region || !body.dataset.live || stream || over || document.hidden) return;
     stream = new EventSource(body.dataset.live);
     stream.addEventListener("listening", () => {
       body.classList.add("followed");
       refresh();
     });
     stream.addEventListener("changed", refresh);
+    stream.addEventListener("ended", refresh);
     stream.addEventListener("error", () => {
       body.classList.remove("followed");
       if (stream && stream.readyState === EventSource.CLOSED) {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use twelve::agent::Principal;
+use twelve::agent::{Answer, Ballot, Input, Principal, ShortId};
 use twelve::app::Blueprint;
 use twelve::config::Loaded;
 use twelve::config::layers::Sources;
@@ -414,6 +414,39 @@ async fn a_denial_with_its_reason_and_a_change_before_the_approval() {
     browser.wait_for("Deployed:").await;
     browser.wait_for("Approved with changes").await;
     assert_eq!(shop.ledger(), ["web staging v1.2.9"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_that_changes_under_the_pointer_cannot_be_pressed_for_a_moment() {
+    let shop = Shop::set().await;
+    let site = demo(&shop).await;
+    let browser = Browser::start(&site).await;
+    ask(&browser, "deploy web v1.3.0 to staging").await;
+    browser.wait_for("Approval needed").await;
+    let short: ShortId = browser.path().await.trim_start_matches("/chat/").parse().unwrap();
+    // The moment ends when the test says so.
+    let patch = "window.held = []; const later = window.setTimeout; \
+                 window.setTimeout = (f, ms) => ms === 1000 ? held.push(f) : later(f, ms)";
+    browser.run(patch, json!([])).await;
+    let thread = site.runtime.thread(short).await.unwrap();
+    let open = thread.pending_approvals().next().unwrap();
+    let args = json!({"service": "web", "environment": "staging", "version": "v1.2.9"});
+    let tool = thread.calls[&open.call].gated.tool.clone();
+    let edit = Input::Vote {
+        approval: open.id,
+        digest: open.digest.to_string(),
+        by: Principal::human("console:you"),
+        groups: Vec::new(),
+        vote: Ballot::Edit { args: Box::new(site.runtime.propose(&tool, &args.to_string())) },
+        source: None,
+    };
+    let answer = site.runtime.deliver(short, edit).await.unwrap().answer;
+    assert_eq!(answer, Answer::Accepted);
+    browser.wait_for("A request has changed; look at it again").await;
+    let disabled = "return document.querySelector('button[data-act=approve]').disabled";
+    assert_eq!(browser.run(disabled, json!([])).await, true);
+    browser.run("held.forEach((f) => f())", json!([])).await;
+    assert_eq!(browser.run(disabled, json!([])).await, false);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -968,3 +968,58 @@ async fn what_happens_is_announced_and_a_stop_ends_the_stream() {
         assert!(rest.contains("event: changed"), "{rest}");
     }
 }
+
+/// What a stream still says until it ends.
+async fn the_rest(stream: reqwest::Response) -> String {
+    let read = async {
+        let chunks: Vec<_> = stream.bytes_stream().map(|chunk| chunk.unwrap().to_vec()).collect().await;
+        String::from_utf8(chunks.concat()).unwrap()
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the stream ends")
+}
+
+#[tokio::test]
+async fn who_has_signed_out_is_shown_nothing_more_by_streams_that_were_open() {
+    let (world, site) = stage().await;
+    let mut ann = site.person("ann").await;
+    let path = start(&mut ann, &world, "look").await;
+    let short = thread_of(&path);
+    let mut open = Vec::new();
+    for path in [format!("{path}/live"), "/inbox/live".to_owned(), format!("/threads/{short}/events?after=2")] {
+        open.push(ann.stream(&path).await);
+    }
+    let page = ann.get("/").await;
+    assert_eq!(ann.send(&page, "/logout", &[]).await.status, StatusCode::SEE_OTHER);
+    let id = fold(&world, &path).await.id;
+    let said = twelve::runtime::Said::by(Principal::human("web:ann"), "ship v9");
+    world.runtime.message(&id, "tester", said).await.unwrap();
+    world.runtime.settle().await.unwrap();
+    for stream in open {
+        let rest = the_rest(stream).await;
+        assert!(rest.contains("event: end") && !rest.contains("ship v9"), "{rest}");
+        assert!(!rest.contains("event: changed"), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn the_inbox_follows_what_a_stop_a_cancel_and_a_deletion_close() {
+    let (world, site) = stage().await;
+    let mut ann = site.person("ann").await;
+    let by = Principal::human("web:ann");
+    for how in ["stop", "cancel", "delete"] {
+        let path = start(&mut ann, &world, "ship v2").await;
+        let mut inbox = ann.stream("/inbox/live").await.bytes_stream();
+        let mut read = async || {
+            let chunk = tokio::time::timeout(Duration::from_secs(10), inbox.next()).await.expect("something comes");
+            String::from_utf8(chunk.unwrap().unwrap().to_vec()).unwrap()
+        };
+        assert!(read().await.contains("event: listening"));
+        let (short, why, by) = (thread_of(&path), String::new(), by.clone());
+        match how {
+            "stop" => drop(world.runtime.deliver(short, Input::Stop { by, why }).await.unwrap()),
+            "cancel" => drop(world.runtime.deliver(short, Input::Cancel { by, why }).await.unwrap()),
+            _ => drop(world.runtime.delete(short, &by).await.unwrap()),
+        }
+        assert!(read().await.contains("event: changed"), "{how}");
+    }
+}

@@ -6,8 +6,10 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use twelve::agent::{Approvers, Policy, Principal, PrincipalKind};
 use twelve::config::HttpConfig;
 use twelve::http::docs::document;
+use twelve::runtime::Said;
 
 use crate::http_api::{Api, http_config, request, tokens};
 use crate::world::{World, ann};
@@ -682,19 +684,113 @@ async fn a_watcher_that_lags_gets_everything_from_the_log_and_a_stop_ends_the_st
 }
 
 #[tokio::test]
-async fn only_so_many_streams_are_open() {
+async fn only_so_many_streams_are_open_and_of_one_caller_fewer() {
     let api = Api::new().await;
     let id = api.start("ci", "hi").await;
     let path = format!("/threads/{id}/events");
     let mut open = Vec::new();
-    for _ in 0..twelve::http::live::MAX_STREAMS {
-        open.push(api.send(request(Method::GET, &path, Some("boss"), &[], None)).await);
+    for _ in 0..twelve::http::live::MAX_EACH {
+        open.push(watch(&api, &path, &[]).await);
     }
     let full = api.get("ci", &path).await;
     assert_eq!(full.problem(), (503, "too_many_streams".into()));
     assert!(full.headers.contains_key("retry-after"));
+    let other = api.send(request(Method::GET, &path, Some("boss"), &[], None)).await;
+    assert_eq!(other.status(), 200, "the others have their own places");
     open.pop();
     drop(watch(&api, &path, &[]).await);
+}
+
+#[tokio::test]
+async fn half_of_the_connections_stay_for_requests_whatever_streams_are_open() {
+    let http = HttpConfig { max_connections: 8, ..http_config() };
+    let api = Api::around(World::new().await, http, Some(ann()));
+    let get = |path: &str| request(Method::GET, path, None, &[], None);
+    let started = request(Method::POST, "/agents/start", None, &[], Some(json!({"message": "hi"})));
+    let id = api.read(started).await.ok(202)["thread_id"].as_str().unwrap().to_owned();
+    let mut open = Vec::new();
+    for path in ["/inbox/live", &format!("/chat/{id}/live"), "/inbox/live", &format!("/threads/{id}/events")] {
+        open.push(api.send(get(path)).await);
+        assert_eq!(open.last().unwrap().status(), 200, "{path}");
+    }
+    for path in ["/inbox/live", &format!("/chat/{id}/live"), &format!("/threads/{id}/events")] {
+        assert_eq!(api.send(get(path)).await.status(), 503, "{path}");
+    }
+    assert_eq!(api.send(get("/inbox")).await.status(), 200, "the page is there without it");
+    open.pop();
+    assert_eq!(api.send(get("/inbox/live")).await.status(), 200);
+}
+
+// ---- What went wrong before ----
+
+#[tokio::test]
+async fn a_resume_whose_first_try_died_after_its_words_goes_on_at_the_second() {
+    let mut api = Api::new().await;
+    let id = api.start("ci", "ship v1").await;
+    let path = |verb: &str| format!("/agents/{id}/{verb}");
+    api.post("ci", &path("pause"), json!({"why": "lunch"})).await.ok(200);
+    let ci = Principal { kind: PrincipalKind::Service, id: "api:ci".into(), name: None };
+    let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
+    let said = Said { source: Some("key:api:ci:k1".into()), ..Said::by(ci, "go on") };
+    api.world.runtime.message(&thread.id, &thread.agent, said).await.unwrap();
+    api.crash().await;
+    let body = json!({"human_response": "go on"});
+    let resumed = api.post_with_key("ci", "k1", &path("resume"), body.clone()).await.ok(200);
+    assert_eq!(resumed["paused"], Value::Null);
+    api.post("ci", &path("pause"), json!({"why": "dinner"})).await.ok(200);
+    let again = api.post_with_key("ci", "k1", &path("resume"), body).await.ok(200);
+    assert_eq!(again["paused"], "dinner", "a later pause is another matter");
+}
+
+#[tokio::test]
+async fn a_request_that_the_fold_has_let_go_of_is_shown_and_cannot_be_decided_again() {
+    let approvers = Approvers { users: vec!["api:bob".into()], ..Approvers::default() };
+    let policy = Policy { rules: Vec::new(), approvers, expires_after_ms: 7_200_000, ..Policy::default() };
+    let world = World::with(crate::world::Setup { policy, ..Default::default() }).await;
+    let http = HttpConfig { tokens: tokens(), requests_per_minute: 1_000_000, ..http_config() };
+    let api = Api::around(world, http, None);
+    let id = api.start("ci", "ship v0").await;
+    let mut first = None;
+    for n in 1..=102 {
+        let open = pending(&api, "ci", &id).await;
+        let path = format!("/approvals/{}/decision", open["id"].as_str().unwrap());
+        api.post("bob", &path, json!({"decision": "deny", "revision": 1, "note": "no"})).await.ok(200);
+        first = first.or(open["id"].as_str().map(str::to_owned));
+        api.world.runtime.settle().await.unwrap();
+        api.post("ci", "/agents/start", json!({"message": format!("ship v{n}"), "thread_id": id})).await.ok(202);
+        api.world.runtime.settle().await.unwrap();
+    }
+    let first = first.unwrap();
+    let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
+    assert!(!thread.approvals.contains_key(&first.parse().unwrap()), "it is forgotten");
+    let path = format!("/approvals/{first}");
+    for who in ["ci", "bob"] {
+        let shown = api.get(who, &path).await.ok(200);
+        assert_eq!((&shown["state"], &shown["open"]), (&json!("denied"), &json!(false)));
+    }
+    assert_eq!(api.get("eve", &path).await.problem(), (404, "no_such_approval".into()));
+    let late = api.post("bob", &format!("{path}/decision"), json!({"decision": "approve", "revision": 1})).await;
+    assert_eq!(late.problem(), (409, "already_decided".into()));
+    assert_eq!(late.json()["by"], json!(["api:bob"]));
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named_in_lists_and_can_be_deleted() {
+    let mut api = Api::new().await;
+    let id = api.start("ci", "ship v1").await;
+    let request_id = pending(&api, "ci", &id).await["id"].clone();
+    let file = rusqlite::Connection::open(api.world.dir.path().join("twelve.db")).unwrap();
+    assert_eq!(file.execute("UPDATE approvals SET body = '{'", []).unwrap(), 1);
+    let listed = api.get("boss", "/approvals").await.ok(200);
+    assert_eq!((&listed["items"], &listed["total"]), (&json!([]), &json!(1)));
+    assert_eq!(listed["damaged"], json!([request_id]));
+    let damage = "UPDATE events SET body = x'7b7d' WHERE id = (SELECT min(id) FROM events)";
+    assert_eq!(file.execute(damage, []).unwrap(), 1);
+    api.crash().await;
+    assert_eq!(api.get("boss", &format!("/agents/{id}/status")).await.status, 500);
+    let delete = || request(Method::DELETE, &format!("/agents/{id}"), Some("boss"), &[], None);
+    assert_eq!(api.read(delete()).await.status, 204);
+    assert_eq!(api.read(delete()).await.problem(), (410, "deleted".into()));
 }
 
 // ---- The page ----

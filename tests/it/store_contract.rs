@@ -32,6 +32,7 @@ macro_rules! contract_of {
             an_append_needs_the_version_that_the_writer_saw
             of_many_appends_to_one_version_exactly_one_wins
             a_log_comes_back_byte_for_byte_from_any_point
+            a_page_of_a_log_holds_what_was_asked_for_and_no_more
             what_was_acknowledged_is_seen_by_the_next_read
             an_append_without_events_changes_the_summary_alone
             a_summary_that_does_not_fit_its_events_is_refused
@@ -191,6 +192,21 @@ async fn a_log_comes_back_byte_for_byte_from_any_point(store: &Store) {
     assert!(store.load(t.short(), 1_000_000).await.unwrap().events.is_empty());
     assert!(store.load(t.short(), u64::MAX).await.unwrap().events.is_empty());
     assert_eq!(store.load(other.short(), 0).await.unwrap().events, vec![b"other".to_vec(); events.len()]);
+}
+
+async fn a_page_of_a_log_holds_what_was_asked_for_and_no_more(store: &Store) {
+    let t = thread(1);
+    let events: [&[u8]; 5] = [b"1", b"2", b"3", b"4", b"5"];
+    store.append(append(&t, 0, &events)).await.unwrap();
+    for after in 0..=6u64 {
+        for limit in 0..=6usize {
+            let page = store.load_page(t.short(), after, limit).await.unwrap();
+            let wanted: Vec<_> = events.iter().skip(after as usize).take(limit).map(|e| e.to_vec()).collect();
+            assert_eq!((page.events, page.summary.version), (wanted, 5), "{limit} after {after}");
+        }
+    }
+    assert!(store.load_page(t.short(), u64::MAX, usize::MAX).await.unwrap().events.is_empty());
+    assert!(matches!(store.load_page(thread(2).short(), 0, 1).await, Err(StoreError::Unknown(_))));
 }
 
 async fn what_was_acknowledged_is_seen_by_the_next_read(store: &Store) {

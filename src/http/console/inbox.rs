@@ -9,13 +9,14 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 
-use super::chat::{events, refuse, said, their_thread, unreadable};
+use super::chat::{events, refuse, said, unreadable};
 use super::door::{self, Answer, Known, Note, Posted, Trouble};
 use super::form;
 use super::pages::{Page, html};
 use super::view::{self, CardView, Item, Looks, Moment};
 use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, Refusal, Thread, Timestamp};
 use crate::config::Scope;
+use crate::http::approvals::seen_approval;
 use crate::http::problem::Problem;
 use crate::http::{Caller, Service};
 use crate::platform::visible::harmless;
@@ -207,28 +208,11 @@ async fn their_approval(service: &Service, caller: &Caller, id: &str) -> Result<
         Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_approval", detail))
     };
     let id: ApprovalId = id.parse().map_err(|_| missing())?;
-    let thread = their_thread(service, caller, id.thread.as_str())
-        .await
-        .map_err(|trouble| if trouble.0.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { trouble })?;
-    if let Some(approval) = thread.approvals.get(&id).map(|approval| (**approval).clone()) {
-        let from = approval.call.seq.saturating_sub(BEFORE);
-        let events = events(service, thread.short, from).await?;
-        return Ok(Found { thread, approval, events });
-    }
-    // The fold has let go of it: it is folded again, up to the last event that is about it.
-    let loaded = service.runtime().parts().store.load(thread.short, 0).await?;
-    let events = events(service, thread.short, 0).await?;
-    let asked = events.iter().find_map(|event| match &event.body {
-        crate::agent::Body::ApprovalRequested { approval, call, .. } if *approval == id => Some(*call),
-        _ => None,
-    });
-    let call = asked.ok_or_else(missing)?;
-    let last = events.iter().rfind(|event| view::history(id, call, event).is_some()).map_or(0, |event| event.seq);
-    let mut then = Thread::vacant(thread.id);
-    let until = loaded.events.get(..usize::try_from(last).unwrap_or(usize::MAX)).unwrap_or(&loaded.events);
-    then.replay(until).map_err(|e| Trouble(Problem::internal(&e)))?;
-    let approval = then.approvals.get(&id).map(|approval| (**approval).clone()).ok_or_else(missing)?;
-    Ok(Found { thread: then, approval, events })
+    let (thread, approval) = seen_approval(service, caller, id).await.map_err(|problem| {
+        if problem.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { Trouble(problem) }
+    })?;
+    let events = events(service, thread.short, approval.call.seq.saturating_sub(BEFORE)).await?;
+    Ok(Found { thread, approval, events })
 }
 
 pub async fn show(State(service): State<Service>, Known { caller, visitor }: Known, Path(id): Path<String>) -> Answer {

@@ -1,21 +1,27 @@
 //! "Something changed", as server-sent events. A tick says that, and nothing else: the page then fetches
 //! itself again, so what is shown passes the same door as ever, also when somebody was signed out since.
 //!
-//! Ticks come from the runtime's own changes: a page that is only open asks the store for nothing.
+//! Ticks come from the runtime's own changes: a page that is only open asks the store for nothing. Whether
+//! its person may still look is asked before each tick and each sign of life; the last tick of one who may not
+//! says `ended`, and the page that fetches itself then says why.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
 use axum::response::sse::{Event as Sent, Sse};
-use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
 
 use super::chat::their_thread;
 use super::door::{Answer, Known};
-use crate::http::Service;
+use crate::agent::ShortId;
+use crate::http::live::{Place, Watcher};
+use crate::http::{Caller, Service, session};
 use crate::runtime::Change;
 
 /// The least time between two ticks: a page shows what happened meanwhile at once.
@@ -27,52 +33,52 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// What happens in one thread.
-pub async fn thread(State(service): State<Service>, Known { caller, .. }: Known, Path(thread): Path<String>) -> Answer {
+pub async fn thread(
+    State(service): State<Service>,
+    Known { caller, .. }: Known,
+    Path(thread): Path<String>,
+    parts: Parts,
+) -> Answer {
     let changes = service.runtime().watch();
     let short = their_thread(&service, &caller, &thread).await?.short;
-    Ok(ticks(&service, changes, move |change| change.thread == short))
+    ticks(service, changes, caller, parts, Some(short))
 }
 
 /// What happens to approvals.
-pub async fn inbox(State(service): State<Service>, _known: Known) -> Answer {
+pub async fn inbox(State(service): State<Service>, Known { caller, .. }: Known, parts: Parts) -> Answer {
     let changes = service.runtime().watch();
-    Ok(ticks(&service, changes, |change| change.events.iter().any(|event| is_about_approvals(event))))
+    ticks(service, changes, caller, parts, None)
 }
 
-/// Whether an encoded event changes an approval as lists show it. Only looks for the names of such events:
-/// decoding each for each open page would cost more than a page too many now and then.
-fn is_about_approvals(event: &[u8]) -> bool {
-    const TYPES: [&str; 6] = [
-        "\"type\":\"approval_requested\"",
-        "\"type\":\"vote_cast\"",
-        "\"type\":\"approval_resolved\"",
-        "\"type\":\"tool_started\"",
-        "\"type\":\"tool_finished\"",
-        "\"type\":\"outcome_",
-    ];
-    let text = String::from_utf8_lossy(event);
-    TYPES.iter().any(|wanted| text.contains(wanted))
-}
-
-struct Ticking<F> {
+struct Ticking {
     changes: Receiver<Change>,
-    wanted: F,
-    service: Service,
+    watcher: Watcher,
     sent: u64,
+    /// When the next sign of life is due.
+    sign_at: Instant,
+    ended: bool,
+    _place: Place,
 }
 
-fn ticks(service: &Service, changes: Receiver<Change>, wanted: impl Fn(&Change) -> bool + Send + 'static) -> Response {
-    let state = Ticking { changes, wanted, service: service.clone(), sent: 0 };
+/// Ticks about this thread; without one, about approvals, as lists show them.
+fn ticks(service: Service, changes: Receiver<Change>, caller: Caller, parts: Parts, thread: Option<ShortId>) -> Answer {
+    let place = service.streams().place(&caller)?;
+    let watcher = Watcher { service, parts, who: session::find, principal: caller.principal, thread };
+    let sign_at = Instant::now() + SIGN_OF_LIFE;
+    let state = Ticking { changes, watcher, sent: 0, sign_at, ended: false, _place: place };
     let events = stream::unfold(state, |mut state| async move {
         let event = next(&mut state).await?;
         Some((Ok::<Sent, Infallible>(event), state))
     });
-    Sse::new(events).into_response()
+    Ok(Sse::new(events).into_response())
 }
 
-/// The next thing to send; `None` when the service stops.
-async fn next<F: Fn(&Change) -> bool>(state: &mut Ticking<F>) -> Option<Sent> {
-    let stop = state.service.settings().stop.clone();
+/// The next thing to send; `None` when the service stops, or when they may not look any more.
+async fn next(state: &mut Ticking) -> Option<Sent> {
+    let stop = state.watcher.service.settings().stop.clone();
+    if state.ended {
+        return None;
+    }
     if state.sent == 0 {
         // At once, so that the browser knows that it listens; it then looks for what it missed.
         state.sent = 1;
@@ -84,19 +90,30 @@ async fn next<F: Fn(&Change) -> bool>(state: &mut Ticking<F>) -> Option<Sent> {
             () = tokio::time::sleep(GAP) => {}
         }
     }
-    loop {
+    let is_tick = loop {
         let change = tokio::select! {
             () = stop.cancelled() => return None,
-            change = tokio::time::timeout(SIGN_OF_LIFE, state.changes.recv()) => change,
+            () = sleep_until(state.sign_at) => break false,
+            change = state.changes.recv() => change,
         };
         match change {
-            Err(_quiet) => return Some(Sent::default().comment("still here")),
-            Ok(Err(RecvError::Closed)) => return None,
+            Err(RecvError::Closed) => return None,
             // Too many to follow: something of them was surely wanted.
-            Ok(Err(RecvError::Lagged(_))) => break,
-            Ok(Ok(change)) if (state.wanted)(&change) => break,
-            Ok(Ok(_)) => {}
+            Err(RecvError::Lagged(_)) => break true,
+            Ok(change) => match state.watcher.thread {
+                Some(thread) if change.thread == thread => break true,
+                None if change.approvals => break true,
+                Some(_) | None => {}
+            },
         }
+    };
+    state.sign_at = Instant::now() + SIGN_OF_LIFE;
+    if !state.watcher.may_look().await {
+        state.ended = true;
+        return Some(Sent::default().event("ended").data("1"));
+    }
+    if !is_tick {
+        return Some(Sent::default().comment("still here"));
     }
     // One tick stands for all that has come by now.
     while state.changes.try_recv().is_ok() {}

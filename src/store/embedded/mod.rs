@@ -138,9 +138,17 @@ impl Embedded {
     }
 
     pub async fn load(&self, thread: ShortId, after: u64) -> Result<Loaded, StoreError> {
+        self.load_upto(thread, after, MAX_EVENTS).await
+    }
+
+    pub async fn load_page(&self, thread: ShortId, after: u64, limit: usize) -> Result<Loaded, StoreError> {
+        self.load_upto(thread, after, after.saturating_add(limit as u64).min(MAX_EVENTS)).await
+    }
+
+    async fn load_upto(&self, thread: ShortId, after: u64, upto: u64) -> Result<Loaded, StoreError> {
         self.read_thread(thread, move |conn, path, no| {
             let summary = read_summary(conn, path, thread, no)?;
-            let events = read_events(conn, path, thread, no, after, &summary)?;
+            let events = read_events(conn, path, thread, no, (after, upto), &summary)?;
             Ok(Loaded { events, summary })
         })
         .await
@@ -404,14 +412,15 @@ fn read_summary(conn: &Connection, path: &Path, thread: ShortId, no: i64) -> Res
     row.summary().map_err(|why| damaged(&path.display(), thread, &why))
 }
 
-/// The events after number `after`. They must follow each other up to the version, and the last must
-/// be the one that the head names; whether each follows from the one before is the fold's to check.
+/// The events after the one number, up to the other. They must follow each other up to there or to the
+/// version, and the one at the version must be the one that the head names; whether each follows from the one
+/// before is the fold's to check.
 fn read_events(
     conn: &Connection,
     path: &Path,
     thread: ShortId,
     no: i64,
-    after: u64,
+    (after, upto): (u64, u64),
     summary: &Summary,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     if after >= summary.version {
@@ -420,7 +429,7 @@ fn read_events(
     let rows: Vec<(i64, Vec<u8>)> = conn
         .prepare_cached("SELECT id, body FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id")
         .and_then(|mut query| {
-            let range = [event_id(no, after), event_id(no, MAX_EVENTS)];
+            let range = [event_id(no, after), event_id(no, upto)];
             query.query_map(range, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .map_err(|e| explain(path, Some(thread), &e))?;
@@ -432,11 +441,11 @@ fn read_events(
         events.push(body);
     }
     let last = after + events.len() as u64;
-    if last != summary.version {
+    if last != summary.version.min(upto) {
         let why = format!("its events end with number {last}, its summary says {}", summary.version);
         return Err(damaged(&path.display(), thread, &why));
     }
-    if events.last().is_some_and(|body| Digest::of(body) != summary.head) {
+    if last == summary.version && events.last().is_some_and(|body| Digest::of(body) != summary.head) {
         return Err(damaged(&path.display(), thread, "its last event is not the one that was recorded"));
     }
     Ok(events)
