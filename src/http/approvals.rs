@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::ask::{Key, Params, bad_cursor, in_path, limited, noted, refused, replayed, seen};
+use super::ask::{Key, Params, bad_cursor, in_path, limited, noted, refused, replayed, seen_if};
 use super::auth::{Approve, May, Read};
 use super::docs::ProblemDoc;
 use super::guard::Json;
@@ -49,13 +49,21 @@ impl FromRequestParts<Service> for NamedApproval {
     }
 }
 
-/// A request to people that a caller may see.
-async fn seen_approval(service: &Service, caller: &Caller, id: ApprovalId) -> Result<(Thread, Approval), Problem> {
-    let thread = seen(service, caller, id.thread).await.map_err(|problem| match problem.status {
+/// A request to people that is a caller's, by [`Caller::sees_approval`] or [`Caller::answers`].
+async fn their_approval(
+    service: &Service,
+    caller: &Caller,
+    id: ApprovalId,
+    is_theirs: impl Fn(&Caller, &Thread, &Approval) -> bool,
+) -> Result<(Thread, Approval), Problem> {
+    let found =
+        |thread: &Thread| thread.approvals.get(&id).filter(|a| is_theirs(caller, thread, a)).map(|a| (**a).clone());
+    let thread = seen_if(service, caller, id.thread, |thread| found(thread).is_some()).await;
+    let thread = thread.map_err(|problem| match problem.status {
         404 => Refusal::NoSuchApproval { id }.into(),
         _ => problem,
     })?;
-    let approval = thread.approvals.get(&id).map(|a| (**a).clone()).ok_or(Refusal::NoSuchApproval { id })?;
+    let approval = found(&thread).ok_or(Refusal::NoSuchApproval { id })?;
     Ok((thread, approval))
 }
 
@@ -194,7 +202,7 @@ pub struct ApprovalPageView {
 
 /// List requests to people
 ///
-/// Those that you asked for or may decide; with the scope `admin`, all.
+/// Those that you asked for, decided, or may decide now; with the scope `admin`, all.
 #[utoipa::path(get, path = "/approvals", tag = "approvals", params(ApprovalsQuery),
     responses((status = 200, description = "A page of requests.", body = ApprovalPageView)),
     security(("bearer" = ["read"])))]
@@ -386,7 +394,7 @@ pub async fn approval(
     NamedApproval(id): NamedApproval,
     State(service): State<Service>,
 ) -> Result<axum::Json<ApprovalView>, Problem> {
-    let (thread, approval) = seen_approval(&service, &caller, id).await?;
+    let (thread, approval) = their_approval(&service, &caller, id, Caller::sees_approval).await?;
     let loaded = service.runtime().parts().store.load(id.thread, 0).await?;
     let events: Result<Vec<Event>, LogError> =
         loaded.events.iter().zip(1..).map(|(bytes, seq)| Event::decode(bytes, seq)).collect();
@@ -498,7 +506,7 @@ pub async fn decide(
         let detail = "`args` goes with the decision `edit`, and only with that.";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "args_and_decision", detail));
     }
-    let (thread, approval) = seen_approval(service, caller, id).await?;
+    let (thread, approval) = their_approval(service, caller, id, Caller::answers).await?;
     let kept = runtime.parts().secrets.clean(&note).into_owned();
     let is_same = |vote: &Body| match vote {
         Body::VoteCast { approval, revision, vote, .. } if *approval == id && *revision == body.revision => {
