@@ -181,7 +181,8 @@ impl Question {
             question.mentions("requesters", principal(&person.principal));
             question.sql.push_str(" OR ");
             question.mentions("requesters", who_decided(&person.principal));
-            question.sql.push_str(" OR (open = 1 AND (");
+            // The index of the open ones has no column that says so.
+            question.sql.push_str(if *open == Some(true) { " OR (1 AND (" } else { " OR (open = 1 AND (" });
             question.may_decide(person);
             question.sql.push_str(")))");
         }
