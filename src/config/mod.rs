@@ -259,6 +259,15 @@ impl TokenConfig {
     }
 }
 
+/// Ids that begin so are given to nobody who comes in by HTTP: they stand for this machine's own terminal,
+/// for agents, and for the engine.
+const RESERVED: [&str; 3] = ["console", "agent", "system"];
+
+/// Whether the id of a person begins as only this program's own do.
+pub fn is_reserved(id: &str) -> bool {
+    id.split_once(':').is_some_and(|(surface, _)| RESERVED.contains(&surface))
+}
+
 /// What a bearer token is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -525,6 +534,8 @@ enum Bound {
     Span(u64, u64),
     Url,
     NotEmpty,
+    /// The beginning of ids of people.
+    Prefix,
     LogFilter,
 }
 
@@ -569,7 +580,7 @@ const BOUNDS: [(&str, Bound); 38] = [
     ("http.max_connections", Bound::Whole(1, 100_000)),
     ("http.requests_per_minute", Bound::Whole(1, 10_000_000)),
     ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
-    ("http.proxy.prefix", Bound::NotEmpty),
+    ("http.proxy.prefix", Bound::Prefix),
     ("triggers.catch_up", Bound::Span(0, 7 * DAY)),
 ];
 
@@ -596,7 +607,8 @@ impl Bound {
                 Ok(_) => None,
                 Err(_) => Some(NOT_A_URL.to_owned()),
             },
-            Self::NotEmpty => text.trim().is_empty().then(|| "must not be empty".to_owned()),
+            Self::Prefix if is_reserved(text) => Some(format!("can't be \"{text}\": {KEPT}")),
+            Self::NotEmpty | Self::Prefix => text.trim().is_empty().then(|| "must not be empty".to_owned()),
             Self::LogFilter => {
                 let readable = text.is_empty() || text.parse::<tracing_subscriber::filter::Targets>().is_ok();
                 (!readable).then(|| "has to be a list like \"twelve::store=trace,hyper=debug\"".to_owned())
@@ -605,6 +617,7 @@ impl Bound {
     }
 }
 
+const KEPT: &str = "ids that begin with `console:`, `agent:` or `system:` stand for this machine's terminal, for agents and for the engine";
 const NOT_A_URL: &str = "has to be a URL that starts with http:// or https://";
 
 fn one_of(words: &[&str]) -> String {
@@ -893,6 +906,7 @@ fn token_problem(token: &TokenConfig, before: &[TokenConfig]) -> Option<String> 
         Some(person) if !TokenConfig::is_person(person) => {
             Some(format!("`{person}` is no id of a person; write it like \"web:ann\""))
         }
+        Some(person) if is_reserved(person) => Some(format!("`{person}` can't be its person: {KEPT}")),
         Some(_) | None => None,
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::ask::{
-    Key, MAX_NAME, MAX_RULE, Params, bad_cursor, in_path, limited, named_within, noted, refused, replayed, seen,
+    Key, MAX_NAME, MAX_RULE, Params, bad_cursor, in_path, limited, named_within, noted, refused, replayed, seen_if,
 };
 use super::auth::{Approve, May, Read};
 use super::docs::ProblemDoc;
@@ -51,28 +51,27 @@ impl FromRequestParts<Service> for NamedApproval {
     }
 }
 
-/// A request to people that a caller may see, and its thread: as it stands, or, once its fold has let go of the
-/// request, as it stood after the last event that is about it.
+/// A request to people that is a caller's, by [`Caller::sees_approval`] or [`Caller::answers`], and its thread: as
+/// it stands, or, once its fold has let go of the request, as it stood after the last event that is about it.
 ///
 /// # Errors
 /// 404 as well for one that is there and not theirs.
-pub async fn seen_approval(service: &Service, caller: &Caller, id: ApprovalId) -> Result<(Thread, Approval), Problem> {
+pub async fn their_approval(
+    service: &Service,
+    caller: &Caller,
+    id: ApprovalId,
+    is_theirs: impl Fn(&Caller, &Thread, &Approval) -> bool,
+) -> Result<(Thread, Approval), Problem> {
     let held = |thread: &Thread| thread.approvals.get(&id).map(|a| (**a).clone());
     let missing = || Problem::from(Refusal::NoSuchApproval { id });
-    let now = seen(service, caller, id.thread).await;
-    match now {
-        Ok(thread) => {
-            if let Some(approval) = held(&thread) {
-                return Ok((thread, approval));
-            }
-        }
-        // Whoever could decide it, and nothing here since, still sees what became of it.
-        Err(problem) if problem.status == 404 => {}
-        Err(problem) => return Err(problem),
+    let now = seen_if(service, caller, id.thread, |_| true).await;
+    let now = now.map_err(|problem| if problem.status == 404 { missing() } else { problem })?;
+    if let Some(approval) = held(&now) {
+        return if is_theirs(caller, &now, &approval) { Ok((now, approval)) } else { Err(missing()) };
     }
     let then = folded_again(service, id).await?.ok_or_else(missing)?;
     match held(&then) {
-        Some(approval) if caller.sees(&then) => Ok((then, approval)),
+        Some(approval) if is_theirs(caller, &now, &approval) => Ok((then, approval)),
         Some(_) | None => Err(missing()),
     }
 }
@@ -236,7 +235,7 @@ pub struct ApprovalPageView {
 
 /// List requests to people
 ///
-/// Those that you asked for or may decide; with the scope `admin`, all.
+/// Those that you asked for, decided, or may decide now; with the scope `admin`, all.
 #[utoipa::path(get, path = "/approvals", tag = "approvals", params(ApprovalsQuery),
     responses((status = 200, description = "A page of requests.", body = ApprovalPageView)),
     security(("bearer" = ["read"])))]
@@ -429,7 +428,7 @@ pub async fn approval(
     NamedApproval(id): NamedApproval,
     State(service): State<Service>,
 ) -> Result<axum::Json<ApprovalView>, Problem> {
-    let (thread, approval) = seen_approval(&service, &caller, id).await?;
+    let (thread, approval) = their_approval(&service, &caller, id, Caller::sees_approval).await?;
     let loaded = service.runtime().parts().store.load(id.thread, 0).await?;
     let events: Result<Vec<Event>, LogError> =
         loaded.events.iter().zip(1..).map(|(bytes, seq)| Event::decode(bytes, seq)).collect();
@@ -541,7 +540,7 @@ pub async fn decide(
         let detail = "`args` goes with the decision `edit`, and only with that.";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "args_and_decision", detail));
     }
-    let (thread, approval) = seen_approval(service, caller, id).await?;
+    let (thread, approval) = their_approval(service, caller, id, Caller::answers).await?;
     let kept = runtime.parts().secrets.clean(&note).into_owned();
     let is_same = |vote: &Body| match vote {
         Body::VoteCast { approval, revision, vote, .. } if *approval == id && *revision == body.revision => {
@@ -587,7 +586,7 @@ pub async fn decide(
     if let (Answer::Duplicate, Some(source)) = (&delivered.answer, &source) {
         replayed(service, id.thread, source, is_same).await?;
     }
-    let (thread, approval) = seen_approval(service, caller, id).await?;
+    let (thread, approval) = their_approval(service, caller, id, Caller::answers).await?;
     let answer = match delivered.answer {
         // Settled so long ago that the fold has let go of it: the log says what became of it.
         Answer::Refused(Refusal::NoSuchApproval { .. }) => Answer::Refused(match approval.state {

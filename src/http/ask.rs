@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use super::{Caller, Service};
-use crate::agent::{Answer, Body, Event, Refusal, ShortId, Thread, ThreadId};
+use crate::agent::{Answer, Body, Event, Principal, PrincipalKind, Refusal, ShortId, Thread, ThreadId};
 use crate::config::Scope;
 use crate::runtime::{DeliverError, Delivered};
 use crate::store::StoreError;
@@ -127,7 +127,15 @@ impl FromRequestParts<Service> for Key {
 impl Key {
     /// The source of what this request leads to: nobody else's key can be meant.
     pub fn source(&self, caller: &Caller) -> Option<String> {
-        self.0.as_ref().map(|key| format!("key:{}:{key}", caller.principal.id))
+        let Principal { kind, id, .. } = &caller.principal;
+        let kind = match kind {
+            PrincipalKind::Human => "human",
+            PrincipalKind::Service => "service",
+            PrincipalKind::Agent => "agent",
+            PrincipalKind::System => "system",
+        };
+        // Ids and keys may both hold colons: the length says where one ends.
+        self.0.as_ref().map(|key| format!("key:{kind}:{}:{id}:{key}", id.len()))
     }
 }
 
@@ -163,8 +171,21 @@ pub fn bad_cursor() -> Problem {
 /// # Errors
 /// 404 as well for one that is there and not theirs; 410 for a deleted one only to who administers.
 pub async fn seen(service: &Service, caller: &Caller, short: ShortId) -> Result<Thread, Problem> {
+    seen_if(service, caller, short, |thread| caller.sees(thread)).await
+}
+
+/// A thread that a caller may see for this reason.
+///
+/// # Errors
+/// As [`seen`].
+pub async fn seen_if(
+    service: &Service,
+    caller: &Caller,
+    short: ShortId,
+    may_see: impl Fn(&Thread) -> bool,
+) -> Result<Thread, Problem> {
     match service.runtime().thread(short).await {
-        Ok(thread) if caller.sees(&thread) => Ok(thread),
+        Ok(thread) if may_see(&thread) => Ok(thread),
         Ok(_) => Err(StoreError::Unknown(short).into()),
         Err(DeliverError::Store(StoreError::Deleted(_))) if !caller.may(Scope::Admin) => {
             Err(StoreError::Unknown(short).into())

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -66,7 +66,7 @@ pub enum Identity {
 
 /// Who sent a request, as the transport vouches for it.
 pub fn identify(service: &Service, parts: &Parts) -> Identity {
-    if parts.headers.contains_key(header::AUTHORIZATION) {
+    if presents_token(&parts.headers) {
         let presented = bearer(&parts.headers);
         return match presented.and_then(|presented| service.tokens().find(presented)) {
             Some(caller) => Identity::Known(caller.clone()),
@@ -80,6 +80,47 @@ pub fn identify(service: &Service, parts: &Parts) -> Identity {
         Some(caller) => Identity::Known(caller),
         None => Identity::Nobody,
     }
+}
+
+/// Who a request is counted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payer {
+    Token(String),
+    /// By their id.
+    Person(String),
+    /// Whoever is at the address that it comes from.
+    Address,
+}
+
+/// Who pays for a request. A session counts here for every method: what is sent in its person's name may be
+/// held against them, though it gives no right.
+pub fn payer(service: &Service, parts: &Parts, identity: &Identity) -> Payer {
+    let person = |caller: &Caller| match &caller.via {
+        Via::Token(name) => Some(Payer::Token(name.clone())),
+        Via::Session | Via::Proxy => Some(Payer::Person(caller.principal.id.clone())),
+        Via::Local | Via::Demo => None,
+    };
+    let known = match identity {
+        Identity::Known(caller) => person(caller),
+        Identity::Nobody => session::find(service, parts).as_ref().and_then(person),
+        Identity::Wrong => None,
+    };
+    known.unwrap_or(Payer::Address)
+}
+
+/// Whether a request brings a bearer token. What else stands in `Authorization` is for somebody else, such
+/// as a proxy that signs people in by a password and passes that on.
+fn presents_token(headers: &HeaderMap) -> bool {
+    let is_bearer = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|b| *b == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"bearer")
+    };
+    headers.get_all(header::AUTHORIZATION).iter().any(is_bearer)
+}
+
+/// Whether a request was passed on by something on its way here.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The one bearer token of a request.
@@ -108,8 +149,12 @@ fn here(service: &Service, parts: &Parts) -> Option<Caller> {
     let own_page = text("origin")
         .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)))
         && text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let direct = !FORWARDED.iter().any(|name| parts.headers.contains_key(*name));
-    if !(no_token_wanted(&settings.http) && near && direct && own_page && is_loopback_host(name_of(host))) {
+    if !(no_token_wanted(&settings.http)
+        && near
+        && !is_forwarded(&parts.headers)
+        && own_page
+        && is_loopback_host(name_of(host)))
+    {
         return None;
     }
     Some(match &settings.demo {
@@ -244,6 +289,23 @@ mod tests {
             assert_eq!(bearer(&headers(bad)), None, "{bad:?}");
         }
         assert_eq!(bearer(&headers(&[&format!("Bearer {}", "x".repeat(513))])), None);
+    }
+
+    #[test]
+    fn only_the_word_bearer_presents_a_token() {
+        let presents = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            presents_token(&headers)
+        };
+        for yes in [&["Bearer x"][..], &["bearer"], &["BEARER "], &["Basic YQ==", "Bearer x"]] {
+            assert!(presents(yes), "{yes:?}");
+        }
+        for no in [&[][..], &["Basic YQ=="], &["Bearerx y"], &["Digest bearer"], &[""]] {
+            assert!(!presents(no), "{no:?}");
+        }
     }
 
     #[test]

@@ -25,10 +25,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::access::note_caller;
-use super::auth::{Identity, host_of, identify, name_of};
+use super::auth::{Identity, Payer, host_of, identify, name_of, payer};
 use super::problem::Problem;
 use super::serve::is_loopback_host;
-use super::{Peer, Service, Via};
+use super::{Peer, Service};
 use crate::agent::json;
 use crate::tools::contained;
 
@@ -37,6 +37,11 @@ use crate::tools::contained;
 pub const WRONG_PER_MINUTE: u32 = 30;
 /// Requests after which those who have not asked lately are forgotten.
 const FORGET_EVERY: u32 = 1024;
+/// Where webhooks are delivered.
+const TRIGGER: &str = "/webhooks/trigger";
+/// What a machine asks to find out whether this one lives, from an address that others share: such an
+/// answer costs little, and a refusal would stop the service.
+const UNCOUNTED: [&str; 2] = ["/healthz", "/readyz"];
 /// How often who has asked lately.
 pub struct Rates {
     all: DefaultKeyedRateLimiter<String>,
@@ -55,19 +60,21 @@ impl Rates {
     }
 
     /// How long this one has to wait, if it comes too often.
-    fn check(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<(), Duration> {
+    fn check(&self, path: &str, payer: Payer, wrong: bool, peer: Option<IpAddr>) -> Result<(), Duration> {
+        if UNCOUNTED.contains(&path) {
+            return Ok(());
+        }
         if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.all.retain_recent();
             self.wrong.retain_recent();
         }
-        let (limiter, key) = match identity {
-            Identity::Known(caller) => match &caller.via {
-                Via::Token(name) => (&self.all, format!("token {name}")),
-                Via::Session | Via::Proxy => (&self.all, format!("person {}", caller.principal.id)),
-                Via::Local | Via::Demo => (&self.all, address(peer)),
-            },
-            Identity::Nobody => (&self.all, address(peer)),
-            Identity::Wrong => (&self.wrong, address(peer)),
+        let (limiter, key) = match payer {
+            // Their signature says who they are; whoever else is at the address does not hold them up.
+            _ if path == TRIGGER => (&self.all, format!("webhooks {}", address(peer))),
+            Payer::Token(name) => (&self.all, format!("token {name}")),
+            Payer::Person(id) => (&self.all, format!("person {id}")),
+            Payer::Address if wrong => (&self.wrong, address(peer)),
+            Payer::Address => (&self.all, address(peer)),
         };
         limiter.check_key(&key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
     }
@@ -124,7 +131,9 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
     check_host(service, &parts).map_err(refuse)?;
     let identity = identify(service, &parts);
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
-    service.rates().check(&identity, peer).map_err(|wait| Box::new(too_often(wait)))?;
+    let (payer, wrong) = (payer(service, &parts, &identity), matches!(identity, Identity::Wrong));
+    let counted = service.rates().check(parts.uri.path(), payer, wrong, peer);
+    counted.map_err(|wait| Box::new(too_often(wait)))?;
     if let Identity::Known(caller) = &identity {
         note_caller(&parts.extensions, caller);
         parts.extensions.insert(caller.clone());

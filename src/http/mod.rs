@@ -44,7 +44,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Principal, Thread};
+use crate::agent::{Approval, ApprovalState, Principal, Thread};
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
@@ -170,14 +170,33 @@ impl Caller {
         Person { principal: self.principal.clone(), groups: self.groups.clone() }
     }
 
-    /// Whether this thread is theirs to look at: they started it, spoke in it, may decide in it, or see
-    /// everything.
+    /// Whether this thread is theirs to look at and to steer: they started it, spoke in it, or see
+    /// everything. Who may only decide in it sees what there is to decide: [`Caller::sees_approval`].
     pub fn sees(&self, thread: &Thread) -> bool {
         self.may(Scope::Admin)
             || thread.started_by == self.principal
             || thread.run.as_ref().is_some_and(|run| run.speakers.contains(&self.principal))
-            || thread.approvals.values().any(|a| {
-                a.requesters.contains(&self.principal) || a.terms.approvers.includes(&self.principal, &self.groups)
-            })
+            // Who spoke in a run that asked for something is still known when the run is over.
+            || thread.approvals.values().any(|a| a.requesters.contains(&self.principal))
+    }
+
+    /// Whether this request to people is theirs to look at: they see its thread, asked for it, voted on it,
+    /// or may decide it and still can.
+    pub fn sees_approval(&self, thread: &Thread, approval: &Approval) -> bool {
+        let undecided = matches!(approval.state, ApprovalState::Pending | ApprovalState::Revising { .. });
+        self.sees(thread)
+            || approval.requesters.contains(&self.principal)
+            || approval.votes.iter().any(|vote| vote.by == self.principal)
+            || (undecided && self.is_approver(approval))
+    }
+
+    /// Whether they may send a decision: who comes too late for one is told what became of the request,
+    /// and sees nothing else of it.
+    pub fn answers(&self, thread: &Thread, approval: &Approval) -> bool {
+        self.sees_approval(thread, approval) || self.is_approver(approval)
+    }
+
+    fn is_approver(&self, approval: &Approval) -> bool {
+        approval.terms.approvers.includes(&self.principal, &self.groups)
     }
 }

@@ -177,7 +177,8 @@ pub async fn start(
             Some(source) => {
                 let id = derived(source)?;
                 match runtime.thread(id.short()).await {
-                    Ok(thread) => (id, Some(thread)),
+                    Ok(thread) if caller.sees(&thread) => (id, Some(thread)),
+                    Ok(_) => return Err(StoreError::Unknown(id.short()).into()),
                     Err(DeliverError::Store(StoreError::Unknown(_))) => (id, None),
                     Err(error) => return Err(error.into()),
                 }

@@ -30,10 +30,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::auth::is_forwarded;
 use super::serve::is_loopback_host;
 use super::{Caller, Peer, Service, Via};
 use crate::agent::{Principal, Timestamp};
-use crate::config::{HttpConfig, Scope};
+use crate::config::{self, HttpConfig, Scope};
 
 /// How long a login link is good for, in milliseconds. Long enough to be sent, too short to be found.
 pub const LINK_MS: u64 = 10 * 60 * 1_000;
@@ -46,10 +47,6 @@ const MAX_GROUPS: usize = 200;
 const MIN_SECRET: usize = 16;
 /// The name of the file with the secret that was made here.
 const KEY_FILE: &str = "http.key";
-
-/// Ids that begin so are not given to people by a link: they stand for this machine's own terminal, for
-/// agents, and for the engine.
-const RESERVED: [&str; 3] = ["console", "agent", "system"];
 
 type Sealing = Hmac<Sha256>;
 
@@ -229,7 +226,7 @@ pub fn person(text: &str) -> Result<Principal, String> {
             "a person is a name (`ann`) or an id (`web:ann`, `slack:T1:U1`) of at most {MAX_PERSON} letters, digits or `._-@+:`"
         ));
     }
-    if RESERVED.contains(&surface) {
+    if config::is_reserved(&id) {
         return Err(format!("ids that begin with `{surface}:` are not for people who come in by a link"));
     }
     Ok(Principal::human(id))
@@ -330,11 +327,12 @@ fn caller(service: &Service, principal: Principal, groups: Vec<String>, via: Via
 }
 
 /// Whether both ends are this machine: the connection comes from it, and the browser was sent to a name of
-/// it. The second keeps a foreign page out whose name was pointed to this address.
+/// it. The second keeps a foreign page out whose name was pointed to this address; nothing may have passed
+/// the request on, since whoever sent it then need not be here.
 fn is_local(parts: &Parts) -> bool {
     let peer = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    peer && is_loopback_host(without_port(host))
+    peer && is_loopback_host(without_port(host)) && !is_forwarded(&parts.headers)
 }
 
 fn without_port(host: &str) -> &str {
@@ -360,7 +358,7 @@ fn proxied(http: &HttpConfig, parts: &Parts) -> Option<(Principal, Vec<String>)>
     }
     let user = the_only(&parts.headers, &proxy.user_header)?;
     let id = format!("{}{user}", proxy.prefix);
-    if user.is_empty() || id.len() > MAX_PERSON || !user.chars().all(is_name_char) {
+    if user.is_empty() || id.len() > MAX_PERSON || !user.chars().all(is_name_char) || config::is_reserved(&id) {
         return None;
     }
     let groups = if proxy.groups_header.is_empty() { None } else { the_only(&parts.headers, &proxy.groups_header) };

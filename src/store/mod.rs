@@ -111,8 +111,8 @@ pub struct ApprovalFilter {
     /// Only those that this person could decide, were they open: one of the approvers, and not barred for
     /// having asked. Only people decide.
     pub decider: Option<Person>,
-    /// Only those that this person, or program, asked for or is an approver of: what one without further
-    /// rights may see.
+    /// Only those that this person, or program, asked for or decided, and open ones that they are an
+    /// approver of: what one without further rights may see.
     pub visible_to: Option<Person>,
 }
 
@@ -161,7 +161,7 @@ pub struct Progress {
 
 impl Projection {
     /// Raise it when a summary or a row comes out differently for a log that was there before.
-    pub const CURRENT: u32 = 1;
+    pub const CURRENT: u32 = 2;
 
     /// Whether lists show everything, as this program computes it.
     pub fn is_current(&self) -> bool {

@@ -416,6 +416,13 @@ async fn a_denial_with_its_reason_and_a_change_before_the_approval() {
     assert_eq!(shop.ledger(), ["web staging v1.2.9"]);
 }
 
+/// A site where `bob` and `cid` see every conversation.
+fn both_see() -> Plan {
+    let mut plan = Plan::default();
+    plan.http.admins = vec!["web:bob".to_owned(), "web:cid".to_owned()];
+    plan
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_card_that_changes_under_the_pointer_cannot_be_pressed_for_a_moment() {
     let shop = Shop::set().await;
@@ -452,7 +459,7 @@ async fn a_card_that_changes_under_the_pointer_cannot_be_pressed_for_a_moment() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_browsers_that_decide_at_once_one_wins_and_the_other_gets_a_sentence() {
     let shop = Shop::set().await;
-    let site = Site::start(shop.runtime().await, Plan::default()).await;
+    let site = Site::start(shop.runtime().await, both_see()).await;
     let mut ann = site.person("ann").await;
     let page = ann.get("/").await;
     let path = ann
@@ -481,7 +488,7 @@ async fn of_two_browsers_that_decide_at_once_one_wins_and_the_other_gets_a_sente
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_outlives_a_restart_and_what_is_typed_outlives_what_happens() {
     let shop = Shop::set().await;
-    let site = Site::start(shop.runtime().await, Plan::default()).await;
+    let site = Site::start(shop.runtime().await, both_see()).await;
     let mut ann = site.person("ann").await;
     let page = ann.get("/").await;
     let path = ann
@@ -499,7 +506,7 @@ async fn a_page_outlives_a_restart_and_what_is_typed_outlives_what_happens() {
     let runtime = site.runtime.clone();
     site.stop().await;
     runtime.drain(Duration::from_secs(5)).await.unwrap();
-    let site = Site::start(shop.runtime().await, Plan { port, ..Plan::default() }).await;
+    let site = Site::start(shop.runtime().await, Plan { port, ..both_see() }).await;
 
     // The page finds the new process by itself: what happens there is seen here.
     let mut cid = site.person("cid").await;

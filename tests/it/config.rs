@@ -526,6 +526,21 @@ fn dependencies_are_quiet_unless_the_filter_names_them() {
 }
 
 #[test]
+fn nobody_comes_in_as_the_terminal_an_agent_or_the_engine() {
+    for kept in ["console:ops", "agent:deployment", "system:twelve"] {
+        let hash = "a".repeat(64);
+        let token = format!("name = \"t\"\nhash = \"sha256:{hash}\"\nscopes = [\"read\"]\nperson = \"{kept}\"");
+        let words = refused(&format!("[[http.tokens]]\n{token}\n"));
+        assert!(words.contains("token 1 `t`") && words.contains(kept) && words.contains("terminal"), "{words}");
+        let prefix = format!("{}:", kept.split_once(':').unwrap().0);
+        let words = refused(&format!("[http.proxy]\nprefix = \"{prefix}\"\n"));
+        assert!(words.contains("http.proxy.prefix") && words.contains("terminal"), "{words}");
+    }
+    assert_eq!(refused("[http.proxy]\nprefix = \"corp:\"\n"), "");
+    assert!(refused("[http.proxy]\nprefix = \" \"\n").contains("must not be empty"));
+}
+
+#[test]
 fn every_token_that_would_let_in_the_wrong_one_or_nobody_is_refused_by_name() {
     let hash = |digit: &str| format!("hash = \"sha256:{}\"", digit.repeat(64));
     let file = format!(

@@ -32,6 +32,7 @@ const TOKENS: &[(&str, &[Scope], Option<&str>)] = &[
     ("ann", &[Scope::Start, Scope::Read, Scope::Resume, Scope::Approve], Some("api:ann")),
     ("bob", &[Scope::Read, Scope::Resume, Scope::Approve], Some("api:bob")),
     ("boss", &[Scope::Admin], None),
+    ("chief", &[Scope::Resume, Scope::Approve, Scope::Admin], Some("api:chief")),
     ("only-start", &[Scope::Start], None),
     ("only-read", &[Scope::Read], None),
     ("only-resume", &[Scope::Resume], None),

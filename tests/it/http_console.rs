@@ -303,9 +303,9 @@ async fn groups_of_a_proxy_decide_who_may_approve() {
     let mut ann = person("ann", "dev, release");
     let path = start(&mut ann, &world, "ship v2").await;
     let id = the_approval(&world, &path).await.id;
-    assert_eq!(person("bob", "dev").get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(person("bob", "dev").get(&format!("/inbox/{id}")).await.status, StatusCode::NOT_FOUND);
     let mut cid = person("cid", "ops , release");
-    let page = cid.get(&path).await;
+    let page = cid.get(&format!("/inbox/{id}")).await;
     let page = cid.submit(&page, &format!("/inbox/{id}/approve"), &[]).await;
     assert_eq!(page.note(), "good: Your approval is recorded.");
     world.runtime.settle().await.unwrap();
@@ -327,6 +327,15 @@ async fn in_the_demo_this_machine_is_one_person_and_a_foreign_name_for_it_is_not
         you.headers.insert("host", host.parse().unwrap());
         assert_eq!(you.get("/").await.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
     }
+    // What was passed on to here comes from who knows where.
+    you.headers.clear();
+    assert_eq!(you.get("/").await.status, StatusCode::OK);
+    for passed_on in ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"] {
+        you.headers.insert(passed_on, "192.0.2.1".parse().unwrap());
+        let page = you.get("/").await;
+        assert!(!page.text.contains("signed in as you"), "{passed_on}: {}", page.text);
+        you.headers.clear();
+    }
 }
 
 // ---- whose forms count ----
@@ -339,7 +348,7 @@ async fn no_form_counts_without_its_token_or_from_a_foreign_page() {
     let approval = the_approval(&world, &path).await;
     let before = fold(&world, &path).await.version;
     let theirs = bob.get("/").await.form("/chat")[0].1.clone();
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{}", approval.id)).await;
     let card = page.form(&format!("/inbox/{}/approve", approval.id));
     let mut posts: Vec<String> = vec!["/chat".to_owned(), "/logout".to_owned()];
     posts.extend(["say", "answer", "mark", "pause", "resume", "stop"].map(|what| format!("{path}/{what}")));
@@ -433,7 +442,17 @@ async fn another_persons_conversation_is_not_there() {
     let path = start(&mut ann, &world, "ship v2").await;
     let approval = the_approval(&world, &path).await;
     let id = approval.id;
-    assert_eq!(bob.get(&path).await.status, StatusCode::OK, "an approver sees what led to it");
+    // Who may decide sees the request, and what led to it; the conversation is not theirs.
+    let request = bob.get(&format!("/inbox/{id}")).await;
+    assert_eq!(request.status, StatusCode::OK);
+    assert!(request.text.contains("What led to it") && !request.text.contains(&path), "{}", request.text);
+    for page in [path.clone(), format!("{path}/live")] {
+        assert_eq!(bob.get(&page).await.status, StatusCode::NOT_FOUND, "{page}");
+    }
+    let form = bob.get("/").await.form("/chat")[0].clone();
+    for post in ["say", "pause", "stop", "answer", "mark"].map(|what| format!("{path}/{what}")) {
+        assert_eq!(bob.post(&post, std::slice::from_ref(&form)).await.status, StatusCode::NOT_FOUND, "{post}");
+    }
     for missing in [path.clone(), format!("{path}/live"), format!("/inbox/{id}"), format!("/inbox/{id}/edit")] {
         let page = eve.get(&missing).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{missing}");
@@ -479,7 +498,7 @@ async fn a_card_shows_everything_and_an_approval_runs_it_once() {
     let page = ann.get(&path).await;
     assert!(!page.has_form(&approve), "whoever asked is not asked");
     assert!(page.text.contains("can&#39;t decide this one. It waits for bob"), "{}", page.text);
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     let card = unescape(card_of(&page, &id));
     for wanted in [
         "Approval needed",
@@ -503,7 +522,7 @@ async fn a_card_shows_everything_and_an_approval_runs_it_once() {
     assert_eq!(page.note(), "good: Your approval is recorded.");
     world.runtime.settle().await.unwrap();
     assert_eq!(world.outside.ledger(), ["v2"]);
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     assert_eq!(page.note(), "", "what was said once is not said again");
     let card = card_of(&page, &id);
     assert!(
@@ -512,9 +531,9 @@ async fn a_card_shows_everything_and_an_approval_runs_it_once() {
             && card.contains("<strong>bob</strong> approved")
     );
     assert!(!card.contains("<form"), "a settled card has no live button");
-    assert!(page.text.contains("ship succeeded"), "the answer");
+    assert!(ann.get(&path).await.text.contains("ship succeeded"), "the answer");
     // A second press, from a page that is open elsewhere.
-    let mut fields = page.form(&format!("{path}/say"));
+    let mut fields = bob.get("/").await.form("/chat");
     fields.extend([("revision".to_owned(), "1".to_owned()), ("digest".to_owned(), approval.digest.to_string())]);
     let answer = bob.post(&approve, &fields).await;
     let page = bob.get(&answer.location()).await;
@@ -529,7 +548,7 @@ async fn a_stale_page_decides_nothing_and_shows_what_is_asked_now() {
     let path = start(&mut ann, &world, "ship v2").await;
     let id = the_approval(&world, &path).await.id;
     let stale = bob.get(&format!("/inbox/{id}")).await;
-    let page = cid.get(&path).await;
+    let page = cid.get(&format!("/inbox/{id}")).await;
     let page = cid.submit(&page, &format!("/inbox/{id}/edit"), &[("arg.version", "v3")]).await;
     assert!(page.note().starts_with("good: Changed."), "{}", page.note());
     world.runtime.settle().await.unwrap();
@@ -544,7 +563,7 @@ async fn a_stale_page_decides_nothing_and_shows_what_is_asked_now() {
     assert_eq!((approval.state, approval.votes.len()), (ApprovalState::Pending, 0));
 
     // Back to the same arguments: the same digest, and still not what the page showed.
-    let page = cid.get(&path).await;
+    let page = cid.get(&format!("/inbox/{id}")).await;
     cid.submit(&page, &format!("/inbox/{id}/edit"), &[("arg.version", "v2")]).await;
     world.runtime.settle().await.unwrap();
     assert_eq!(the_approval(&world, &path).await.revision, 3);
@@ -552,7 +571,7 @@ async fn a_stale_page_decides_nothing_and_shows_what_is_asked_now() {
     assert!(page.note().contains("The request changed"), "{}", page.note());
 
     // A page that claims the revision of now with the digest of then.
-    let page = cid.get(&path).await;
+    let page = cid.get(&format!("/inbox/{id}")).await;
     cid.submit(&page, &format!("/inbox/{id}/edit"), &[("arg.version", "v9")]).await;
     world.runtime.settle().await.unwrap();
     let mut fields = stale.form(&format!("/inbox/{id}/approve"));
@@ -621,12 +640,12 @@ async fn two_have_to_approve_and_each_is_told_what_is_missing() {
     let path = start(&mut ann, &world, "ship v2").await;
     let id = the_approval(&world, &path).await.id;
     let approve = format!("/inbox/{id}/approve");
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     let page = bob.submit(&page, &approve, &[]).await;
     let card = card_of(&page, &id);
     assert!(card.contains("1 of 2 approved: bob") && card.contains("You already approved this"), "{card}");
     assert!(!page.has_form(&approve) && page.has_form(&format!("/inbox/{id}/deny")));
-    let page = cid.get(&path).await;
+    let page = cid.get(&format!("/inbox/{id}")).await;
     cid.submit(&page, &approve, &[]).await;
     world.runtime.settle().await.unwrap();
     assert_eq!(world.outside.ledger(), ["v2"]);
@@ -638,12 +657,37 @@ async fn what_has_expired_is_told_and_not_decided() {
     let (mut ann, mut bob) = (site.person("ann").await, site.person("bob").await);
     let path = start(&mut ann, &world, "ship v2").await;
     let id = the_approval(&world, &path).await.id;
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     world.clock.advance_ms(7_200_000);
     let page = bob.submit(&page, &format!("/inbox/{id}/approve"), &[]).await;
     assert!(page.note().starts_with("bad: This expired at"), "{}", page.note());
-    assert!(card_of(&page, &id).contains("Expired"));
+    assert_eq!(bob.get(&format!("/inbox/{id}")).await.status, StatusCode::NOT_FOUND, "he may not see it any more");
+    assert!(card_of(&ann.get(&path).await, &id).contains("Expired"));
     assert_eq!(world.outside.ledger(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_decides_too_late_is_told_so_and_sees_nothing_of_it_any_more() {
+    let (world, site) = staged(approvers(&["web:bob", "web:cid"], 1)).await;
+    let (mut ann, mut bob, mut cid) = (site.person("ann").await, site.person("bob").await, site.person("cid").await);
+    let path = start(&mut ann, &world, "ship v2").await;
+    let id = the_approval(&world, &path).await.id;
+    let open = cid.get(&format!("/inbox/{id}")).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
+    bob.submit(&page, &format!("/inbox/{id}/approve"), &[]).await;
+    world.runtime.settle().await.unwrap();
+    for (what, version) in [("deny", "v3"), ("edit", "v3")] {
+        let page = cid.submit(&open, &format!("/inbox/{id}/{what}"), &[("arg.version", version)]).await;
+        assert!(page.note().starts_with("bad: Already approved by bob"), "{what}: {}", page.note());
+        assert!(!page.text.contains("ship v2"), "{what}: {}", page.text);
+    }
+    for missing in [format!("/inbox/{id}"), format!("/inbox/{id}/edit")] {
+        assert_eq!(cid.get(&missing).await.status, StatusCode::NOT_FOUND, "{missing}");
+    }
+    assert!(!cid.get("/inbox?tab=all").await.text.contains("ship v2"));
+    assert!(bob.get("/inbox?tab=decided").await.text.contains("ship v2"), "who decided still sees it");
+    assert_eq!(bob.get(&format!("/inbox/{id}")).await.status, StatusCode::OK);
+    assert_eq!(world.outside.ledger(), ["v2"]);
 }
 
 // ---- the inbox ----
@@ -784,7 +828,8 @@ async fn text_from_outside_is_named_where_it_came_in_and_on_the_card() {
     };
     world.runtime.message(&thread, "tester", said).await.unwrap();
     world.runtime.settle().await.unwrap();
-    let page = bob.get(&format!("/chat/{}", thread.short())).await;
+    let id = the_approval(&world, &format!("/chat/{}", thread.short())).await.id;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     assert!(page.text.contains("passed on, from outside: webhook &#60;alerts&#62;"), "{}", page.text);
     assert!(page.text.contains("After reading webhook &#60;alerts&#62;"), "{}", page.text);
 }
@@ -837,7 +882,7 @@ async fn an_unknown_outcome_is_marked_by_a_person() {
     let path = start(&mut ann, &world, "ship v2").await;
     let id = the_approval(&world, &path).await.id;
     world.outside.gate.shut();
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     bob.submit(&page, &format!("/inbox/{id}/approve"), &[]).await;
     // The start is in the log before the tool is called, and the tool waits at the gate.
     let mut changes = world.runtime.watch();
@@ -851,7 +896,7 @@ async fn an_unknown_outcome_is_marked_by_a_person() {
     let _site = Site::start(world.runtime.clone(), Plan { port, ..Plan::default() }).await;
     let page = ann.get(&path).await;
     assert!(page.text.contains("Result unknown") && !page.has_form(&format!("{path}/mark")), "{}", page.text);
-    let page = bob.get(&path).await;
+    let page = bob.get(&format!("/inbox/{id}")).await;
     let page = bob.submit(&page, &format!("{path}/mark"), &[("mark", "succeeded"), ("note", "I looked")]).await;
     assert_eq!(page.note(), "good: Noted.");
     assert!(page.text.contains("bob says that it took effect: I looked"), "{}", page.text);

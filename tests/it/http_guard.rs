@@ -186,6 +186,60 @@ async fn guessing_tokens_is_slowed_down_by_address() {
     api.read(right).await.ok(200);
 }
 
+/// Everything comes from the one address of a proxy.
+fn by_the_proxy(method: Method, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut asked = request(method, path, None, headers, None);
+    asked.extensions_mut().insert(Peer("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap()));
+    asked
+}
+
+#[tokio::test]
+async fn a_flood_without_a_name_blocks_no_person_no_webhook_and_no_probe() {
+    let mut few = HttpConfig { requests_per_minute: 5, tokens: tokens(), ..http_config() };
+    few.proxy.user_header = "x-user".to_owned();
+    let api = Api::around(World::new().await, few, None);
+    for _ in 0..5 {
+        assert_eq!(api.read(by_the_proxy(Method::POST, "/agents/start", &[])).await.problem().0, 401);
+    }
+    assert_eq!(api.read(by_the_proxy(Method::POST, "/agents/start", &[])).await.problem().0, 429);
+    for (method, path) in [(Method::POST, "/chat"), (Method::GET, "/")] {
+        let reply = api.read(by_the_proxy(method, path, &[("x-user", "ann")])).await;
+        assert_ne!(reply.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    // The person pays for what is sent in their name, whatever the method.
+    for _ in 0..3 {
+        let reply = api.read(by_the_proxy(Method::POST, "/chat", &[("x-user", "ann")])).await;
+        assert_ne!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    }
+    let reply = api.read(by_the_proxy(Method::POST, "/chat", &[("x-user", "ann")])).await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    // Webhooks have a bucket of their own, and it ends as well.
+    for _ in 0..5 {
+        assert_eq!(api.read(by_the_proxy(Method::POST, "/webhooks/trigger", &[])).await.problem().0, 404);
+    }
+    assert_eq!(api.read(by_the_proxy(Method::POST, "/webhooks/trigger", &[])).await.problem().0, 429);
+    for path in ["/healthz", "/readyz"] {
+        for _ in 0..10 {
+            let reply = api.read(by_the_proxy(Method::GET, path, &[])).await;
+            assert_ne!(reply.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_a_proxy_passes_on_is_no_wrong_token() {
+    let mut http = HttpConfig { tokens: tokens(), requests_per_minute: 1_000, ..http_config() };
+    http.proxy.user_header = "x-user".to_owned();
+    let api = Api::around(World::new().await, http, None);
+    let basic = ("authorization", "Basic YW5uOnNlY3JldA==");
+    for _ in 0..WRONG_PER_MINUTE + 5 {
+        api.read(by_the_proxy(Method::GET, "/agents", &[basic, ("x-user", "ann")])).await.ok(200);
+    }
+    assert_eq!(api.read(by_the_proxy(Method::GET, "/agents", &[basic])).await.problem().0, 401);
+    let wrong = ("authorization", "Bearer no");
+    assert_eq!(api.read(by_the_proxy(Method::GET, "/agents", &[wrong, ("x-user", "ann")])).await.problem().0, 401);
+}
+
 #[tokio::test]
 async fn a_route_that_breaks_gives_a_reference_and_takes_nothing_with_it() {
     let api = Api::new().await;

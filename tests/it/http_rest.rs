@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use twelve::agent::{Approvers, Policy, Principal, PrincipalKind};
-use twelve::config::HttpConfig;
+use twelve::config::{HttpConfig, Scope, TokenConfig};
 use twelve::http::docs::document;
 use twelve::runtime::Said;
 
@@ -219,7 +220,7 @@ async fn an_approval_is_shown_whole_and_decided_once() {
     let late = late.json();
     assert_eq!((&late["by"], &late["at"], &late["state"]), (&json!(["api:bob"]), &decided["at"], &json!("succeeded")));
     assert_eq!(late["detail"], "Already approved by bob (2026-01-01T00:00:00Z). It succeeded.");
-    let after = api.get("ann", &format!("/approvals/{approval}")).await.ok(200);
+    let after = api.get("bob", &format!("/approvals/{approval}")).await.ok(200);
     assert_eq!(
         (&after["state"], &after["tool"], &after["result"]),
         (&json!("succeeded"), &json!("ship"), &json!("shipped v1"))
@@ -267,19 +268,19 @@ async fn resume_decides_only_what_is_named_in_plain_words_by_who_may() {
     let path = format!("/agents/{id}/resume");
     let named = |words: &str| json!({"human_response": words, "approval_id": approval, "revision": 1});
     assert_eq!(api.post("ci", &path, named("approve")).await.problem(), (403, "missing_scope".into()));
-    let unnamed = api.post("bob", &path, json!({"human_response": "approve"})).await;
+    let unnamed = api.post("chief", &path, json!({"human_response": "approve"})).await;
     assert_eq!(unnamed.problem(), (409, "waits_for_approval".into()));
     assert_eq!(unnamed.json()["approvals"], json!([approval]));
     let no_revision = json!({"human_response": "approve", "approval_id": approval});
-    assert_eq!(api.post("bob", &path, no_revision).await.problem(), (422, "revision_missing".into()));
+    assert_eq!(api.post("chief", &path, no_revision).await.problem(), (422, "revision_missing".into()));
     for unclear in ["yes, but not today", "ok?", ""] {
-        assert_eq!(api.post("bob", &path, named(unclear)).await.problem(), (422, "unclear_decision".into()));
+        assert_eq!(api.post("chief", &path, named(unclear)).await.problem(), (422, "unclear_decision".into()));
     }
     let elsewhere = json!({"human_response": "approve", "approval_id": format!("apr_{NOWHERE}_5"), "revision": 1});
-    assert_eq!(api.post("bob", &path, elsewhere).await.problem(), (404, "no_such_approval".into()));
-    api.post("bob", &path, named("Deny: not on Fridays")).await.ok(200);
+    assert_eq!(api.post("chief", &path, elsewhere).await.problem(), (404, "no_such_approval".into()));
+    api.post("chief", &path, named("Deny: not on Fridays")).await.ok(200);
     api.world.runtime.settle().await.unwrap();
-    let shown = api.get("bob", &format!("/approvals/{approval}")).await.ok(200);
+    let shown = api.get("chief", &format!("/approvals/{approval}")).await.ok(200);
     assert_eq!((&shown["state"], &shown["votes"][0]["note"]), (&json!("denied"), &json!("not on Fridays")));
 }
 
@@ -308,7 +309,7 @@ async fn what_is_somebody_elses_looks_like_what_does_not_exist() {
     // One who may decide sees what there is to decide, and no more.
     let decide = json!({"decision": "deny", "revision": 1});
     assert_eq!(api.get("bob", &format!("/agents/{quiet}/status")).await.problem().0, 404);
-    assert_eq!(api.status("bob", &waiting).await["thread_id"], *waiting);
+    assert_eq!(api.get("bob", &format!("/agents/{waiting}/status")).await.problem().0, 404);
     assert_eq!(
         api.post("eve", &format!("/agents/{waiting}/resume"), body).await.problem(),
         (404, "no_such_thread".into())
@@ -316,6 +317,79 @@ async fn what_is_somebody_elses_looks_like_what_does_not_exist() {
     api.post("bob", &format!("/approvals/{approval}/decision"), decide).await.ok(200);
     let count = async |name: &str| api.get(name, "/agents").await.ok(200)["items"].as_array().unwrap().len();
     assert_eq!((count("ci").await, count("eve").await, count("boss").await), (2, 0, 2));
+}
+
+#[tokio::test]
+async fn who_may_decide_sees_the_request_and_nothing_else_of_the_thread() {
+    let api = Api::new().await;
+    let id = api.start("ci", "ship v1").await;
+    let approval = pending(&api, "ci", &id).await["id"].as_str().unwrap().to_owned();
+    let (shown, decision) = (format!("/approvals/{approval}"), format!("/approvals/{approval}/decision"));
+    let only_the_request = async |name: &str| {
+        for path in ["status", "history"] {
+            let reply = api.get(name, &format!("/agents/{id}/{path}")).await;
+            assert_eq!(reply.problem(), (404, "no_such_thread".into()), "{name} {path}");
+        }
+        assert_eq!(api.get(name, &format!("/threads/{id}/events")).await.problem().0, 404, "{name}");
+        for verb in ["resume", "pause", "stop", "cancel"] {
+            let reply = api.post(name, &format!("/agents/{id}/{verb}"), json!({})).await;
+            assert_eq!(reply.problem(), (404, "no_such_thread".into()), "{name} {verb}");
+        }
+    };
+    let say = json!({"message": "ship v9", "thread_id": id});
+    only_the_request("bob").await;
+    assert_eq!(api.post("ann", "/agents/start", say.clone()).await.problem(), (404, "no_such_thread".into()));
+    let listed = async |name: &str, state: &str| {
+        let list = api.get(name, &format!("/approvals?state={state}")).await.ok(200);
+        (list["total"].as_u64().unwrap(), list["items"].as_array().unwrap().len())
+    };
+    for name in ["ann", "bob"] {
+        assert_eq!(api.get(name, &shown).await.ok(200)["title"], "ship v1", "{name}");
+        assert_eq!(listed(name, "open").await, (1, 1), "{name}");
+    }
+    api.post("bob", &decision, json!({"decision": "approve", "revision": 1})).await.ok(200);
+    api.world.runtime.settle().await.unwrap();
+    assert_eq!(api.world.outside.ledger(), ["v1"]);
+    // It is decided: who voted and who asked still see it, who only might have does not.
+    only_the_request("bob").await;
+    only_the_request("ann").await;
+    assert_eq!(api.post("ann", "/agents/start", say).await.problem(), (404, "no_such_thread".into()));
+    for (name, sees) in [("bob", true), ("ci", true), ("ann", false), ("eve", false)] {
+        let reply = api.get(name, &shown).await;
+        assert_eq!(reply.status.as_u16(), if sees { 200 } else { 404 }, "{name}: {reply:?}");
+        assert_eq!(listed(name, "settled").await, if sees { (1, 1) } else { (0, 0) }, "{name}");
+    }
+    // Who comes too late is told what became of it.
+    let late = api.post("ann", &decision, json!({"decision": "deny", "revision": 1})).await;
+    assert_eq!(late.problem(), (409, "already_decided".into()));
+    assert_eq!(late.json()["by"], json!(["api:bob"]));
+}
+
+#[tokio::test]
+async fn a_key_of_one_is_never_that_of_another_however_their_ids_run_on() {
+    let person = |name: &str, person: Option<&str>| TokenConfig {
+        name: name.to_owned(),
+        hash: format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(format!("token-{name}")))),
+        scopes: vec![Scope::Start, Scope::Read],
+        person: person.map(str::to_owned),
+    };
+    let tokens = vec![
+        person("team", Some("slack:T1")),
+        person("one", Some("slack:T1:U2")),
+        person("x", None),
+        person("y", Some("api:x")),
+    ];
+    let http = HttpConfig { tokens, requests_per_minute: 1_000_000, ..http_config() };
+    let api = Api::around(World::new().await, http, None);
+    let body = json!({"message": "hi"});
+    for (a, key_of_a, b, key_of_b) in [("one", "x", "team", "U2:x"), ("x", "k", "y", "k")] {
+        let first = api.post_with_key(a, key_of_a, "/agents/start", body.clone()).await.ok(202);
+        let other = api.post_with_key(b, key_of_b, "/agents/start", body.clone()).await.ok(202);
+        assert_ne!(first["thread_id"], other["thread_id"], "{a} and {b}");
+        let path = format!("/agents/{}/status", other["thread_id"].as_str().unwrap());
+        api.get(b, &path).await.ok(200);
+        assert_eq!(api.get(a, &path).await.problem().0, 404);
+    }
 }
 
 #[tokio::test]
@@ -811,5 +885,5 @@ async fn the_page_names_every_route_and_needs_nothing_from_elsewhere() {
         page.text.contains("&#34;message&#34;:&#34;deploy api v1.2.3 to staging&#34;")
             || page.text.contains("deploy api v1.2.3 to staging")
     );
-    assert_eq!(tokens().len(), 9);
+    assert_eq!(tokens().len(), 10);
 }

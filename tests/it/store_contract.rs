@@ -820,6 +820,7 @@ async fn who_may_decide_and_who_may_see_is_what_the_approvers_say(store: &Store)
                 row.approvers = Approvers { users: words(users), groups: words(groups), quorum: 2, requester_may };
                 row.requesters = people(requesters);
                 row.open = n % 3 > 0;
+                row.decided_by = if n % 4 == 0 { people(&["web:bob", "web:ann"]) } else { Vec::new() };
                 if n % 5 == 0 {
                     row.requesters.push(Principal { kind: PrincipalKind::Service, ..Principal::human("api:ci") });
                 }
@@ -845,9 +846,11 @@ async fn who_may_decide_and_who_may_see_is_what_the_approvers_say(store: &Store)
                 let decider = ApprovalFilter { decider: Some(person.clone()), open, ..ApprovalFilter::default() };
                 let sees = ApprovalFilter { visible_to: Some(person.clone()), open, ..ApprovalFilter::default() };
                 let both = ApprovalFilter { visible_to: Some(person.clone()), ..decider.clone() };
-                let sees_it = |row: &ApprovalRow| includes(row) || asked(row);
-                for (filter, decides_it) in [(decider, true), (sees, false), (both, true)] {
-                    let fits = |row: &ApprovalRow| if decides_it { decides(row) } else { sees_it(row) };
+                let decided = |row: &ApprovalRow| row.decided_by.contains(&person.principal);
+                let sees_it = |row: &ApprovalRow| (row.open && includes(row)) || asked(row) || decided(row);
+                for (filter, decides_it, sees_too) in [(decider, true, false), (sees, false, true), (both, true, true)]
+                {
+                    let fits = |row: &ApprovalRow| (!decides_it || decides(row)) && (!sees_too || sees_it(row));
                     let expected = all.iter().filter(|row| open.is_none_or(|open| open == row.open) && fits(row));
                     let mut expected: Vec<ApprovalId> = expected.map(|row| row.id).collect();
                     if open != Some(true) {

@@ -12,7 +12,7 @@ use super::door::{self, Answer, Fields, Known, Note, Posted, Trouble};
 use super::pages::{Page, html};
 use super::view::{self, Item, Looks, Moment};
 use crate::agent::{
-    self, CallId, Event, Input, Mark, Principal, QuestionId, Refusal, ShortId, Status, Thread, ThreadId,
+    self, ApprovalId, CallId, Event, Input, Mark, Principal, QuestionId, Refusal, ShortId, Status, Thread, ThreadId,
 };
 use crate::config::Scope;
 use crate::http::problem::Problem;
@@ -131,7 +131,8 @@ fn once() -> Result<String, Trouble> {
 /// What the sender of this form calls this delivery of it.
 fn source(fields: &Fields, person: &Principal) -> Option<String> {
     let once = fields.text("once");
-    (!once.is_empty() && once.len() <= MAX_ONCE).then(|| format!("web:{}:{once}", person.id))
+    // Ids hold colons: the length says where this one ends.
+    (!once.is_empty() && once.len() <= MAX_ONCE).then(|| format!("web:{}:{}:{once}", person.id.len(), person.id))
 }
 
 pub async fn start(State(service): State<Service>, Posted { caller, fields, .. }: Posted) -> Answer {
@@ -195,12 +196,19 @@ pub async fn their_thread(service: &Service, caller: &Caller, short: &str) -> Re
         Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_thread", detail))
     };
     let short: ShortId = short.parse().map_err(|_| missing())?;
-    let thread = match service.runtime().thread(short).await {
-        Ok(thread) => thread,
-        Err(DeliverError::Store(StoreError::Unknown(_))) => return Err(missing()),
-        Err(e) => return Err(e.into()),
-    };
-    if caller.sees(&thread) { Ok(thread) } else { Err(missing()) }
+    match any_thread(service, short).await? {
+        Some(thread) if caller.sees(&thread) => Ok(thread),
+        Some(_) | None => Err(missing()),
+    }
+}
+
+/// The thread, whoever may see it.
+pub async fn any_thread(service: &Service, short: ShortId) -> Result<Option<Thread>, Trouble> {
+    match service.runtime().thread(short).await {
+        Ok(thread) => Ok(Some(thread)),
+        Err(DeliverError::Store(StoreError::Unknown(_))) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The events after number `from`, as many of them as can be read.
@@ -298,14 +306,37 @@ pub async fn answer(
     deliver(&service, thread.short, input, None, &format!("#{question}")).await
 }
 
+/// The request by which a call came about, if that is all that this person sees of the thread: who decided
+/// may say how the call ended, without the conversation around it.
+async fn approved(
+    service: &Service,
+    caller: &Caller,
+    short: &str,
+    call: Option<CallId>,
+) -> Result<Option<ApprovalId>, Trouble> {
+    let Some(call) = call.filter(|call| call.thread.as_str() == short) else { return Ok(None) };
+    let thread = any_thread(service, call.thread).await?.filter(|thread| !caller.sees(thread));
+    Ok(thread.and_then(|thread| {
+        let mut approvals = thread.approvals.values();
+        approvals.find(|a| a.call == call && caller.sees_approval(&thread, a)).map(|a| a.id)
+    }))
+}
+
 pub async fn mark(
     State(service): State<Service>,
     Path(short): Path<String>,
     Posted { caller, fields, .. }: Posted,
 ) -> Answer {
     may(&caller, Scope::Approve)?;
-    let thread = their_thread(&service, &caller, &short).await?;
-    let call: CallId = fields.text("call").parse().map_err(|_| unreadable("the call"))?;
+    let call: Option<CallId> = fields.text("call").parse().ok();
+    let (thread, to) = match approved(&service, &caller, &short, call).await? {
+        Some(approval) => (approval.thread, format!("/inbox/{approval}")),
+        None => {
+            let thread = their_thread(&service, &caller, &short).await?.short;
+            (thread, format!("/chat/{thread}#end"))
+        }
+    };
+    let call = call.ok_or_else(|| unreadable("the call"))?;
     let note = fields.text("note").trim().to_owned();
     let mark = match fields.text("mark") {
         "succeeded" => Mark::Succeeded { note },
@@ -314,7 +345,8 @@ pub async fn mark(
         _ => return Err(unreadable("the mark")),
     };
     let input = Input::Mark { call, by: caller.principal, groups: caller.groups, mark };
-    deliver(&service, thread.short, input, Some("Noted."), "#end").await
+    let delivered = service.runtime().deliver(thread, input).await?;
+    Ok(door::go(&service, &to, said(delivered.answer, Some("Noted."))))
 }
 
 pub async fn control(

@@ -9,14 +9,14 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 
-use super::chat::{events, refuse, said, unreadable};
+use super::chat::{any_thread, events, refuse, said, unreadable};
 use super::door::{self, Answer, Known, Note, Posted, Trouble};
 use super::form;
 use super::pages::{Page, html};
 use super::view::{self, CardView, Item, Looks, Moment};
 use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, Refusal, Thread, Timestamp};
 use crate::config::Scope;
-use crate::http::approvals::seen_approval;
+use crate::http::approvals;
 use crate::http::problem::Problem;
 use crate::http::{Caller, Service};
 use crate::platform::visible::harmless;
@@ -193,6 +193,8 @@ struct ApprovalPage {
     history: Vec<(Moment, String)>,
     items: Vec<Item>,
     back: &'static str,
+    /// Whether the whole conversation is theirs to see.
+    sees_thread: bool,
 }
 
 /// An approval that this person may see, with what is known of it.
@@ -200,23 +202,37 @@ struct Found {
     thread: Thread,
     approval: Approval,
     events: Vec<Event>,
+    /// Whether the whole conversation is theirs to see.
+    sees_thread: bool,
 }
 
-async fn their_approval(service: &Service, caller: &Caller, id: &str) -> Result<Found, Trouble> {
+/// The approval, if it is this person's by [`Caller::sees_approval`] or [`Caller::answers`].
+async fn their_approval(
+    service: &Service,
+    caller: &Caller,
+    id: &str,
+    is_theirs: impl Fn(&Caller, &Thread, &Approval) -> bool,
+) -> Result<Found, Trouble> {
     let missing = || {
         let detail = format!("I don't know this request, or it is not yours to see. Id {}.", harmless(id));
         Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_approval", detail))
     };
     let id: ApprovalId = id.parse().map_err(|_| missing())?;
-    let (thread, approval) = seen_approval(service, caller, id).await.map_err(|problem| {
-        if problem.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { Trouble(problem) }
-    })?;
+    let found = approvals::their_approval(service, caller, id, is_theirs).await;
+    let (thread, approval) =
+        found.map_err(
+            |problem| {
+                if problem.status == StatusCode::NOT_FOUND.as_u16() { missing() } else { Trouble(problem) }
+            },
+        )?;
     let events = events(service, thread.short, approval.call.seq.saturating_sub(BEFORE)).await?;
-    Ok(Found { thread, approval, events })
+    let sees_thread = caller.sees(&thread);
+    Ok(Found { thread, approval, events, sees_thread })
 }
 
 pub async fn show(State(service): State<Service>, Known { caller, visitor }: Known, Path(id): Path<String>) -> Answer {
-    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
+    let Found { thread, approval, events, sees_thread } =
+        their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
     let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
@@ -230,20 +246,33 @@ pub async fn show(State(service): State<Service>, Known { caller, visitor }: Kno
     let items = view::items(&thread, &before, &looks);
     let items =
         items.into_iter().filter(|item| matches!(item, Item::Said { .. } | Item::Agent { .. } | Item::Notice { .. }));
+    let mut items: Vec<Item> = items.collect();
+    // If nobody knows how the call ended, who decided it may say.
+    let lost = |item: &Item| matches!(item, Item::Lost(lost) if lost.call == approval.call.to_string());
+    items.extend(view::items(&thread, &events, &looks).into_iter().rfind(lost));
     let page = Page::new(&service, &visitor, "inbox", format!("{}: {}", card.state, card.title)).await;
-    let page = page.live(format!("/chat/{}/live", thread.short));
-    let template = ApprovalPage { page, items: items.collect(), card, history, back: "inbox" };
+    let live = if sees_thread { format!("/chat/{}/live", thread.short) } else { "/inbox/live".to_owned() };
+    let template = ApprovalPage { page: page.live(live), items, card, history, back: "inbox", sees_thread };
     Ok(html(StatusCode::OK, &template))
 }
 
 // ---- decisions ----
 
 /// Where a decision leads back to.
-fn back(fields: &door::Fields, approval: &Approval) -> String {
+fn back(fields: &door::Fields, approval: &Approval, sees_thread: bool) -> String {
     match fields.text("back") {
-        "chat" => format!("/chat/{}#{}", approval.id.thread, approval.id),
+        "chat" if sees_thread => format!("/chat/{}#{}", approval.id.thread, approval.id),
         _ => format!("/inbox/{}", approval.id),
     }
+}
+
+/// Where it leads once it is taken or refused: who came too late may not see the request any more.
+async fn landing(service: &Service, caller: &Caller, id: ApprovalId, to: String) -> Result<String, Trouble> {
+    let thread = any_thread(service, id.thread).await?;
+    let sees = thread.is_some_and(|thread| {
+        caller.sees(&thread) || thread.approvals.get(&id).is_some_and(|a| caller.sees_approval(&thread, a))
+    });
+    Ok(if sees { to } else { "/inbox".to_owned() })
 }
 
 /// What the page showed has to be what is asked now. The core compares the digest; the revision says
@@ -258,13 +287,13 @@ fn shown(approval: &Approval, fields: &door::Fields) -> Result<String, Refusal> 
 
 async fn vote(
     service: &Service,
-    caller: Caller,
+    caller: &Caller,
     approval: &Approval,
     digest: String,
     vote: Ballot,
 ) -> Result<Said, Trouble> {
-    let input =
-        Input::Vote { approval: approval.id, digest, by: caller.principal, groups: caller.groups, vote, source: None };
+    let Caller { principal: by, groups, .. } = caller.clone();
+    let input = Input::Vote { approval: approval.id, digest, by, groups, vote, source: None };
     Ok(service.runtime().deliver(approval.id.thread, input).await?.answer)
 }
 
@@ -273,8 +302,8 @@ pub async fn decide(
     Path((id, decision)): Path<(String, String)>,
     Posted { caller, fields, .. }: Posted,
 ) -> Answer {
-    let Found { approval, .. } = their_approval(&service, &caller, &id).await?;
-    let to = back(&fields, &approval);
+    let Found { approval, sees_thread, .. } = their_approval(&service, &caller, &id, Caller::answers).await?;
+    let to = back(&fields, &approval, sees_thread);
     let note = fields.text("note").trim().to_owned();
     let (ballot, done) = match decision.as_str() {
         "approve" => (Ballot::Approve { note }, "Your approval is recorded."),
@@ -285,7 +314,8 @@ pub async fn decide(
         Ok(digest) => digest,
         Err(refusal) => return Ok(refuse(&service, &to, &refusal)),
     };
-    let answer = vote(&service, caller, &approval, digest, ballot).await?;
+    let answer = vote(&service, &caller, &approval, digest, ballot).await?;
+    let to = landing(&service, &caller, approval.id, to).await?;
     Ok(door::go(&service, &to, said(answer, Some(done))))
 }
 
@@ -303,12 +333,13 @@ pub async fn edit_form(
     Path(id): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Answer {
-    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
+    let Found { thread, approval, events, sees_thread } =
+        their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
     let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
     let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
-    let back = if query.get("back").is_some_and(|back| back == "chat") { "chat" } else { "inbox" };
+    let back = if sees_thread && query.get("back").is_some_and(|back| back == "chat") { "chat" } else { "inbox" };
     Ok(html(StatusCode::OK, &EditPage { page, card, back: back.to_owned() }))
 }
 
@@ -317,8 +348,9 @@ pub async fn edit(
     Path(id): Path<String>,
     Posted { caller, visitor, fields }: Posted,
 ) -> Answer {
-    let Found { thread, approval, events } = their_approval(&service, &caller, &id).await?;
-    let to = back(&fields, &approval);
+    let Found { thread, approval, events, sees_thread } =
+        their_approval(&service, &caller, &id, Caller::answers).await?;
+    let to = back(&fields, &approval, sees_thread);
     let parts = service.runtime().parts();
     let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
     let mut card = view::card(&thread, &approval, &events, &looks);
@@ -331,17 +363,21 @@ pub async fn edit(
     let wrong = match form::arguments(&schema, &approval.args, &fields) {
         Ok(args) => {
             let ballot = Ballot::Edit { args: Box::new(service.runtime().propose(tool, &args)) };
-            match vote(&service, caller, &approval, digest, ballot).await? {
+            match vote(&service, &caller, &approval, digest, ballot).await? {
                 // What can be mended in the form is mended there; all else is said where the card is.
                 Said::Refused(refusal @ (Refusal::InvalidEdit { .. } | Refusal::NothingChanged)) => refusal.to_string(),
                 answer => {
                     let done = "Changed. The new request needs votes of its own, yours too.";
+                    let to = landing(&service, &caller, approval.id, to).await?;
                     return Ok(door::go(&service, &to, said(answer, Some(done))));
                 }
             }
         }
         Err(why) => Refusal::InvalidEdit { why }.to_string(),
     };
+    if !caller.sees_approval(&thread, &approval) {
+        return Ok(door::go(&service, "/inbox", Some(Note { good: false, text: wrong })));
+    }
     card.form = card.form.into_iter().map(|field| field.with(&fields)).collect();
     let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
     let page = page.with_note(Note { good: false, text: wrong });

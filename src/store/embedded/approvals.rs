@@ -61,7 +61,7 @@ impl Row {
             rule: row.rule.clone(),
             bars: row.approvers.requester_may != Some(true),
             approvers: lines(users.chain(groups)),
-            requesters: lines(row.requesters.iter().map(principal)),
+            requesters: lines(row.requesters.iter().map(principal).chain(row.decided_by.iter().map(who_decided))),
             json: json.to_string(),
         })
     }
@@ -106,6 +106,12 @@ fn name(kind: &str, name: &str) -> String {
 /// A principal as [`Principal`] compares them: by kind and id.
 pub fn principal(principal: &Principal) -> String {
     name(kind(principal.kind), &principal.id)
+}
+
+/// Who has decided stands among those who asked, under a word that no kind of principal has: the indexes
+/// of lists carry that column.
+fn who_decided(principal: &Principal) -> String {
+    name("decided", &format!("{} {}", kind(principal.kind), principal.id))
 }
 
 /// The word under which a kind stands in the file: for ever, and as the migration to format 2 found it in
@@ -174,8 +180,11 @@ impl Question {
             question.sql.push_str(" AND (");
             question.mentions("requesters", principal(&person.principal));
             question.sql.push_str(" OR ");
+            question.mentions("requesters", who_decided(&person.principal));
+            // The index of the open ones has no column that says so.
+            question.sql.push_str(if *open == Some(true) { " OR (1 AND (" } else { " OR (open = 1 AND (" });
             question.may_decide(person);
-            question.sql.push(')');
+            question.sql.push_str(")))");
         }
         question
     }
