@@ -122,7 +122,8 @@ pub fn card(card: &Card, now: Timestamp) -> Vec<Line> {
     if card.state == CardState::Running {
         return vec![Line::new(Style::Dim, &format!("- running: {}", approval.title))];
     }
-    if card.state == CardState::Approved {
+    // Also later: the card in between may never have been drawn, because it had moved on by then.
+    if matches!(card.state, CardState::Approved | CardState::Succeeded(_) | CardState::Failed(_) | CardState::Unknown) {
         for cast in &approval.votes {
             if let Vote::Approve { note } = &cast.vote {
                 let note = if note.is_empty() { String::new() } else { format!(": {note}") };
