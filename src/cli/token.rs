@@ -4,12 +4,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use sha2::{Digest as _, Sha256};
 
 use super::inspect::say;
 use crate::config::{Scope, TokenConfig};
 use crate::http::auth::scope_word;
+use crate::http::session::random;
 
 /// What tokens begin with, so that people and scanners of secrets know one when they see it.
 const PREFIX: &str = "twelve_";
@@ -50,9 +51,7 @@ pub fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
         }
         Some(_) | None => {}
     }
-    let mut chance = [0; BYTES];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut chance).ok().context("this machine gives no random bytes")?;
+    let chance: [u8; BYTES] = random()?;
     let token = format!("{PREFIX}{}", data_encoding::BASE64URL_NOPAD.encode(&chance));
     say(&shown(name, scopes, person.as_deref(), &token)?)?;
     Ok(ExitCode::SUCCESS)

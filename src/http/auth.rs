@@ -118,9 +118,13 @@ fn presents_token(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(is_bearer)
 }
 
-/// Whether a request was passed on by something on its way here.
-pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
-    FORWARDED.iter().any(|name| headers.contains_key(*name))
+/// Whether both ends are this machine: the connection comes from it, and whoever asks meant it by name. The
+/// second keeps a foreign page out whose name was pointed to this address; nothing may have passed the request
+/// on, since whoever sent it then need not be here.
+pub(super) fn is_from_this_machine(parts: &Parts) -> bool {
+    let near = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    near && is_loopback_host(name_of(host)) && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
 }
 
 /// The one bearer token of a request.
@@ -143,18 +147,12 @@ pub fn no_token_wanted(http: &HttpConfig) -> bool {
 /// another site in a browser on this machine is none, and neither is what a proxy passes on.
 fn here(service: &Service, parts: &Parts) -> Option<Caller> {
     let settings = service.settings();
-    let near = parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
     let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host")?;
     let own_page = text("origin")
         .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)))
         && text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    if !(no_token_wanted(&settings.http)
-        && near
-        && !is_forwarded(&parts.headers)
-        && own_page
-        && is_loopback_host(name_of(host)))
-    {
+    if !(no_token_wanted(&settings.http) && is_from_this_machine(parts) && own_page) {
         return None;
     }
     Some(match &settings.demo {
@@ -176,8 +174,12 @@ fn here(service: &Service, parts: &Parts) -> Option<Caller> {
 /// The name in an authority: `localhost` of `localhost:8000`, `[::1]` of `[::1]:8000`.
 pub fn name_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') && port.bytes().all(|b| b.is_ascii_digit()) => name,
-        Some(_) | None => authority,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
+        _ => authority,
     }
 }
 
@@ -310,9 +312,14 @@ mod tests {
 
     #[test]
     fn the_port_is_no_part_of_a_name() {
-        for (authority, name) in
-            [("localhost:8000", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a.b", "a.b"), ("a:b", "a:b")]
-        {
+        for (authority, name) in [
+            ("localhost:8000", "localhost"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("::1", "::1"),
+            ("a.b", "a.b"),
+            ("a:b", "a:b"),
+        ] {
             assert_eq!(name_of(authority), name);
         }
     }

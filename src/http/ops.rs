@@ -15,19 +15,17 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use super::auth::is_from_this_machine;
 use super::problem::Problem;
-use super::{Caller, Peer, Service};
+use super::{Caller, Service};
 use crate::agent::{ShortId, Timestamp};
-use crate::config::{self, Scope};
+use crate::config::Scope;
 use crate::metrics::{self, Sampled};
 use crate::runtime::Runtime;
 use crate::store::{ApprovalFilter, Durability, StoreError};
 
 /// How long the store may take to say that it is there. Probes of the usual supervisors wait 1 to 5 s.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Headers by which a proxy says that it passes on somebody else's request.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
 /// What `readyz` calls itself, so that `doctor` knows one of ours from a stranger at the same port.
 pub const SERVICE: &str = "twelve";
@@ -208,12 +206,4 @@ fn may_scrape(parts: &Parts) -> Result<(), Problem> {
 /// elsewhere than into the request's extensions.
 fn caller(parts: &Parts) -> Option<&Caller> {
     parts.extensions.get::<Caller>()
-}
-
-/// A program on this machine that meant this machine.
-fn is_from_this_machine(parts: &Parts) -> bool {
-    let near = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let meant = host.is_some_and(|host| config::is_loopback(&format!("http://{host}")));
-    near && meant && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
 }

@@ -30,8 +30,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::auth::is_forwarded;
-use super::serve::is_loopback_host;
+use super::auth::is_from_this_machine;
 use super::{Caller, Peer, Service, Via};
 use crate::agent::{Principal, Timestamp};
 use crate::config::{self, HttpConfig, Scope};
@@ -307,7 +306,7 @@ fn now(service: &Service) -> Timestamp {
 pub fn find(service: &Service, parts: &Parts) -> Option<Caller> {
     let settings = service.settings();
     if let Some(person) = &settings.demo
-        && is_local(parts)
+        && is_from_this_machine(parts)
     {
         return Some(caller(service, person.clone(), Vec::new(), Via::Demo));
     }
@@ -324,26 +323,6 @@ fn caller(service: &Service, principal: Principal, groups: Vec<String>, via: Via
         scopes.insert(Scope::Admin);
     }
     Caller { principal, groups, scopes, via }
-}
-
-/// Whether both ends are this machine: the connection comes from it, and the browser was sent to a name of
-/// it. The second keeps a foreign page out whose name was pointed to this address; nothing may have passed
-/// the request on, since whoever sent it then need not be here.
-fn is_local(parts: &Parts) -> bool {
-    let peer = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    peer && is_loopback_host(without_port(host)) && !is_forwarded(&parts.headers)
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
-        {
-            name
-        }
-        _ => host,
-    }
 }
 
 /// The person that a trusted proxy has signed in.
@@ -518,14 +497,6 @@ mod tests {
             [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("::1", true), ("127.0.0.2", false), ("11.0.0.1", false)]
         {
             assert_eq!(comes_from(address.parse().unwrap(), &from), good, "{address}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_no_part_of_a_host() {
-        for (given, host) in [("localhost:80", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("::1", "::1")]
-        {
-            assert_eq!(without_port(given), host);
         }
     }
 }

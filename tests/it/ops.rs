@@ -296,6 +296,7 @@ async fn metrics_are_for_tokens_that_may_read_and_for_scrapers_on_this_machine()
         ("somewhere else", from("192.0.2.7:4000", get("/metrics")), 401),
         ("from nobody knows where", get("/metrics"), 401),
         ("passed on by a proxy", header("x-forwarded-for", "192.0.2.7"), 401),
+        ("passed on by a proxy that only says so", header("via", "1.1 proxy"), 401),
         ("by a name that is not this machine's", header("host", "rebound.example:8000"), 421),
         ("with a token that may read", with(&[Scope::Read]), 200),
         ("with a token for everything", with(&[Scope::Admin]), 200),
@@ -317,8 +318,8 @@ async fn metrics_are_for_tokens_that_may_read_and_for_scrapers_on_this_machine()
     let count = |status: u16| {
         samples[&format!(r#"twelve_http_requests_total{{route="/metrics",method="GET",status="{status}"}}"#)]
     };
-    assert_eq!((count(200), count(401), count(403), count(421)), (5.0, 3.0, 1.0, 1.0));
-    assert_eq!(samples[r#"twelve_http_request_seconds_count{route="/metrics"}"#], 10.0);
+    assert_eq!((count(200), count(401), count(403), count(421)), (5.0, 4.0, 1.0, 1.0));
+    assert_eq!(samples[r#"twelve_http_request_seconds_count{route="/metrics"}"#], 11.0);
 }
 
 /// A log that can be read back.
