@@ -46,3 +46,12 @@ pub fn crypto() {
     // An error means that somebody installed it before: fine.
     ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
+
+/// To be called before a test listens to the log of its own thread. While only one subscriber is alive, tracing
+/// asks the thread that comes by a log line first, and remembers its answer for all: a test without a subscriber
+/// would silence the line for the one that listens. With this second one it asks them all.
+pub fn listening() {
+    static SECOND: std::sync::LazyLock<tracing::Dispatch> =
+        std::sync::LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+    std::sync::LazyLock::force(&SECOND);
+}

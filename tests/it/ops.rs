@@ -354,6 +354,7 @@ async fn log_of(level: &str, structured: bool, work: impl Future<Output = ()>) -
     let writer = lines.clone();
     let subscriber = telemetry::subscriber(&loaded.config, loaded.secret_filter(), false, move || writer.clone());
     // The whole of this test runs on one thread.
+    crate::listening();
     let guard = tracing::subscriber::set_default(subscriber);
     work.await;
     drop(guard);

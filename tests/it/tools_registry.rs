@@ -342,6 +342,7 @@ async fn log_message_writes_one_line_with_its_level_whatever_the_message_holds()
         .without_time()
         .with_writer(move || writer.clone())
         .finish();
+    crate::listening();
     let _guard = tracing::subscriber::set_default(subscriber);
     let registry = builtin();
     for args in [
