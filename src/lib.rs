@@ -31,6 +31,7 @@
 //! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent, mail |
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
+//! | [`chat`] | the way in from chat surfaces: what people say, press and command becomes inputs | agent, config, metrics, platform, runtime, store |
 //! | [`triggers`] | what starts agents without a person: signed webhooks, schedules | agent, config, runtime, store |
 //! | [`metrics`] | what operators graph: names, types, the text that is scraped; counted where it happens | nothing |
 //! | [`app`] | assembly: a configuration becomes the parts of a runtime | all of the above |
@@ -91,6 +92,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod demo_service;

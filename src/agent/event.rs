@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::{ApprovalId, CallId, Digest, EffectId, Principal, QuestionId, ThreadId, Timestamp};
+use super::intent::{Attached, Gathered, Intent};
 use super::model::{ModelErrorKind, ModelStamp, Usage};
 use super::policy::{Terms, Verdict};
 use super::tool::{Outcome, Plan, ToolFacts};
@@ -237,6 +238,14 @@ pub enum Body {
         /// Calls made before the model is asked, if this message starts a run (factor 13).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         prefetch: Vec<GatedCall>,
+        /// What belongs to it and is fetched before the model is asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attached: Vec<Attached>,
+    },
+    /// What was attached to the message in event `message`, or why it could not be read.
+    Gathered {
+        message: u64,
+        texts: Vec<Gathered>,
     },
     ModelReplied {
         /// The last event that the model had seen.
@@ -363,6 +372,16 @@ pub enum Body {
         by: Principal,
         why: String,
     },
+    /// Always the first event of a log that holds an intent, which is no conversation.
+    IntentReceived {
+        thread: ThreadId,
+        intent: Intent,
+    },
+    /// The intent was carried out or refused, and this is what the person was told.
+    IntentHandled {
+        done: bool,
+        said: String,
+    },
 }
 
 impl Body {
@@ -391,6 +410,9 @@ impl Body {
             Body::Resumed { .. } => "resumed",
             Body::Stopped { .. } => "stopped",
             Body::Cancelled { .. } => "cancelled",
+            Body::Gathered { .. } => "gathered",
+            Body::IntentReceived { .. } => "intent_received",
+            Body::IntentHandled { .. } => "intent_handled",
         }
     }
 }

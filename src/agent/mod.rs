@@ -11,6 +11,7 @@
 //! | `step` | decisions: an input and the state become events; the gate right before a call runs |
 //! | `reply`, `ballot` | what a model's reply, and what a person's decision, amounts to |
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
+//! | `intent` | what was done in a chat surface and is kept before it can be done; what has to be fetched first |
 //! | `sources` | deliveries that were seen, so that a second one changes nothing |
 //! | `untrusted` | which texts from outside have entered a thread |
 //! | `window` | what the model sees, and how it stays short |
@@ -25,6 +26,7 @@ mod ballot;
 pub mod cases;
 mod event;
 mod id;
+mod intent;
 pub mod json;
 mod model;
 mod policy;
@@ -44,6 +46,7 @@ pub mod window;
 pub use approval::*;
 pub use event::*;
 pub use id::*;
+pub use intent::*;
 pub use model::*;
 pub use policy::*;
 pub use refusal::*;

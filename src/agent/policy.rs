@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::{Principal, PrincipalKind};
+use super::intent::Route;
 use super::tool::{Risk, ToolFacts};
 use super::untrusted::Untrusted;
 
@@ -96,6 +97,9 @@ pub struct Terms {
     /// The texts from outside that the model could have read when it made the call.
     #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
     pub untrusted: Untrusted,
+    /// Where it is put before them.
+    #[serde(default, skip_serializing_if = "Route::is_default")]
+    pub route: Route,
 }
 
 /// What was decided about one call.
@@ -147,6 +151,9 @@ pub struct Rule {
     /// For `ask`: how long people have, in milliseconds. Without it, `approvals.expires_after`.
     #[serde(default, with = "crate::agent::span::option")]
     pub expires_after: Option<u64>,
+    /// For `ask`: where it is put before them. Without it, `approvals.route` of the configuration.
+    #[serde(default)]
+    pub route: Option<Route>,
     /// For `deny`: what people and the model are told.
     #[serde(default)]
     pub why: String,
@@ -189,6 +196,7 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     pub approvers: Approvers,
     pub expires_after_ms: u64,
+    pub route: Route,
     /// Names of tools (`*` as in rules) that a rule may still let run by themselves after text from outside
     /// has been read.
     pub safe_after_untrusted: Vec<String>,
@@ -208,7 +216,7 @@ impl Policy {
         }
         let verdict = match verdict {
             Verdict::Auto { .. } if self.asks_after_untrusted(tool) => {
-                self.ask(&untrusted.rule(), tool, self.approvers.clone(), None)
+                self.ask(&untrusted.rule(), tool, self.approvers.clone(), None, self.route.clone())
             }
             verdict => verdict,
         };
@@ -244,19 +252,27 @@ impl Policy {
         });
         if let Some((_, rule)) = hardest {
             let approvers = rule.approvers.clone().unwrap_or_else(|| self.approvers.clone());
-            return self.ask(&rule.name, tool, approvers, rule.expires_after);
+            let route = rule.route.clone().unwrap_or_else(|| self.route.clone());
+            return self.ask(&rule.name, tool, approvers, rule.expires_after, route);
         }
         if let Some(rule) = of(Gate::Auto) {
             return Verdict::Auto { rule: rule.name.clone() };
         }
         if tool.side_effects {
-            self.ask("default: tools with side effects ask", tool, self.approvers.clone(), None)
+            self.ask("default: tools with side effects ask", tool, self.approvers.clone(), None, self.route.clone())
         } else {
             Verdict::Auto { rule: "default: tools that only read run".to_owned() }
         }
     }
 
-    fn ask(&self, rule: &str, tool: &ToolFacts, approvers: Approvers, expires_after_ms: Option<u64>) -> Verdict {
+    fn ask(
+        &self,
+        rule: &str,
+        tool: &ToolFacts,
+        approvers: Approvers,
+        expires_after_ms: Option<u64>,
+        route: Route,
+    ) -> Verdict {
         Verdict::Ask {
             terms: Terms {
                 rule: rule.to_owned(),
@@ -264,6 +280,7 @@ impl Policy {
                 approvers,
                 expires_after_ms: expires_after_ms.unwrap_or(self.expires_after_ms),
                 untrusted: Untrusted::default(),
+                route,
             },
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::Digest;
+use super::intent::Route;
 use super::policy::{Approvers, Gate, Pattern, Policy, Rule, Verdict, glob};
 use super::prompt::{self, PromptVars};
 use super::tool::ToolFacts;
@@ -45,6 +46,27 @@ pub struct AgentSpec {
     /// The line of the file on which the body starts, so that errors in it can be found.
     pub prompt_line: usize,
     pub digest: Digest,
+}
+
+impl AgentSpec {
+    /// What holds for logs that no agent works on.
+    pub fn nobody() -> &'static Self {
+        static NOBODY: std::sync::LazyLock<AgentSpec> = std::sync::LazyLock::new(|| AgentSpec {
+            name: String::new(),
+            file: String::new(),
+            description: String::new(),
+            provider: None,
+            model: None,
+            tools: Vec::new(),
+            rules: Vec::new(),
+            prefetch: Vec::new(),
+            limits: Limits::default(),
+            prompt: String::new(),
+            prompt_line: 0,
+            digest: Digest::ZERO,
+        });
+        &NOBODY
+    }
 }
 
 /// A call that a run starts with.
@@ -182,6 +204,7 @@ struct GateTable {
     args: BTreeMap<String, Pattern>,
     #[serde(default)]
     why: String,
+    route: Option<Route>,
 }
 
 struct FrontMatter<'a> {
@@ -252,9 +275,10 @@ impl FrontMatter<'_> {
                     expires_after: None,
                     args: BTreeMap::new(),
                     why: String::new(),
+                    route: None,
                 }),
                 toml::Value::Table(mut table) => {
-                    let known = ["gate", "approvers", "expires_after", "args", "why"];
+                    let known = ["gate", "approvers", "expires_after", "args", "why", "route"];
                     let unknown: Vec<String> = table.keys().filter(|k| !known.contains(&k.as_str())).cloned().collect();
                     for field in unknown {
                         table.remove(&field);
@@ -268,7 +292,7 @@ impl FrontMatter<'_> {
                     None
                 }
             };
-            if let Some(GateTable { gate, approvers, expires_after, args, why }) = gate {
+            if let Some(GateTable { gate, approvers, expires_after, args, why, route }) = gate {
                 let name = format!("agent:{}:{tool}", self.name);
                 rules.push(Rule {
                     name,
@@ -279,6 +303,7 @@ impl FrontMatter<'_> {
                     args,
                     approvers,
                     expires_after,
+                    route,
                     why,
                 });
             }

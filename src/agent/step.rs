@@ -16,6 +16,7 @@ use super::approval::{Approval, ApprovalState, approval_digest};
 use super::ballot::ballot;
 use super::event::*;
 use super::id::*;
+use super::intent::{Attached, Gathered, Intent};
 use super::model::{Finish, ModelError, ModelStamp, Usage};
 use super::policy::{Policy, Verdict};
 use super::refusal::Refusal;
@@ -100,6 +101,23 @@ pub enum Input {
         outside: Option<String>,
         pushes: bool,
         prefetch: Vec<Proposed>,
+        /// What belongs to it and has to be fetched.
+        attached: Vec<Attached>,
+    },
+    /// What was attached to a message, or why it could not be read.
+    Gathered {
+        effect: EffectId,
+        texts: Vec<Gathered>,
+    },
+    /// What somebody did in a chat surface, for a vacant log that is this intent's own.
+    Intent {
+        intent: Box<Intent>,
+    },
+    /// An intent was carried out or refused, and the person was told so.
+    Handled {
+        effect: EffectId,
+        done: bool,
+        said: String,
     },
     /// Starts a vacant thread as the fork of another.
     Fork {
@@ -266,10 +284,37 @@ impl Recorder<'_> {
     fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
         let clean = |text: String| rules.secrets.clean(&text).into_owned();
         match input {
-            Input::Message { from, text, source, outside, pushes, prefetch } => {
+            Input::Message { from, text, source, outside, pushes, prefetch, attached } => {
                 let outside = outside.map(|label| one_line(&rules.secrets.clean(&label)));
-                self.message(from, &text, source, outside, pushes, prefetch, rules)
+                self.message(from, &text, source, outside, pushes, prefetch, attached, rules)
             }
+            Input::Gathered { effect, texts } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::Gather { message, .. }) => {
+                    let message = *message;
+                    let clean = |gathered: Gathered| Gathered {
+                        label: one_line(&rules.secrets.clean(&gathered.label)),
+                        text: gathered.text.map(clean).map_err(clean),
+                    };
+                    self.answer(effect, Body::Gathered { message, texts: texts.into_iter().map(clean).collect() });
+                    Answer::Accepted
+                }
+                Some(_) | None => Answer::Stale,
+            },
+            Input::Intent { intent } => {
+                if self.thread.version > 0 {
+                    return Answer::Duplicate;
+                }
+                let intent = intent.cleaned(rules.secrets);
+                self.record(Body::IntentReceived { thread: self.thread.id.clone(), intent });
+                Answer::Accepted
+            }
+            Input::Handled { effect, done, said } => match self.thread.outstanding().get(&effect) {
+                Some(Effect::Handle) => {
+                    self.answer(effect, Body::IntentHandled { done, said: clean(said) });
+                    Answer::Accepted
+                }
+                Some(_) | None => Answer::Stale,
+            },
             Input::Fork { started } => {
                 if self.thread.version > 0 || !matches!(*started, Body::ThreadStarted { .. }) {
                     return Answer::Refused(Refusal::ThreadExists);
@@ -311,7 +356,7 @@ impl Recorder<'_> {
                     self.answer(effect, Body::ToolPlanned { call, plan });
                     Answer::Accepted
                 }
-                Some(Effect::CallModel | Effect::RunTool { .. } | Effect::Post { .. }) | None => Answer::Stale,
+                Some(_) | None => Answer::Stale,
             },
             Input::Start { effect, facts, plan } => {
                 let plan = plan.map(|plan| clean_plan(plan, rules.secrets));
@@ -334,8 +379,7 @@ impl Recorder<'_> {
                     );
                     Answer::Accepted
                 }
-                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. })
-                | None => Answer::Stale,
+                Some(_) | None => Answer::Stale,
             },
             Input::Lost { effect } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::RunTool { call })
@@ -345,8 +389,7 @@ impl Recorder<'_> {
                     self.answer(effect, Body::OutcomeLost { call });
                     Answer::Accepted
                 }
-                Some(Effect::RunTool { .. } | Effect::CallModel | Effect::PlanTool { .. } | Effect::Post { .. })
-                | None => Answer::Stale,
+                Some(_) | None => Answer::Stale,
             },
             Input::Vote { approval, digest, by, groups, vote, source } => {
                 if self.is_duplicate(source.as_deref()) {
@@ -397,7 +440,7 @@ impl Recorder<'_> {
                     self.answer(effect, Body::Posted { posting, reference });
                     Answer::Accepted
                 }
-                Some(Effect::CallModel | Effect::PlanTool { .. } | Effect::RunTool { .. }) | None => Answer::Stale,
+                Some(_) | None => Answer::Stale,
             },
             Input::PostFailed { effect, error, transient, retry_after_ms } => {
                 let Some(Effect::Post { posting }) = self.thread.outstanding().get(&effect).cloned() else {
@@ -457,6 +500,7 @@ impl Recorder<'_> {
         outside: Option<String>,
         pushes: bool,
         prefetch: Vec<Proposed>,
+        attached: Vec<Attached>,
         rules: &Rules,
     ) -> Answer {
         if self.is_duplicate(source.as_deref()) {
@@ -496,7 +540,7 @@ impl Recorder<'_> {
             Vec::new()
         };
         let text = rules.secrets.clean(text).into_owned();
-        self.record_with(source, None, Body::MessageReceived { from, text, outside, prefetch: calls });
+        self.record_with(source, None, Body::MessageReceived { from, text, outside, prefetch: calls, attached });
         Answer::Accepted
     }
 

@@ -15,6 +15,7 @@ use super::Status;
 use super::approval::{Approval, ApprovalState};
 use super::event::*;
 use super::id::*;
+use super::intent::{Attached, Gathered, Intent};
 use super::policy::Verdict;
 use super::sources::Sources;
 use super::tool::{Outcome, Plan};
@@ -36,6 +37,13 @@ pub enum Effect {
     Post {
         posting: Posting,
     },
+    /// Fetch what is attached to the message in this event. The model waits for it.
+    Gather {
+        message: u64,
+        attached: Vec<Attached>,
+    },
+    /// Do what the intent of this log wants.
+    Handle,
 }
 
 /// One run: from a message to the answer.
@@ -158,6 +166,8 @@ pub struct Thread {
     pub untrusted: Untrusted,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
+    /// What this log holds if it is no conversation.
+    pub intent: Option<Box<Intent>>,
     outstanding: BTreeMap<EffectId, Effect>,
     sources: Sources,
 }
@@ -207,6 +217,7 @@ impl Thread {
             untrusted: Untrusted::default(),
             window: Window::default(),
             posts: BTreeMap::new(),
+            intent: None,
             outstanding: BTreeMap::new(),
             sources: Sources::default(),
         }
@@ -220,7 +231,7 @@ impl Thread {
             if event.prev != self.head {
                 return Err(LogError::Chain { seq });
             }
-            if let Body::ThreadStarted { thread, .. } = &event.body
+            if let Body::ThreadStarted { thread, .. } | Body::IntentReceived { thread, .. } = &event.body
                 && *thread != self.id
             {
                 return Err(LogError::WrongThread { found: thread.to_string() });
@@ -247,7 +258,10 @@ impl Thread {
             .iter()
             .filter(move |(_, effect)| match effect {
                 Effect::Post { .. } => true,
-                Effect::CallModel => !held && self.questions.is_empty(),
+                // What belongs to a message is read before the model is asked about it.
+                Effect::CallModel => !held && self.questions.is_empty() && !self.is_gathering(),
+                Effect::Gather { .. } => !self.cancelled,
+                Effect::Handle => true,
                 // In a cancelled thread, all that can be done about a start without an end is to say so.
                 Effect::RunTool { call } if self.cancelled => {
                     self.calls.get(call).is_some_and(|c| c.is_lost_without_us())
@@ -282,6 +296,10 @@ impl Thread {
     /// moment of this log: a clock that has gone back since would make it wait.
     pub fn due_at(&self) -> Option<Timestamp> {
         if self.runnable().next().is_some() { Some(Timestamp(0)) } else { self.next_timer() }
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.outstanding.values().any(|effect| matches!(effect, Effect::Gather { .. }))
     }
 
     pub fn pending_approvals(&self) -> impl Iterator<Item = &Approval> {
@@ -373,7 +391,7 @@ impl Thread {
                     self.window.push(Entry { seq, block: block.clone(), untrusted: *untrusted });
                 }
             }
-            Body::MessageReceived { from, text, outside, prefetch } => {
+            Body::MessageReceived { from, text, outside, prefetch, attached } => {
                 self.last_human = seq;
                 if let Some(label) = outside {
                     self.untrusted.add(seq, label);
@@ -390,8 +408,34 @@ impl Thread {
                     Some(run) => _ = run.speakers.insert(from.clone()),
                     None => self.start_run(seq, from),
                 }
+                if !attached.is_empty() {
+                    let gather = Effect::Gather { message: seq, attached: attached.clone() };
+                    self.outstanding.insert(issue.id(), gather);
+                }
                 self.take_calls(seq, prefetch, "");
             }
+            Body::Gathered { message: _, texts } => {
+                for Gathered { label, text } in texts {
+                    // Calls of a reply that had not seen it are held, as after any newer message.
+                    self.last_human = seq;
+                    let (text, untrusted) = match text {
+                        Ok(text) => (text.clone(), true),
+                        Err(why) => (format!("could not be read: {why}"), false),
+                    };
+                    if untrusted {
+                        self.untrusted.add(seq, label);
+                    }
+                    self.window.push(Entry { seq, block: Block::Attached { label: label.clone(), text }, untrusted });
+                }
+            }
+            Body::IntentReceived { thread: _, intent } => {
+                self.started_by.clone_from(&intent.by);
+                self.created_at = event.at;
+                self.title = intent.act.name().to_owned();
+                self.outstanding.insert(issue.id(), Effect::Handle);
+                self.intent = Some(intent.clone().into());
+            }
+            Body::IntentHandled { .. } => self.end = RunEnd::Done,
             Body::ModelReplied { seen, step, model: _, usage } => {
                 self.model = ModelState::default();
                 self.window.calibrate(usage.input);
@@ -793,7 +837,8 @@ impl Thread {
     fn end_run(&mut self, seq: u64, why: String, end: RunEnd, issue: &mut Issue) {
         self.window.push(Entry::trusted(seq, Block::Notice { text: why.clone() }));
         self.outstanding.retain(|_, effect| match effect {
-            Effect::CallModel | Effect::PlanTool { .. } => false,
+            Effect::CallModel | Effect::PlanTool { .. } | Effect::Gather { .. } => false,
+            Effect::Handle => true,
             Effect::RunTool { call } => self.calls.get(call).is_some_and(|c| c.stage == Stage::Started),
             Effect::Post { .. } => true,
         });

@@ -71,6 +71,11 @@ pub enum Block {
     Notice {
         text: String,
     },
+    /// Something that came with a message: a file, what was said before the agent joined.
+    Attached {
+        label: String,
+        text: String,
+    },
 }
 
 /// How a call ended, as the model is told.
@@ -257,6 +262,9 @@ impl Window {
                 Block::Question { text } => block(&mut out, "question", mark, text),
                 Block::Answer { from, text } => block(&mut out, "answer", &(from_attribute(from) + mark), text),
                 Block::Notice { text } => block(&mut out, "notice", mark, text),
+                Block::Attached { label, text } => {
+                    block(&mut out, "attached", &format!(" name=\"{}\"{mark}", attribute(label)), text);
+                }
             }
         }
         out
@@ -288,7 +296,8 @@ impl Block {
             | Block::Agent { .. }
             | Block::Question { .. }
             | Block::Answer { .. }
-            | Block::Notice { .. } => None,
+            | Block::Notice { .. }
+            | Block::Attached { .. } => None,
         }
     }
 }
@@ -299,6 +308,7 @@ fn size(block: &Block) -> usize {
         + match block {
             Block::Human { text, .. } | Block::Agent { text } | Block::Question { text } => text.len(),
             Block::Answer { text, .. } | Block::Notice { text } => text.len(),
+            Block::Attached { label, text } => label.len() + text.len(),
             Block::ToolCall { args, why, .. } => value_size(args) + why.len(),
             Block::ToolResult { text, .. } => text.len(),
         }
@@ -334,6 +344,8 @@ fn line(entry: &Entry) -> String {
         {
             format!("(untrusted) {}", one_line(text))
         }
+        Block::Attached { label, text } if entry.untrusted => format!("{label} (untrusted): {}", one_line(text)),
+        Block::Attached { label, text } => format!("{label}: {}", first(text)),
         Block::Human { from, text } => format!("{from} wrote: {}", first(text)),
         Block::Agent { text } => format!("you answered: {}", first(text)),
         Block::ToolCall { tool, args, .. } => format!("you called {tool} {}", first(&canonical(args))),

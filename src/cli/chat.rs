@@ -78,7 +78,7 @@ pub async fn chat(args: ChatArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let me = person(args.name.as_deref())?;
     let drain = Duration::from_millis(blueprint.config().runtime.drain_timeout);
     let (console, mut postings) = Console::new();
-    let runtime = blueprint.open(Platforms { console: Some(console) }).await?;
+    let runtime = blueprint.open(Platforms { console: Some(console), slack: None }).await?;
     let thread = choose_thread(&runtime, args.thread.as_deref(), console::SURFACE, &args.agent).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;

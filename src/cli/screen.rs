@@ -363,7 +363,10 @@ impl Steps {
             | Body::Paused { .. }
             | Body::Resumed { .. }
             | Body::Stopped { .. }
-            | Body::Cancelled { .. } => Vec::new(),
+            | Body::Cancelled { .. }
+            | Body::Gathered { .. }
+            | Body::IntentReceived { .. }
+            | Body::IntentHandled { .. } => Vec::new(),
         }
     }
 
@@ -471,6 +474,9 @@ pub fn history_line(event: &Event) -> Line {
             Outcome::Failed { error } | Outcome::Unknown { error } => first_line(error).to_owned(),
         },
         Body::Paused { by, why } | Body::Stopped { by, why } | Body::Cancelled { by, why } => format!("{by} {why}"),
+        Body::Gathered { texts, .. } => texts.iter().map(|g| g.label.as_str()).collect::<Vec<_>>().join("; "),
+        Body::IntentReceived { intent, .. } => format!("{}: {}", intent.by, intent.act.name()),
+        Body::IntentHandled { said, .. } => first_line(said).to_owned(),
         Body::Resumed { by } | Body::OutcomeMarked { by, .. } => by.to_string(),
         Body::ThreadStarted { agent, by, .. } => format!("{agent}, by {by}"),
         Body::ApprovalResolved { .. }
@@ -516,6 +522,7 @@ mod tests {
             plan: Some(Plan { summary: "now v1.2.2 -> v1.2.3".to_owned(), facts: json!({"current": "v1.2.2"}) }),
             digest: Digest::of(b"what is covered"),
             terms: Terms {
+                route: Default::default(),
                 rule: "default".to_owned(),
                 risk: Risk::High,
                 untrusted: crate::agent::Untrusted::default(),

@@ -58,6 +58,8 @@ pub fn effect_line(effect: &Effect) -> String {
         Effect::PlanTool { call } => format!("plan {call}"),
         Effect::RunTool { call } => format!("run {call}"),
         Effect::Post { posting } => format!("post {}", posting_words(posting)),
+        Effect::Gather { message, .. } => format!("fetch what is attached to event {message}"),
+        Effect::Handle => "carry out the intent".to_owned(),
     }
 }
 
@@ -451,6 +453,7 @@ mod tests {
 
     fn terms() -> Terms {
         Terms {
+            route: Default::default(),
             rule: "agent:deployment:deploy_service".to_owned(),
             risk: Risk::High,
             approvers: Approvers { users: vec!["*".to_owned()], ..Approvers::default() },
@@ -497,6 +500,7 @@ mod tests {
                 untrusted: Untrusted::default(),
             },
             Body::MessageReceived {
+                attached: Vec::new(),
                 from: sam.clone(),
                 text: "deploy api v1.2.3".to_owned(),
                 outside: None,

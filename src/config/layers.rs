@@ -15,7 +15,7 @@ use crate::agent::{SecretFilter, did_you_mean, join_key, key_lines, split_key, t
 pub const PREFIX: &str = "TWELVE__";
 
 /// The variables with a name of their own, and the settings that they stand for.
-pub const PLAIN_NAMES: [(&str, &str); 12] = [
+pub const PLAIN_NAMES: [(&str, &str); 16] = [
     ("APP_NAME", "app.name"),
     ("DEBUG", "app.debug"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
@@ -28,6 +28,10 @@ pub const PLAIN_NAMES: [(&str, &str); 12] = [
     ("STRUCTURED_LOGGING", "log.structured"),
     ("API_HOST", "http.host"),
     ("API_PORT", "http.port"),
+    ("SLACK_BOT_TOKEN", "slack.bot_token"),
+    ("SLACK_APP_TOKEN", "slack.app_token"),
+    ("SLACK_SIGNING_SECRET", "slack.signing_secret"),
+    ("SLACK_API_URL", "slack.api_url"),
 ];
 
 /// Tables whose keys the default file does not list.

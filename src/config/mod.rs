@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::agent::secret::is_secret_name;
 use crate::agent::{
     AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, Policy,
-    RequesterRule, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
+    RequesterRule, Route, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
@@ -62,6 +62,7 @@ pub struct Config {
     pub limits: Limits,
     pub http: HttpConfig,
     pub triggers: TriggersConfig,
+    pub slack: SlackConfig,
     /// Read by the tools, which know what belongs there.
     pub tools: toml::Table,
 }
@@ -162,6 +163,7 @@ pub struct ApprovalsConfig {
     pub requester_may_approve: RequesterRule,
     pub require_approvers: bool,
     pub approvers: ApproversConfig,
+    pub route: Route,
 }
 
 /// Who decides where no rule names anybody.
@@ -294,6 +296,56 @@ pub struct ProxyConfig {
     pub prefix: String,
     /// Addresses or networks that the header is believed from.
     pub from: Vec<String>,
+}
+
+/// The Slack surface. Without a bot token there is none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackConfig {
+    pub bot_token: SecretString,
+    /// With it, events come by Socket Mode.
+    pub app_token: SecretString,
+    /// With it, events are taken by HTTP.
+    pub signing_secret: SecretString,
+    pub api_url: String,
+    /// The agent of conversations that name none.
+    pub agent: String,
+    /// Channels with an agent of their own.
+    pub channels: Vec<SlackChannel>,
+    pub workspaces: Vec<SlackWorkspace>,
+    /// Name of the reaction that stops a run.
+    pub stop_reaction: String,
+    /// Whether people see what a run is at: a reaction, a status line, the state of the session.
+    pub progress: bool,
+    /// Largest file that is read into a conversation, in bytes.
+    pub max_file: usize,
+    /// Messages that are read when an agent joins a conversation.
+    pub max_earlier: usize,
+}
+
+/// A channel whose conversations have an agent of their own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackChannel {
+    /// `C…` or `G…`.
+    pub id: String,
+    pub agent: String,
+}
+
+/// One more workspace. The variables hold the tokens, never this file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackWorkspace {
+    /// `T…`.
+    pub team: String,
+    #[serde(deserialize_with = "variable_name")]
+    pub bot_token_env: String,
+    /// Empty: the app of `slack.app_token`.
+    #[serde(default)]
+    pub app_token_env: String,
+    /// Empty: the app of `slack.signing_secret`.
+    #[serde(default)]
+    pub signing_secret_env: String,
 }
 
 /// What starts agents without a person at a surface.
@@ -450,6 +502,7 @@ impl Config {
             rules: self.policy.rules.clone(),
             approvers: self.approvers(),
             expires_after_ms: self.approvals.expires_after,
+            route: self.approvals.route.clone(),
             safe_after_untrusted: self.policy.safe_after_untrusted.clone(),
         }
     }

@@ -206,6 +206,7 @@ pub async fn start(
                 text: message.clone(),
                 source: keyed.clone().or_else(label),
                 outside: None,
+                attached: Vec::new(),
             };
             taken(runtime.message(&thread, &agent, said).await?)?.answer == Answer::Duplicate
         }

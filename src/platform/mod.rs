@@ -8,12 +8,13 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
+pub mod slack;
 pub mod visible;
 pub mod words;
 
 use crate::agent::{
-    AnswerKind, Approval, ApprovalState, Because, Body, CallId, Ending, Event, Posting, Principal, Question,
-    QuestionId, Thread, ThreadId, Verdict, changed_args,
+    AnswerKind, Approval, ApprovalState, Attached, Because, Body, CallId, Ending, Event, Gathered, Posting, Principal,
+    Question, QuestionId, ShortId, Thread, ThreadId, Verdict, changed_args,
 };
 
 /// Something for people to see, in words but in no platform's form.
@@ -280,6 +281,13 @@ pub struct PostError {
     pub retry_after_ms: Option<u64>,
 }
 
+impl PostError {
+    /// It will never work like this.
+    pub fn lasting(message: impl Into<String>) -> Self {
+        Self { message: message.into(), transient: false, retry_after_ms: None }
+    }
+}
+
 /// One posting on its way out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {
@@ -287,33 +295,133 @@ pub struct Post {
     pub outbound: Outbound,
     /// Where it stands already: edit it there instead of posting it again.
     pub replaces: Option<String>,
-    /// Idempotency key.
+    /// What is posted: with the thread, the same over all attempts.
+    pub posting: Posting,
+    /// This attempt.
     pub key: crate::agent::EffectId,
+    /// Whether it may stand already without anybody having noted where (an attempt that timed out, a crash):
+    /// look for it first.
+    pub again: bool,
+    /// For a card, where the surface shows all calls of one reply in one message: the cards of that reply, in
+    /// order, this one among them. Empty for a call that was made alone.
+    pub step: Vec<Card>,
+    /// Those who asked for it: told in private if the place refuses it.
+    pub people: Vec<Principal>,
+}
+
+/// The cards of the calls that were made in the same reply as this one, if there are several.
+pub fn step(thread: &Thread, posting: &Posting) -> Vec<Card> {
+    let Posting::Card { approval } = posting else { return Vec::new() };
+    let Some(call) = thread.approvals.get(approval).map(|a| a.call) else { return Vec::new() };
+    let mut same: Vec<&Approval> =
+        thread.approvals.values().map(Box::as_ref).filter(|a| a.call.seq == call.seq).collect();
+    same.sort_by_key(|a| a.call);
+    if same.len() < 2 { Vec::new() } else { same.into_iter().map(|a| Card::of(thread, a)).collect() }
+}
+
+/// Those who asked for what is posted.
+pub fn people(thread: &Thread, posting: &Posting) -> Vec<Principal> {
+    if let Posting::Card { approval } = posting
+        && let Some(approval) = thread.approvals.get(approval)
+    {
+        return approval.requesters.clone();
+    }
+    match &thread.run {
+        Some(run) => run.speakers.iter().cloned().collect(),
+        None => vec![thread.started_by.clone()],
+    }
 }
 
 /// The platforms that are connected.
 #[derive(Clone, Default)]
 pub struct Platforms {
     pub console: Option<console::Console>,
+    pub slack: Option<slack::Slack>,
 }
 
 impl Platforms {
     /// Whether threads of this surface are written to.
     pub fn pushes(&self, surface: &str) -> bool {
-        surface == console::SURFACE && self.console.is_some()
+        match surface {
+            console::SURFACE => self.console.is_some(),
+            slack::SURFACE => self.slack.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether a surface shows the calls of one reply in one card.
+    pub fn batches(&self, surface: &str) -> bool {
+        surface == slack::SURFACE
+    }
+
+    /// What is attached to a message of this thread, or why it cannot be read.
+    pub async fn gather(&self, thread: &ThreadId, attached: &Attached) -> Vec<Gathered> {
+        match (attached, thread.surface(), &self.slack) {
+            (Attached::Quoted { label, text }, _, _) => {
+                vec![Gathered { label: label.clone(), text: Ok(text.clone()) }]
+            }
+            (_, slack::SURFACE, Some(slack)) => slack.gather(thread, attached).await,
+            (Attached::Earlier { .. }, ..) => {
+                vec![Gathered { label: "earlier messages".to_owned(), text: Err(not_connected(thread.surface())) }]
+            }
+            (Attached::File { name, .. }, ..) => {
+                vec![Gathered { label: format!("the file {name}"), text: Err(not_connected(thread.surface())) }]
+            }
+        }
+    }
+
+    /// Which of these groups the person is in, as of now. What the groups of another surface say is nobody's
+    /// business here: they are left out.
+    ///
+    /// # Errors
+    /// Why it could not be found out, for people. Nobody is let through then.
+    pub async fn groups(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, String> {
+        match (person.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) => slack.groups(person, groups).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Posts the first message of a new conversation, once for each `key`; returns the thread that it is.
+    pub async fn open(&self, key: ShortId, place: &str, by: &Principal, text: &str) -> Result<ThreadId, PostError> {
+        match (by.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) => slack.open(key, place, by, text).await,
+            (surface, _) => Err(PostError::lasting(not_connected(surface))),
+        }
+    }
+
+    /// The thread that a message of ours belongs to.
+    pub async fn thread_of(&self, by: &Principal, place: &str) -> Result<Option<ThreadId>, PostError> {
+        match (by.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) => slack.thread_of(place).await,
+            (surface, _) => Err(PostError::lasting(not_connected(surface))),
+        }
+    }
+
+    /// Tells somebody in private what came of the intent `key`. Best effort: what cannot be told is logged.
+    pub async fn reply(&self, key: ShortId, reply: &str, text: &str) {
+        if let (Some((slack::SURFACE, _)), Some(slack)) = (reply.split_once(':'), &self.slack) {
+            slack.reply(key, reply, text).await;
+        }
+    }
+
+    /// What is wrong with the connections, one sentence each; empty if all is well.
+    pub fn problems(&self) -> Vec<String> {
+        self.slack.as_ref().map(slack::Slack::problems).unwrap_or_default()
     }
 
     /// Puts a posting where people see it; returns where it is.
     pub async fn post(&self, post: Post) -> Result<String, PostError> {
-        match (post.thread.surface(), &self.console) {
-            (console::SURFACE, Some(console)) => console.post(post).await,
+        match (post.thread.surface(), &self.console, &self.slack) {
+            (console::SURFACE, Some(console), _) => console.post(post).await,
+            (slack::SURFACE, _, Some(slack)) => slack.post(post).await,
             // Nobody is at that terminal now. The approval stays decidable elsewhere; the next process
             // at the terminal shows what is open.
-            (surface, _) => Err(PostError {
-                message: format!("nothing is connected for `{surface}` threads"),
-                transient: false,
-                retry_after_ms: None,
-            }),
+            (surface, ..) => Err(PostError::lasting(not_connected(surface))),
         }
     }
+}
+
+fn not_connected(surface: &str) -> String {
+    format!("nothing is connected for `{surface}` threads")
 }

@@ -74,7 +74,18 @@ pub fn event_line(event: &Event) -> String {
             ),
             None => format!("started by {} with the agent {agent}", quote(by.label())),
         },
-        Body::MessageReceived { from, text, outside, prefetch } => {
+        Body::Gathered { message, texts } => {
+            let read = texts.iter().map(|g| match &g.text {
+                Ok(text) => format!("{} ({} bytes)", quote(&g.label), text.len()),
+                Err(why) => format!("{} (not read: {})", quote(&g.label), quote(why)),
+            });
+            format!("read what came with event {message}: {}", read.collect::<Vec<_>>().join("; "))
+        }
+        Body::IntentReceived { intent, .. } => format!("{} wants to {}", quote(intent.by.label()), intent.act.name()),
+        Body::IntentHandled { done, said } => {
+            format!("{}: {}", if *done { "done" } else { "refused" }, quote(said))
+        }
+        Body::MessageReceived { from, text, outside, prefetch, attached: _ } => {
             let wrote = match outside {
                 Some(label) => format!("passed on a text from outside ({})", quote(label)),
                 None => "wrote".to_owned(),

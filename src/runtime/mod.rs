@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `mod` | deliver, the cache of folds, dispatch, drain |
 //! | `perform` | one function for each kind of effect |
+//! | `intents` | carrying out what was done in a chat surface |
 //! | `timers` | claiming what is due: timers, and at start the recovery of outstanding effects |
 //! | `project` | summaries, rows of approvals, forks |
 //! | `count` | what operators graph of it |
@@ -22,6 +23,7 @@
 mod clock;
 mod count;
 pub mod crash;
+mod intents;
 mod perform;
 mod project;
 mod timers;
@@ -138,12 +140,14 @@ pub struct Said {
     pub source: Option<String>,
     /// Where the text comes from if no person of ours wrote it (the payload of a webhook, say).
     pub outside: Option<String>,
+    /// What belongs to it and is fetched before the model is asked.
+    pub attached: Vec<Attached>,
 }
 
 impl Said {
     /// Somebody's own words, delivered once.
     pub fn by(from: Principal, text: impl Into<String>) -> Self {
-        Self { from, text: text.into(), source: None, outside: None }
+        Self { from, text: text.into(), source: None, outside: None, attached: Vec::new() }
     }
 }
 
@@ -250,9 +254,16 @@ impl Runtime {
         self.0.parts.agents.get(agent)?;
         let pushes = self.0.parts.platforms.pushes(thread.surface());
         let seed = Seed { id: thread.clone(), agent: agent.to_owned() };
-        let Said { from, text, source, outside } = said;
-        let input = Input::Message { from, text, source, outside, pushes, prefetch: Vec::new() };
+        let Said { from, text, source, outside, attached } = said;
+        let input = Input::Message { from, text, source, outside, pushes, prefetch: Vec::new(), attached };
         self.deliver_to(thread.short(), Some(&seed), input, None).await
+    }
+
+    /// What somebody did in a chat surface, kept under an id of its own (`system:<surface>:…`, made from the
+    /// delivery's own key): once this returns it may be acknowledged. A second delivery is a duplicate.
+    pub async fn intent(&self, id: &ThreadId, intent: Intent) -> Result<Delivered, DeliverError> {
+        let seed = Seed { id: id.clone(), agent: String::new() };
+        self.deliver_to(id.short(), Some(&seed), Input::Intent { intent: intent.into() }, None).await
     }
 
     /// Any other input, for a thread that exists.
@@ -340,6 +351,8 @@ impl Runtime {
             };
             let spec = match self.0.parts.agents.get(&agent) {
                 Ok(agent) => &agent.spec,
+                // The log of an intent: no agent works on it.
+                Err(_) if agent.is_empty() => AgentSpec::nobody(),
                 Err(unknown) => {
                     state.thread = Some(thread);
                     return Err(unknown.into());

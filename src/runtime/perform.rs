@@ -27,6 +27,8 @@ impl Runtime {
             Effect::PlanTool { call } => self.plan_tool(slot, id, *call).await,
             Effect::RunTool { call } => self.run_tool(slot, id, *call, give_up).await,
             Effect::Post { posting } => self.post(slot, id, posting).await,
+            Effect::Gather { attached, .. } => self.gather(slot, id, attached).await,
+            Effect::Handle => self.handle(slot, id).await,
         };
         match result {
             Some(input) => self.deliver_result(slot, id, input).await,
@@ -70,7 +72,7 @@ impl Runtime {
     }
 
     /// Reads the thread, if this effect is still to be performed now.
-    async fn look<T>(&self, slot: &Slot, id: EffectId, read: impl FnOnce(&Thread) -> T) -> Option<T> {
+    pub(super) async fn look<T>(&self, slot: &Slot, id: EffectId, read: impl FnOnce(&Thread) -> T) -> Option<T> {
         let mut state = slot.state.lock().await;
         let thread = match state.thread.take() {
             Some(thread) => thread,
@@ -204,6 +206,16 @@ impl Runtime {
         Some(Input::Finished { effect: id, outcome, duration_ms })
     }
 
+    async fn gather(&self, slot: &Slot, id: EffectId, attached: &[Attached]) -> Option<Input> {
+        let thread = self.look(slot, id, |t| t.id.clone()).await?;
+        let mut texts = Vec::new();
+        for each in attached {
+            texts.extend(self.0.parts.platforms.gather(&thread, each).await);
+        }
+        crash::point("gather.after");
+        Some(Input::Gathered { effect: id, texts })
+    }
+
     async fn post(&self, slot: &Slot, id: EffectId, posting: &Posting) -> Option<Input> {
         let about = match posting {
             Posting::Answer { seq } | Posting::Notice { seq } => {
@@ -219,10 +231,15 @@ impl Runtime {
             }
             Posting::Card { .. } | Posting::Question { .. } | Posting::Unknown { .. } => None,
         };
-        let (thread, outbound, replaces) = self
+        let platforms = &self.0.parts.platforms;
+        let (thread, outbound, replaces, step, people) = self
             .look(slot, id, |t| {
-                let reference = t.posts.get(posting).and_then(|p| p.reference.clone());
-                (t.id.clone(), platform::outbound(t, posting, about.as_ref()), reference)
+                let step = if platforms.batches(t.id.surface()) { platform::step(t, posting) } else { Vec::new() };
+                let stands = |posting: &Posting| t.posts.get(posting).and_then(|p| p.reference.clone());
+                let sibling = |card: &platform::Card| stands(&Posting::Card { approval: card.approval.id });
+                let reference = stands(posting).or_else(|| step.iter().find_map(sibling));
+                let outbound = platform::outbound(t, posting, about.as_ref());
+                (t.id.clone(), outbound, reference, step, platform::people(t, posting))
             })
             .await?;
         // Nothing to show any more counts as shown.
@@ -231,7 +248,10 @@ impl Runtime {
         };
         crash::point("post.before_send");
         let stands = replaces.is_some();
-        let sent = self.0.parts.platforms.post(Post { thread, outbound, replaces, key: id }).await;
+        let posting_key = posting.clone();
+        let again = true;
+        let post = Post { thread, outbound, replaces, posting: posting_key, key: id, again, step, people };
+        let sent = platforms.post(post).await;
         if sent.is_err() {
             self.0.parts.metrics.posting_failed(posting_word(posting), stands);
         }

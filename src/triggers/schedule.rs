@@ -134,6 +134,7 @@ impl Schedule {
             text: self.message.clone(),
             source: Some(thread.to_string()),
             outside: None,
+            attached: Vec::new(),
         };
         match runtime.message(&thread, &self.agent, said).await?.answer {
             Answer::Accepted => {

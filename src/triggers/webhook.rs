@@ -236,6 +236,7 @@ impl Webhook {
             text: self.message(&payload)?,
             source: Some(id.to_owned()),
             outside: Some(format!("webhook {}", self.name)),
+            attached: Vec::new(),
         };
         let delivered = runtime.message(&thread, &self.agent, said).await?;
         match delivered.answer {

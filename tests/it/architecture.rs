@@ -16,14 +16,16 @@ const RULE: &[(&str, &[&str])] = &[
     ("demo_service", &[]),
     ("metrics", &[]),
     ("runtime", &["agent", "llm", "metrics", "tools", "platform", "store"]),
+    ("chat", &["agent", "config", "metrics", "platform", "runtime", "store"]),
     ("triggers", &["agent", "config", "runtime", "store"]),
     ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
-    ("http", &["agent", "config", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
+    ("http", &["agent", "chat", "config", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
     (
         "cli",
         &[
             "agent",
             "app",
+            "chat",
             "config",
             "demo_service",
             "http",

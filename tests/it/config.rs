@@ -90,6 +90,10 @@ fn every_plain_name_sets_its_setting() {
         ("STRUCTURED_LOGGING", "True", "true"),
         ("API_HOST", "::1", r#""::1""#),
         ("API_PORT", "8123", "8123"),
+        ("SLACK_BOT_TOKEN", "token-of-the-bot", r#""********""#),
+        ("SLACK_APP_TOKEN", "token-of-the-app", r#""********""#),
+        ("SLACK_SIGNING_SECRET", "secret-of-slack", r#""********""#),
+        ("SLACK_API_URL", "http://127.0.0.1:3/api", r#""http://127.0.0.1:3/api""#),
     ];
     assert_eq!(values.map(|(name, ..)| name), PLAIN_NAMES.map(|(name, _)| name));
     for ((name, text, value), (_, path)) in values.into_iter().zip(PLAIN_NAMES) {

@@ -183,7 +183,7 @@ async fn every_promised_name_that_exists_is_in_a_scrape_and_none_is_made_up() {
 #[tokio::test]
 async fn a_card_that_cannot_be_brought_up_to_date_is_counted_as_such() {
     let (console, mut posts) = console::Console::new();
-    let platforms = Platforms { console: Some(console) };
+    let platforms = Platforms { console: Some(console), slack: None };
     let world = World::with(Setup { platforms, ..Setup::default() }).await;
     let screen = tokio::spawn(async move {
         while let Some(shown) = posts.recv().await {

@@ -28,7 +28,7 @@ async fn world_with_screen() -> (World, Arc<Mutex<Vec<String>>>) {
             let _ = shown.done.send(());
         }
     });
-    let platforms = Platforms { console: Some(console) };
+    let platforms = Platforms { console: Some(console), slack: None };
     (World::with(Setup { platforms, ..Setup::default() }).await, drawn)
 }
 

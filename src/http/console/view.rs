@@ -382,7 +382,7 @@ impl Told<'_> {
                 let text = format!("Goes on from {} after its event {}", parent.thread.short(), parent.seq);
                 self.items.push(notice(text, "rest"));
             }
-            Body::MessageReceived { from, text, prefetch, outside } => {
+            Body::MessageReceived { from, text, prefetch, outside, attached: _ } => {
                 self.items.push(Item::Said {
                     key,
                     who: harmless(from.label()),

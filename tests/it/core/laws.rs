@@ -53,6 +53,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             }
             Effect::RunTool { .. } => 8,
             Effect::Post { .. } => 19,
+            Effect::Gather { .. } | Effect::Handle => 21,
         })
         .collect();
     wanted.extend(t.thread.pending_approvals().flat_map(|_| [14; 2]));
@@ -70,7 +71,15 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
         0 if c < 48 => {
             let prefetch = vec![t.propose(["ping", "note"][usize::from(b % 2)], json!({"n": c}))];
             let (text, pushes) = ("go on".to_owned(), t.pushes);
-            t.feed(Input::Message { from: ops(), text, source: None, outside: None, pushes, prefetch });
+            t.feed(Input::Message {
+                attached: Vec::new(),
+                from: ops(),
+                text,
+                source: None,
+                outside: None,
+                pushes,
+                prefetch,
+            });
         }
         0 => drop(t.deliver(
             [ops(), bob(), eve()][usize::from(a % 3)].clone(),
@@ -381,7 +390,7 @@ fn lawful(t: &Sim, seen: &mut usize) -> Result<(), TestCaseError> {
     let works = thread.runnable().any(|(_, e)| match e {
         Effect::Post { .. } => false,
         Effect::RunTool { call } => thread.calls.get(call).is_none_or(|c| c.stage != Stage::Started),
-        Effect::CallModel | Effect::PlanTool { .. } => true,
+        Effect::CallModel | Effect::PlanTool { .. } | Effect::Gather { .. } | Effect::Handle => true,
     });
     prop_assert!(!(thread.cancelled && works), "something is to be done in a cancelled thread");
     Ok(())
@@ -600,6 +609,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
     };
     let facts = t.facts.values().nth(usize::from(c % 6)).unwrap().clone();
     let terms = Terms {
+        route: Default::default(),
         rule: "r".into(),
         risk: Risk::High,
         approvers: Approvers { users: vec!["chat:ann".into()], quorum: u32::from(b % 3), ..Approvers::default() },
@@ -632,6 +642,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             untrusted: Untrusted::default(),
         },
         1 => Body::MessageReceived {
+            attached: Vec::new(),
             from: by,
             outside: (a % 4 == 0).then(|| text.clone()),
             text,

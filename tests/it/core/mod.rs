@@ -91,6 +91,7 @@ pub fn tools() -> BTreeMap<String, ToolFacts> {
 
 pub fn rule(name: &str, gate: Gate, tool: &str) -> Rule {
     Rule {
+        route: None,
         name: name.into(),
         gate,
         tool: tool.into(),
@@ -218,7 +219,15 @@ impl Sim {
 
     pub fn deliver(&mut self, from: Principal, text: &str, source: Option<&str>) -> Answer {
         let (source, pushes) = (source.map(str::to_owned), self.pushes);
-        self.feed(Input::Message { from, text: text.into(), source, outside: None, pushes, prefetch: Vec::new() })
+        self.feed(Input::Message {
+            attached: Vec::new(),
+            from,
+            text: text.into(),
+            source,
+            outside: None,
+            pushes,
+            prefetch: Vec::new(),
+        })
     }
 
     /// A program passes on what somebody else wrote, and some calls are made before the model looks.
@@ -226,7 +235,15 @@ impl Sim {
         let from = Principal { kind: PrincipalKind::Service, id: "hook:alerts".into(), name: None };
         let prefetch = prefetch.iter().map(|(tool, args)| self.propose(tool, args.clone())).collect();
         let (outside, pushes) = (Some(label.to_owned()), self.pushes);
-        self.feed(Input::Message { from, text: text.into(), source: None, outside, pushes, prefetch })
+        self.feed(Input::Message {
+            attached: Vec::new(),
+            from,
+            text: text.into(),
+            source: None,
+            outside,
+            pushes,
+            prefetch,
+        })
     }
 
     /// The same world with a fork of this thread in it.
@@ -430,6 +447,8 @@ fn show_effect(thread: &Thread, effect: &Effect) -> String {
         Effect::CallModel => "ask the model".into(),
         Effect::PlanTool { call } => format!("plan {}", tool(call)),
         Effect::RunTool { call } => format!("run {}", tool(call)),
+        Effect::Gather { message, .. } => format!("gather {message}"),
+        Effect::Handle => "handle".to_owned(),
         Effect::Post { posting } => format!("post {}", show_posting(posting)),
     }
 }
@@ -476,6 +495,12 @@ fn show(event: &Event, log: &[Event]) -> String {
         calls.iter().map(one).collect::<Vec<_>>().join("; ")
     };
     let text = match &event.body {
+        Body::Gathered { texts, .. } => {
+            let read = |g: &Gathered| format!("{}: {:?}", g.label, g.text);
+            texts.iter().map(read).collect::<Vec<_>>().join("; ")
+        }
+        Body::IntentReceived { intent, .. } => format!("{}: {}", intent.by, intent.act.name()),
+        Body::IntentHandled { done, said } => format!("{done}: {said}"),
         Body::ThreadStarted { agent, by, parent, carried, untrusted, .. } => {
             let fork = parent.as_ref().map_or(String::new(), |p| format!(" fork of {} at {}", p.thread, p.seq));
             let untrusted = match untrusted.describe() {
@@ -484,7 +509,7 @@ fn show(event: &Event, log: &[Event]) -> String {
             };
             format!("agent={agent} by={by}{fork} carried={}{untrusted}", carried.len())
         }
-        Body::MessageReceived { from, text, outside, prefetch } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached: _ } => {
             let outside = outside.as_ref().map_or(String::new(), |label| format!(" outside={label}"));
             format!("{from}: {text:?}{outside} {}", gated(prefetch))
         }

@@ -158,6 +158,7 @@ fn a_call_asks_under_the_terms_of_its_rule_or_else_of_the_configuration() {
     assert_eq!(
         terms("deploy"),
         Terms {
+            route: Default::default(),
             rule: "own".into(),
             risk: Risk::High,
             approvers: special,
@@ -168,7 +169,14 @@ fn a_call_asks_under_the_terms_of_its_rule_or_else_of_the_configuration() {
     let rule = "default: tools with side effects ask".to_owned();
     assert_eq!(
         terms("mail"),
-        Terms { rule, risk: Risk::Medium, approvers: general, expires_after_ms: 7, untrusted: Untrusted::default() }
+        Terms {
+            route: Default::default(),
+            rule,
+            risk: Risk::Medium,
+            approvers: general,
+            expires_after_ms: 7,
+            untrusted: Untrusted::default()
+        }
     );
 }
 

@@ -590,6 +590,7 @@ fn a_prefetch_runs_before_the_model_is_asked() {
     let prefetch = vec![t.propose("look", json!({"at": "all"})), t.propose("nothing", json!({}))];
     let text = "how is it?".to_owned();
     t.feed(Input::Message {
+        attached: Vec::new(),
         from: ops(),
         text,
         source: None,
@@ -600,7 +601,15 @@ fn a_prefetch_runs_before_the_model_is_asked() {
     assert_eq!(t.runnable(), ["run look"]);
     t.runs("look");
     assert_eq!(t.runnable(), ["ask the model"]);
-    t.feed(Input::Message { from: ops(), text: "and?".into(), source: None, outside: None, pushes: false, prefetch });
+    t.feed(Input::Message {
+        attached: Vec::new(),
+        from: ops(),
+        text: "and?".into(),
+        source: None,
+        outside: None,
+        pushes: false,
+        prefetch,
+    });
     assert_eq!(t.runnable(), ["ask the model"], "only the message that starts a run fetches");
     assert_snapshot!(t.trace(), @r#"
     1 thread_started agent=ops by=ops carried=0
@@ -1580,7 +1589,15 @@ fn a_call_that_is_prefetched_for_a_later_run_knows_what_the_earlier_one_read() {
     t.fetched("hello");
     t.done("Read.");
     let prefetch = vec![t.propose("ping", json!({})), t.propose("look", json!({}))];
-    t.feed(Input::Message { from: ops(), text: "go".into(), source: None, outside: None, pushes: false, prefetch });
+    t.feed(Input::Message {
+        attached: Vec::new(),
+        from: ops(),
+        text: "go".into(),
+        source: None,
+        outside: None,
+        pushes: false,
+        prefetch,
+    });
     assert_eq!(asks_after(&t, "ping").unwrap().1, PAGE);
     assert_eq!(asks_after(&t, "look"), None);
 }

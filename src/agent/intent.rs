@@ -1,0 +1,198 @@
+//! Intents: what somebody did in a chat surface, kept before it is acknowledged.
+//!
+//! A press of a button cannot be decided at once: who is in which group has to be asked first, and a platform
+//! wants its acknowledgement before that. So the press is a log of its own (`system:<surface>:…`, one intent
+//! in it), its thread id is made from the delivery's own key, and a second delivery finds the log and changes
+//! nothing. The one effect of that log is [`super::Effect::Handle`]; [`super::Body::IntentHandled`] ends it
+//! and says what the person was told. It is a record of refused clicks as well.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Mark;
+use super::id::{ApprovalId, CallId, Principal, QuestionId, ShortId};
+use super::secret::SecretFilter;
+
+/// What somebody wants, and where the answer goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// As the transport verified it.
+    pub by: Principal,
+    pub act: Act,
+    /// Where the person is told what came of it, in the surface's own words. Never a secret: what gives a right
+    /// to answer (a response URL, an interaction token) stays in memory.
+    pub reply: String,
+}
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Act {
+    /// `digest` is what the card showed: at least the 12 digits of [`super::Digest::prefix`].
+    Vote {
+        approval: ApprovalId,
+        digest: String,
+        choice: Choice,
+    },
+    Answer {
+        question: QuestionId,
+        text: String,
+    },
+    Mark {
+        call: CallId,
+        mark: Mark,
+    },
+    /// Words for a thread that exists ("Ask again").
+    Say {
+        thread: ShortId,
+        text: String,
+    },
+    /// A new thread. `place` is where its first message is posted, in the surface's own words.
+    Start {
+        agent: String,
+        text: String,
+        place: String,
+        /// A message that the task is about. Whoever wrote it, it was not the person who asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        about: Option<About>,
+    },
+    Steer {
+        what: Steer,
+        target: Target,
+    },
+}
+
+impl Intent {
+    /// Without what looks like a secret: people paste them into reasons and tasks.
+    pub(super) fn cleaned(self, secrets: &SecretFilter) -> Self {
+        let clean = |text: String| secrets.clean(&text).into_owned();
+        let act = match self.act {
+            Act::Vote { approval, digest, choice } => {
+                let choice = match choice {
+                    Choice::Approve { note } => Choice::Approve { note: clean(note) },
+                    Choice::Deny { reason } => Choice::Deny { reason: clean(reason) },
+                    Choice::Edit { args } => Choice::Edit { args: clean(args) },
+                };
+                Act::Vote { approval, digest, choice }
+            }
+            Act::Answer { question, text } => Act::Answer { question, text: clean(text) },
+            Act::Mark { call, mark } => {
+                let mark = match mark {
+                    Mark::Succeeded { note } => Mark::Succeeded { note: clean(note) },
+                    Mark::Failed { note } => Mark::Failed { note: clean(note) },
+                    Mark::Retry => Mark::Retry,
+                };
+                Act::Mark { call, mark }
+            }
+            Act::Say { thread, text } => Act::Say { thread, text: clean(text) },
+            Act::Start { agent, text, place, about } => {
+                let about = about.map(|about| About { label: clean(about.label), text: clean(about.text) });
+                Act::Start { agent, text: clean(text), place, about }
+            }
+            act @ Act::Steer { .. } => act,
+        };
+        Self { act, ..self }
+    }
+}
+
+impl Act {
+    /// What it is, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Act::Vote { choice: Choice::Approve { .. }, .. } => "approve",
+            Act::Vote { choice: Choice::Deny { .. }, .. } => "deny",
+            Act::Vote { choice: Choice::Edit { .. }, .. } => "edit",
+            Act::Answer { .. } => "answer",
+            Act::Mark { .. } => "mark",
+            Act::Say { .. } => "say",
+            Act::Start { .. } => "start",
+            Act::Steer { what: Steer::Stop, .. } => "stop",
+            Act::Steer { what: Steer::Pause, .. } => "pause",
+            Act::Steer { what: Steer::Resume, .. } => "resume",
+        }
+    }
+}
+
+/// A text that a task is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// What it is, for people: `a message of @bob in #ops`.
+    pub label: String,
+    pub text: String,
+}
+
+/// A person's decision as it travels: [`super::Ballot`] before the registry has looked at an edit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Choice {
+    Approve {
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+    },
+    Deny {
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// The whole arguments, as JSON text.
+    Edit { args: String },
+}
+
+/// What a run is told from outside its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steer {
+    Stop,
+    Pause,
+    Resume,
+}
+
+/// The thread that is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Target {
+    Thread {
+        thread: ShortId,
+    },
+    /// The one that this message of ours belongs to, in the surface's own words.
+    Message {
+        place: String,
+    },
+}
+
+/// Something that belongs to a message and has to be fetched before the model is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Attached {
+    /// What was said in this conversation before the agent joined it; up to this message, in the surface's
+    /// own words.
+    Earlier { before: String },
+    /// A text that came along with the message, written by somebody else.
+    Quoted { label: String, text: String },
+    /// A file; `place` says where it is, in the surface's own words (an id, never a link with a token).
+    File { name: String, place: String },
+}
+
+/// What came of fetching it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gathered {
+    /// What it is, for people and for the model: `the file errors.log`.
+    pub label: String,
+    /// Its text, or why there is none. Nobody who writes to the agent vouches for it: it counts as text from
+    /// outside.
+    pub text: Result<String, String>,
+}
+
+/// Where an approval is put before people, besides its own conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// A channel in the surface's own words (`slack:T1:C9`). Empty: the conversation itself.
+    pub channel: String,
+    /// Whether the approvers get a copy in private.
+    pub direct: bool,
+}
+
+impl Route {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}

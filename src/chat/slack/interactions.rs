@@ -1,0 +1,1 @@
+//! Buttons, modals, shortcuts and slash commands become intents, or are answered at once.

@@ -1,0 +1,1 @@
+//! What people write, edit, delete and react to.

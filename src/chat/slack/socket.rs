@@ -1,0 +1,1 @@
+//! Socket Mode: envelopes over a socket that we dial.

@@ -1,0 +1,1 @@
+//! The app's manifest, and which scope each feature needs.

@@ -1,0 +1,197 @@
+//! Slack as a platform: the Web API, and the translation in both directions.
+//!
+//! It owns everything about Slack that needs no runtime: connecting workspaces, calling methods at the pace that
+//! Slack allows, putting postings into blocks, looking things up, and reading what Slack sends ([`inbound`]).
+//! What a delivery leads to is the room `chat`'s.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `api` | calling a method: time limits, pace, retries, errors in words |
+//! | `post` | postings: where they go, finding one that may stand already, splitting, edits |
+//! | `lookup` | groups, earlier messages, files, the thread of a message; private answers |
+//! | `blocks` | PURE: what people see, as Block Kit |
+//! | `inbound` | PURE: what Slack sends, read into types; signatures |
+//! | `manifest` | the app's manifest, and which scope each feature needs |
+//!
+//! # Names
+//! A thread is `slack:<team>:<channel>:<ts of its first message>`, a person `slack:<team>:<user>`, a group
+//! `slack:<team>:<S… user group | C… channel, whose members count>`, a place to post `slack:<team>:<channel>` or
+//! `slack:<team>:<channel>:<thread ts>`, an address for private answers `slack:<team>:<channel or ->:<user>`
+//! with `:<thread ts>` where there is one. The team is always that of the installation, so the same channel id in
+//! two teams never mixes; a guest of another team has that team in the id, and so is nobody's approver here.
+//!
+//! # Why the socket is not slack-morphism's
+//! slack-morphism serves the Web API here. Its Socket Mode parses envelopes into closed types and acknowledges
+//! what does not fit, hides why Slack disconnects, waits a fixed time to reconnect, has no limit on connecting,
+//! and logs the connection's ticket. `chat::slack::socket` is a small loop over the same tungstenite.
+
+pub mod api;
+pub mod blocks;
+pub mod inbound;
+pub mod lookup;
+pub mod manifest;
+pub mod post;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use secrecy::SecretString;
+
+use crate::agent::{ShortId, ThreadId};
+
+/// Threads of this surface begin with `slack:`.
+pub const SURFACE: &str = "slack";
+
+/// Answers in private that are kept at hand: older ones go to the person by the bot's token instead.
+const HOT: usize = 10_000;
+
+/// What the platform is told.
+#[derive(Clone, Debug)]
+pub struct SlackSettings {
+    /// Base of the Web API, without a slash at its end.
+    pub api_url: String,
+    pub workspaces: Vec<WorkspaceSettings>,
+    /// Address of the web inbox, for links. Without a slash at its end.
+    pub public_url: String,
+    /// Largest file that is read, in bytes.
+    pub max_file: usize,
+    /// Most messages that are read when an agent joins a conversation.
+    pub max_earlier: usize,
+}
+
+/// One installation.
+#[derive(Clone, Debug)]
+pub struct WorkspaceSettings {
+    /// As configured; `None`: whichever team the token is for.
+    pub team: Option<String>,
+    pub bot_token: SecretString,
+    /// For Socket Mode.
+    pub app_token: Option<SecretString>,
+    /// For HTTP.
+    pub signing_secret: Option<SecretString>,
+}
+
+/// A workspace that has answered `auth.test`.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// `T…`, or the enterprise's `E…` for an installation in a whole organisation.
+    pub team: String,
+    pub name: String,
+    /// Base of links into it: `https://acme.slack.com/`.
+    pub url: String,
+    /// The bot as a user (`U…`): how people mention it.
+    pub bot_user: String,
+    /// The bot as the sender of messages (`B…`).
+    pub bot_id: String,
+    /// Which of [`SlackSettings::workspaces`] it is.
+    pub index: usize,
+}
+
+/// What gives a right to answer for a short time. In memory only: never in a log.
+#[derive(Clone, Debug, Default)]
+pub struct Hot {
+    /// Five answers within thirty minutes.
+    pub response_url: Option<String>,
+    /// The modal that is open.
+    pub view_id: Option<String>,
+    /// When it came, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Slack, connected or connecting. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Slack(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub settings: SlackSettings,
+    pub api: api::Api,
+    /// By team.
+    pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
+    /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
+    pub troubles: Mutex<BTreeMap<String, String>>,
+    /// By the intent's log.
+    pub hot: Mutex<lru::LruCache<ShortId, Hot>>,
+    pub posts: post::Posts,
+}
+
+impl Slack {
+    /// # Errors
+    /// No trusted root certificates on this machine; a base URL that is none.
+    pub fn new(settings: SlackSettings) -> anyhow::Result<Self> {
+        let api = api::Api::new(&settings.api_url)?;
+        // reason: it is not zero
+        let hot = std::num::NonZeroUsize::new(HOT).unwrap_or(std::num::NonZeroUsize::MIN);
+        Ok(Self(Arc::new(Inner {
+            api,
+            workspaces: RwLock::default(),
+            troubles: Mutex::default(),
+            hot: Mutex::new(lru::LruCache::new(hot)),
+            posts: post::Posts::default(),
+            settings,
+        })))
+    }
+
+    pub fn settings(&self) -> &SlackSettings {
+        &self.0.settings
+    }
+
+    /// The workspace of a team, once it is connected.
+    pub fn workspace(&self, team: &str) -> Option<Arc<Workspace>> {
+        self.0.workspaces.read().unwrap_or_else(PoisonError::into_inner).get(team).cloned()
+    }
+
+    pub fn workspaces(&self) -> Vec<Arc<Workspace>> {
+        self.0.workspaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Notes what is wrong with a connection, or that all is well again. `what` names it.
+    pub fn trouble(&self, what: &str, trouble: Option<String>) {
+        let mut troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(words) => drop(troubles.insert(what.to_owned(), words)),
+            None => drop(troubles.remove(what)),
+        }
+    }
+
+    /// What is wrong with the connections, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
+    }
+
+    /// Keeps what gives a right to answer the intent `key`.
+    pub fn remember(&self, key: ShortId, hot: Hot) {
+        self.0.hot.lock().unwrap_or_else(PoisonError::into_inner).put(key, hot);
+    }
+}
+
+/// The parts of a name that begins with `slack:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub team: String,
+    pub channel: String,
+    /// The first message of the thread.
+    pub thread: Option<String>,
+}
+
+impl Place {
+    /// Reads a thread's id, or a place to post.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let (surface, team, channel) = (parts.next()?, parts.next()?, parts.next()?);
+        let thread = parts.next().map(str::to_owned);
+        let whole = surface == SURFACE && !team.is_empty() && !channel.is_empty() && parts.next().is_none();
+        whole.then(|| Self { team: team.to_owned(), channel: channel.to_owned(), thread })
+    }
+
+    /// The thread that a message in this channel starts or belongs to.
+    pub fn thread_id(&self, ts: &str) -> Option<ThreadId> {
+        format!("{SURFACE}:{}:{}:{ts}", self.team, self.channel).parse().ok()
+    }
+}
+
+/// The team and user of a person's id.
+pub fn person_parts(id: &str) -> Option<(&str, &str)> {
+    let (team, user) = id.strip_prefix("slack:")?.split_once(':')?;
+    (!team.is_empty() && !user.is_empty() && !user.contains(':')).then_some((team, user))
+}
