@@ -179,6 +179,8 @@ pub struct Change {
 const MAX_CONFLICTS: u32 = 20;
 /// Changes that a slow watcher may lag behind before it has to read the store.
 const WATCH_QUEUE: usize = 1024;
+/// Postings on their way at the same time: most of them wait for their turn at the platform's pace.
+const MAX_POSTINGS: usize = 1024;
 
 /// The loop. Clones are handles to the same one.
 #[derive(Clone)]
@@ -190,6 +192,7 @@ struct Inner {
     worker: String,
     slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
     permits: Arc<Semaphore>,
+    posting_permits: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: AtomicBool,
     /// Fires when model calls and waits are to be given up (they are done again by the next process).
@@ -230,6 +233,7 @@ impl Runtime {
             worker: uuid::Uuid::now_v7().to_string(),
             slots: Mutex::new(lru::LruCache::unbounded()),
             permits: Arc::new(Semaphore::new(permits)),
+            posting_permits: Arc::new(Semaphore::new(MAX_POSTINGS)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -505,7 +509,9 @@ impl Runtime {
             self.0.in_flight.send_modify(|n| *n += 1);
             let (runtime, slot, effect) = (self.clone(), slot.clone(), effect.clone());
             self.0.tasks.spawn(async move {
-                if let Ok(_permit) = runtime.0.permits.clone().acquire_owned().await
+                // A message that waits for its turn in a busy channel holds up nothing else.
+                let permits = if is_post { &runtime.0.posting_permits } else { &runtime.0.permits };
+                if let Ok(_permit) = permits.clone().acquire_owned().await
                     && let Err(panic) = contained(runtime.perform(&slot, id, &effect, &give_up)).await
                 {
                     // It may be tried again once the lease is over: at once, it would only break again.
