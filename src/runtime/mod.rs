@@ -185,6 +185,8 @@ pub struct Change {
 const MAX_CONFLICTS: u32 = 20;
 /// Changes that a slow watcher may lag behind before it has to read the store.
 const WATCH_QUEUE: usize = 1024;
+/// Postings on their way at the same time: most of them wait for their turn at the platform's pace.
+const MAX_POSTINGS: usize = 1024;
 
 /// The loop. Clones are handles to the same one.
 #[derive(Clone)]
@@ -199,6 +201,7 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// Those of intents.
     hands: Arc<Semaphore>,
+    posting_permits: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: AtomicBool,
     /// Fires when model calls and waits are to be given up (they are done again by the next process).
@@ -249,6 +252,7 @@ impl Runtime {
             surfaces,
             permits: Arc::new(Semaphore::new(permits)),
             hands: Arc::new(Semaphore::new(intents::MAX_HANDLED_AT_ONCE)),
+            posting_permits: Arc::new(Semaphore::new(MAX_POSTINGS)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -535,7 +539,14 @@ impl Runtime {
             state.in_flight.insert(id, give_up.clone());
             self.0.in_flight.send_modify(|n| *n += 1);
             let (runtime, slot, effect) = (self.clone(), slot.clone(), effect.clone());
-            let permits = if effect == Effect::Handle { &self.0.hands } else { &self.0.permits }.clone();
+            // A press that waits for Slack, or a message for its turn in a busy channel, holds up nothing else.
+            let permits = match effect {
+                Effect::Handle => self.0.hands.clone(),
+                Effect::Post { .. } => self.0.posting_permits.clone(),
+                Effect::CallModel | Effect::PlanTool { .. } | Effect::RunTool { .. } | Effect::Gather { .. } => {
+                    self.0.permits.clone()
+                }
+            };
             self.0.tasks.spawn(async move {
                 if let Ok(_permit) = permits.acquire_owned().await
                     && let Err(panic) = contained(runtime.perform(&slot, id, &effect, &give_up)).await
