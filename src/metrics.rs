@@ -157,6 +157,7 @@ struct Inner {
     append_failures: Counter,
     requests: Family<Requested, Counter>,
     request_seconds: HistogramBy<Route>,
+    deliveries: Family<Delivered, Counter>,
 }
 
 /// The names that were set up.
@@ -225,6 +226,13 @@ struct Route {
     route: Name,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivered {
+    channel: &'static str,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
 impl Default for Inner {
     fn default() -> Self {
         let mut inner = Self {
@@ -245,6 +253,7 @@ impl Default for Inner {
             append_failures: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(HTTP_BUCKETS)),
+            deliveries: Family::default(),
         };
         inner.register();
         inner
@@ -301,6 +310,11 @@ impl Inner {
         );
         registry.register("http_requests", "Requests that were answered", self.requests.clone());
         registry.register("http_request_seconds", "Until the head of the answer", self.request_seconds.clone());
+        registry.register(
+            "channel_deliveries",
+            "What chat surfaces delivered, by kind and by what came of it (kept, duplicate, looked, ignored, odd, refused, again)",
+            self.deliveries.clone(),
+        );
     }
 
     fn name(&self, of: fn(&Names) -> &HashSet<Name>, name: &str) -> Name {
@@ -401,6 +415,11 @@ impl Metrics {
     /// The store did not take them.
     pub fn append_failed(&self) {
         self.0.append_failures.inc();
+    }
+
+    /// A chat surface delivered something of this kind, and this came of it.
+    pub fn delivery(&self, channel: &'static str, kind: &'static str, outcome: &'static str) {
+        self.0.deliveries.get_or_create(&Delivered { channel, kind, outcome }).inc();
     }
 
     /// A request was answered. `route` is the router's template; without one there is no such route.

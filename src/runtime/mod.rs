@@ -323,6 +323,15 @@ impl Runtime {
         Ok(copy)
     }
 
+    /// What an input would be answered with now. Nothing of it is kept, and by the time that it is delivered the
+    /// answer may be another one.
+    pub async fn rehearse(&self, short: ShortId, input: Input) -> Result<Answer, DeliverError> {
+        let mut thread = self.thread(short).await?;
+        let spec = &self.0.parts.agents.get(&thread.agent)?.spec;
+        let (_, answer) = step(&mut thread, input, &self.rules(spec), self.now(), 0.5);
+        Ok(answer)
+    }
+
     async fn load(&self, short: ShortId, seed: Option<&Seed>) -> Result<Thread, DeliverError> {
         match self.0.parts.store.load(short, 0).await {
             Ok(loaded) => {

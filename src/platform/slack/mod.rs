@@ -150,6 +150,31 @@ impl Slack {
         self.0.workspaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Whether this workspace of the settings is the one of a team, as far as that is known: a token says which team
+    /// it is for only once Slack was reached.
+    pub fn answers_for(&self, index: usize, team: &str) -> bool {
+        let configured = self.0.settings.workspaces.get(index).map(|workspace| workspace.team.as_deref());
+        match (configured, self.workspaces().iter().find(|workspace| workspace.index == index)) {
+            (None, _) => false,
+            (Some(_), Some(connected)) => connected.team == team,
+            (Some(Some(configured)), None) => configured == team,
+            (Some(None), None) => {
+                let of_another = |other: &WorkspaceSettings| other.team.as_deref() == Some(team);
+                self.workspace(team).is_none() && !self.0.settings.workspaces.iter().any(of_another)
+            }
+        }
+    }
+
+    /// Whether the app is installed in this team, as far as that is known.
+    pub fn is_ours(&self, team: &str) -> bool {
+        (0..self.0.settings.workspaces.len()).any(|index| self.answers_for(index, team))
+    }
+
+    /// The app is no longer installed there: nothing is sent any more.
+    pub fn disconnect(&self, team: &str) {
+        self.0.workspaces.write().unwrap_or_else(PoisonError::into_inner).remove(team);
+    }
+
     /// Notes what is wrong with a connection, or that all is well again. `what` names it.
     pub fn trouble(&self, what: &str, trouble: Option<String>) {
         let mut troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
