@@ -10,12 +10,16 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `catch_up` | what was said while nothing could reach us |
 
+pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
 pub mod progress;
 pub mod socket;
+
+pub use catch_up::catch_up;
 
 use std::sync::Arc;
 
