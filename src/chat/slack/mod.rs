@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub runtime: Runtime,
     pub slack: Slack,
     pub settings: FrontSettings,
+    /// What workspaces do not let us show.
+    pub refused: progress::Refused,
 }
 
 /// The answer to a delivery.
@@ -69,7 +71,7 @@ pub enum Ack {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
-        Self(Arc::new(Inner { runtime, slack, settings }))
+        Self(Arc::new(Inner { runtime, slack, settings, refused: progress::Refused::default() }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].

@@ -315,7 +315,9 @@ impl App {
                 return match read(&text) {
                     Frame::Hello => Ok(socket),
                     Frame::Disconnect(reason) => Err(leaving(&reason)),
-                    Frame::Delivery { .. } | Frame::Odd { .. } => Err(Leave::Lost("Slack did not say hello".to_owned())),
+                    Frame::Delivery { .. } | Frame::Odd { .. } => {
+                        Err(Leave::Lost("Slack did not say hello".to_owned()))
+                    }
                 };
             }
             Err(Leave::Lost("Slack closed the connection before it said hello".to_owned()))
@@ -543,9 +545,17 @@ impl Drop for Up {
 enum Frame {
     Hello,
     Disconnect(String),
-    Delivery { id: String, lane: Option<String>, envelope: Envelope, answerable: bool },
+    Delivery {
+        id: String,
+        lane: Option<String>,
+        envelope: Envelope,
+        answerable: bool,
+    },
     /// Not what the documentation says; `why` names no content.
-    Odd { id: Option<String>, why: &'static str },
+    Odd {
+        id: Option<String>,
+        why: &'static str,
+    },
 }
 
 /// Reads a message of the socket. Total.
@@ -635,7 +645,11 @@ fn refusal(code: &str, words: &str) -> String {
                 .to_owned();
         }
         "missing_scope" => "give the app-level token the scope connections:write, under Basic Information",
-        "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive"
+        "invalid_auth"
+        | "not_authed"
+        | "token_revoked"
+        | "token_expired"
+        | "account_inactive"
         | "not_allowed_token_type" => {
             "make a new app-level token (xapp-…) with the scope connections:write, under Basic Information, and set \
              SLACK_APP_TOKEN"
