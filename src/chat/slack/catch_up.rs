@@ -18,7 +18,7 @@ use crate::agent::{ShortId, Timestamp};
 use crate::chat::commands::{self, Command};
 use crate::platform::slack::inbound::Envelope;
 use crate::platform::slack::{Place, SURFACE};
-use crate::store::{Filter, MAX_PAGE, Status};
+use crate::store::{Filter, MAX_PAGE, Status, StoreError};
 
 /// How far back is read, in milliseconds. Slack itself delivers again for up to a day.
 const BACK_MS: u64 = 24 * 3_600_000;
@@ -81,11 +81,7 @@ pub(super) async fn since(front: &Front, team: &str, heard: Option<Timestamp>) -
 }
 
 /// The conversations of a team that may have gone on, latest change first.
-async fn conversations(
-    front: &Front,
-    team: &str,
-    now: Timestamp,
-) -> Result<Vec<(ShortId, u64, Place)>, crate::store::StoreError> {
+async fn conversations(front: &Front, team: &str, now: Timestamp) -> Result<Vec<(ShortId, u64, Place)>, StoreError> {
     let (mut found, mut after, mut scanned) = (Vec::new(), None, 0);
     loop {
         let page = front.0.runtime.parts().store.list(&Filter::default(), after, MAX_PAGE).await?;
@@ -152,7 +148,8 @@ impl Reading<'_> {
             let mut page = match self.front.0.slack.read(self.team, method, &params).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(slack.team = self.team, slack.channel = self.channel, %error, "cannot catch up here");
+                    let channel = self.channel;
+                    tracing::warn!(slack.team = self.team, slack.channel = channel, %error, "cannot catch up here");
                     break;
                 }
             };
@@ -172,6 +169,9 @@ impl Reading<'_> {
         messages.dedup_by_key(|message| ts(message));
         let mut handed = 0;
         for message in messages {
+            if self.root.is_none() && self.has_log(&message).await {
+                continue;
+            }
             if self.front.take(self.envelope(message)).await == Ack::Again {
                 tracing::warn!(slack.team = self.team, "nothing can be taken now; catching up is given up");
                 return None;
@@ -193,7 +193,10 @@ impl Reading<'_> {
         if self.root.is_none() && field("thread_ts").is_some_and(|root| Some(root) != field("ts")) {
             return false;
         }
-        let words = field("text").unwrap_or_default().replace(&format!("<@{bot}>"), " ");
+        let text = field("text").unwrap_or_default().replace(&format!("<@{bot}>"), " ");
+        let words = text.trim();
+        let sign = format!("!{}", self.front.0.settings.command.trim_start_matches('/'));
+        let signed = words.strip_prefix(&sign).filter(|rest| rest.is_empty() || rest.starts_with(' '));
         let only_looks = |command: Command| match command {
             Command::Run { .. }
             | Command::Approve { .. }
@@ -210,7 +213,22 @@ impl Reading<'_> {
             | Command::Help
             | Command::Unknown { .. } => true,
         };
-        !commands::parse_in_message(words.trim()).is_some_and(only_looks)
+        match signed {
+            Some(words) => !only_looks(commands::parse(words.trim())),
+            // A mere mention asks what there is.
+            None if words.is_empty() => message.get("files").is_some(),
+            None => !commands::parse_in_message(words).is_some_and(only_looks),
+        }
+    }
+
+    /// Whether this first message of a conversation was taken before: its answers are read with its log, and a
+    /// conversation that was deleted here is not begun again.
+    async fn has_log(&self, message: &Value) -> bool {
+        let place = Place { team: self.team.to_owned(), channel: self.channel.to_owned(), thread: None };
+        let ts = message.get("ts").and_then(Value::as_str).unwrap_or_default();
+        let Some(thread) = place.thread_id(ts) else { return true };
+        let summary = self.front.0.runtime.parts().store.summary(thread.short()).await;
+        !matches!(summary, Err(StoreError::Unknown(_)))
     }
 
     /// The delivery that this message would have been.

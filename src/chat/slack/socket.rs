@@ -35,8 +35,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{Ack, Front, catch_up};
 use crate::agent::Timestamp;
+use crate::platform::slack::SURFACE;
 use crate::platform::slack::inbound::Envelope;
-use crate::platform::slack::{SURFACE, SlackSettings};
 
 /// Connections of one app. Slack allows ten, so there can be five processes.
 const CONNECTIONS: usize = 2;
@@ -90,8 +90,9 @@ impl Default for Times {
             ping: seconds(10),
             silence: seconds(35),
             linger: seconds(2),
-            drain: seconds(5),
-            close: seconds(1),
+            // With what closing takes less than the three seconds that Slack waits.
+            drain: seconds(2),
+            close: Duration::from_millis(500),
             backoff: Duration::from_millis(500),
             backoff_cap: seconds(30),
             slowly: seconds(60),
@@ -99,13 +100,6 @@ impl Default for Times {
             look: seconds(2),
         }
     }
-}
-
-/// Which workspaces to call [`run`] with: the first one of each app that is to be reached by Socket Mode.
-pub fn apps(settings: &SlackSettings) -> Vec<usize> {
-    let mut seen = BTreeSet::new();
-    let tokens = settings.workspaces.iter().enumerate().filter_map(|(i, w)| Some((i, w.app_token.as_ref()?)));
-    tokens.filter(|(_, token)| seen.insert(token.expose_secret().to_owned())).map(|(i, _)| i).collect()
 }
 
 /// Keeps the connections of the app whose token the workspace `index` of the settings has. Ends when `stop` is
@@ -372,7 +366,7 @@ impl App {
                 }
                 () = sleep_until(end.unwrap_or(heard)), if end.is_some() => {
                     if sender.take().is_none() {
-                        tracing::warn!(slack.socket = %self.name, "closing a connection before all that it brought is taken; Slack delivers it again");
+                        tracing::warn!(slack.socket = %self.name, "not all that came is taken; Slack delivers it again");
                         break;
                     }
                     end = Some(Instant::now() + self.times.drain);
@@ -395,8 +389,8 @@ impl App {
                     let text = match message {
                         Some(Ok(Message::Text(text))) => text,
                         // Pings are answered by the library. There are no binary messages.
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => continue,
                         Some(Ok(Message::Close(_))) | None => return tell(Leave::Lost("Slack closed it".to_owned())),
+                        Some(Ok(_)) => continue,
                         Some(Err(error)) => return tell(lost(&error)),
                     };
                     match (read(&text), &sender, permit.take()) {
@@ -405,7 +399,8 @@ impl App {
                         }
                         (Frame::Disconnect(reason), _, _) => {
                             metrics.channel_disconnected(SURFACE, &reason);
-                            tracing::info!(slack.socket = %self.name, reason = known_reason(&reason), "Slack wants the connection replaced");
+                            let reason_known = known_reason(&reason);
+                            tracing::info!(slack.socket = %self.name, reason = reason_known, "Slack ends a connection");
                             tell(leaving(&reason));
                         }
                         (Frame::Odd { id, why }, acks, _) => {
