@@ -12,8 +12,10 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `catch_up` | what was said while nothing could reach us |
 
 pub mod asked;
+pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
@@ -24,6 +26,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use catch_up::catch_up;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
@@ -67,6 +70,8 @@ pub(crate) struct Inner {
     after: Arc<Semaphore>,
     /// How much of it is at work.
     at_work: watch::Sender<usize>,
+    /// What workspaces do not let us show.
+    pub refused: progress::Refused,
 }
 
 /// The answer to a delivery.
@@ -138,7 +143,8 @@ impl Aside {
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
         let after = Arc::new(Semaphore::new(MAX_AFTER));
-        Self(Arc::new(Inner { runtime, slack, settings, after, at_work: watch::Sender::new(0) }))
+        let (at_work, refused) = (watch::Sender::new(0), progress::Refused::default());
+        Self(Arc::new(Inner { runtime, slack, settings, after, at_work, refused }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].
