@@ -11,7 +11,7 @@ use crate::runtime::DeliverError;
 use crate::store::{ApprovalFilter, ApprovalRow, Filter, MAX_FOUND, Person, StoreError, Summary};
 
 /// Rows that an answer has; the rest is counted.
-pub(super) const ROWS: usize = 10;
+pub(in crate::chat) const ROWS: usize = 10;
 /// Requests that a list looks through, over all workspaces. A store with more says "more than".
 const SCANNED: usize = 500;
 /// Runs that are looked through for somebody's own.
@@ -22,7 +22,7 @@ const PAGE: usize = 50;
 const MAX_GROUPS: usize = 20;
 
 /// Why nothing can be said: an error of the store, or of a log.
-pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
+pub(in crate::chat) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which groups somebody is in, as of now: for lists. Decisions ask again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +54,7 @@ async fn among(runtime: &crate::runtime::Runtime, by: &Principal, named: &[Strin
 }
 
 /// Whether a thread is one that this person can reach at all: nothing crosses workspaces.
-pub(super) fn is_reachable(by: &Principal, thread: &ThreadId) -> bool {
+pub(in crate::chat) fn is_reachable(by: &Principal, thread: &ThreadId) -> bool {
     // `<surface>:<workspace>:…` on surfaces that have workspaces; whoever comes from elsewhere is known by name.
     let workspace = |id: &str| id.split(':').nth(1).map(str::to_owned);
     match thread.surface() {
@@ -141,7 +141,7 @@ impl Asker<'_> {
     }
 
     /// The runs that this person started, last change first, up to `limit`; and whether there may be more.
-    pub(super) async fn own(
+    pub(in crate::chat) async fn own(
         &self,
         limit: usize,
         wanted: impl Fn(&Summary) -> bool,
@@ -164,7 +164,7 @@ impl Asker<'_> {
 
     /// Requests that can be decided now, oldest first: those that this person could decide, or all that are
     /// theirs to see.
-    pub(super) async fn requests(&self, all: bool, groups: &Groups) -> Result<Requests, Broken> {
+    pub(in crate::chat) async fn requests(&self, all: bool, groups: &Groups) -> Result<Requests, Broken> {
         let person = Person { principal: self.by.clone(), groups: groups.of.clone() };
         let filter = ApprovalFilter {
             open: Some(true),
@@ -227,7 +227,7 @@ impl Asker<'_> {
     }
 
     /// A link to what waits in a thread, or to the thread.
-    pub(super) fn link(&self, thread: &Thread, posting: Option<&Posting>) -> Option<String> {
+    pub(in crate::chat) fn link(&self, thread: &Thread, posting: Option<&Posting>) -> Option<String> {
         let post = posting.and_then(|posting| thread.posts.get(posting));
         let reference = post.and_then(|post| post.reference.as_deref());
         let there = match posting {
@@ -251,7 +251,7 @@ impl Asker<'_> {
 
 /// Requests of a list.
 #[derive(Default)]
-pub(super) struct Requests {
+pub(in crate::chat) struct Requests {
     pub rows: Vec<ApprovalRow>,
     /// Those that were found, the rows among them.
     pub total: usize,

@@ -21,8 +21,10 @@ use crate::runtime::Runtime;
 
 pub use crate::platform::{Listing, Row};
 pub use answer::answer;
+pub(in crate::chat) use look::{Broken, ROWS, is_reachable};
 pub use look::{Groups, groups_of};
 pub use read::{parse, parse_in_message};
+pub(in crate::chat) use words::EXAMPLES;
 pub use words::status_words;
 
 /// What was asked for.

@@ -112,6 +112,10 @@ pub fn parse_in_message(text: &str) -> Option<Command> {
     if is_greeting(text) {
         return Some(Command::Help);
     }
+    // Perhaps a file came along.
+    if text.is_empty() {
+        return None;
+    }
     let command = parse(text);
     let (_, rest) = first_word(text);
     let rest = trimmed(rest);

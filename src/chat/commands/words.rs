@@ -13,7 +13,7 @@ const MAX_ROWS: usize = 10;
 const MAX_NAMED: usize = 5;
 
 /// What there is to try, for those who have nothing yet.
-pub(super) const EXAMPLES: [&str; 2] =
+pub(in crate::chat) const EXAMPLES: [&str; 2] =
     ["check the status of the api service", "deploy api v1.2.3 to staging and tell me when it is done"];
 
 /// A status as people say it.

@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub runtime: Runtime,
     pub slack: Slack,
     pub settings: FrontSettings,
+    /// Whose App Home has been opened.
+    pub homes: home::Homes,
 }
 
 /// The answer to a delivery.
@@ -65,7 +67,7 @@ pub enum Ack {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
-        Self(Arc::new(Inner { runtime, slack, settings }))
+        Self(Arc::new(Inner { runtime, slack, settings, homes: home::Homes::default() }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].
