@@ -211,7 +211,7 @@ async fn concerned(front: &Front, changed: Changed) -> Vec<Arc<Opened>> {
             let shown = opened.shown();
             let theirs = summary.as_ref().is_some_and(|summary| {
                 commands::is_reachable(&by, &summary.thread)
-                    && (summary.requester == by || rows.iter().any(|r| r.approvers.includes(&by, &stands.groups.of)))
+                    && (summary.requester == by || rows.iter().any(|r| r.approvers.includes(&by, &shown.groups.of)))
             });
             if theirs || shown.threads.contains(&short) {
                 concerned.insert(n);
