@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     at_work: watch::Sender<usize>,
     /// What workspaces do not let us show.
     pub refused: progress::Refused,
+    /// Whose App Home has been opened.
+    pub homes: home::Homes,
 }
 
 /// The answer to a delivery.
@@ -142,9 +144,15 @@ impl Aside {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
-        let after = Arc::new(Semaphore::new(MAX_AFTER));
-        let (at_work, refused) = (watch::Sender::new(0), progress::Refused::default());
-        Self(Arc::new(Inner { runtime, slack, settings, after, at_work, refused }))
+        Self(Arc::new(Inner {
+            runtime,
+            slack,
+            settings,
+            after: Arc::new(Semaphore::new(MAX_AFTER)),
+            at_work: watch::Sender::new(0),
+            refused: progress::Refused::default(),
+            homes: home::Homes::default(),
+        }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].

@@ -175,6 +175,17 @@ impl Slack {
         self.0.workspaces.write().unwrap_or_else(PoisonError::into_inner).remove(team);
     }
 
+    /// A link to the first message of a thread, or to the first of the messages that a posting's reference names.
+    pub fn link(&self, thread: &ThreadId, reference: Option<&str>) -> Option<String> {
+        let place = Place::parse(thread.as_str())?;
+        let root = place.thread.clone()?;
+        let first = reference.and_then(|reference| reference.split(' ').next()?.split_once('/'));
+        let (channel, ts) = first.unwrap_or((&place.channel, &root));
+        let workspace = self.workspace(&place.team)?;
+        let within = (*channel == *place.channel && ts != root).then_some(root.as_str());
+        Some(permalink(&workspace.url, channel, ts, within))
+    }
+
     /// Notes what is wrong with a connection, or that all is well again. `what` names it.
     pub fn trouble(&self, what: &str, trouble: Option<String>) {
         let mut troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,6 +230,13 @@ impl Place {
     pub fn thread_id(&self, ts: &str) -> Option<ThreadId> {
         format!("{SURFACE}:{}:{}:{ts}", self.team, self.channel).parse().ok()
     }
+}
+
+/// The address of a message, as `chat.getPermalink` gives it; `thread` is the first message of its thread, if it is
+/// not that one itself. `workspace` ends with a slash.
+pub fn permalink(workspace: &str, channel: &str, ts: &str, thread: Option<&str>) -> String {
+    let within = thread.map_or_else(String::new, |first| format!("?thread_ts={first}&cid={channel}"));
+    format!("{workspace}archives/{channel}/p{}{within}", ts.replace('.', ""))
 }
 
 /// The team and user of a person's id.
