@@ -8,6 +8,7 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
+pub mod form;
 pub mod slack;
 pub mod visible;
 pub mod words;
