@@ -27,6 +27,8 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_lookup;
+mod slack_post;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
