@@ -377,7 +377,7 @@ async fn a_container_learns_whether_the_service_is_ready() {
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.starts_with("twelve: not ready: The process is stopping"), "{}", ran.err);
 
-    let stranger = serve(Router::new().route("/readyz", get(|| async { "{\"ready\": true}" }))).await;
+    let stranger = serve(Router::new().route("/readyz/http", get(|| async { "{\"ready\": true}" }))).await;
     let ran = at(stranger).run(&["healthcheck"]).await;
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("something else than twelve answers"), "{}", ran.err);

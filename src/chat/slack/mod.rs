@@ -10,11 +10,13 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `run` | all of it that goes on in the background, until the process stops |
 
 pub mod home;
 pub mod interactions;
 pub mod messages;
 pub mod progress;
+pub mod run;
 pub mod socket;
 
 use std::sync::Arc;
