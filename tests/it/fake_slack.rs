@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
-use twelve::platform::slack::api::Api;
+use twelve::platform::slack::api::{Api, Pace};
 use twelve::runtime::Clock;
 
 use crate::fakes::slack::{FakeSlack, Fault};
@@ -15,7 +15,7 @@ type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStre
 
 async fn start() -> (FakeSlack, Api) {
     let fake = FakeSlack::start(&Clock::manual(START)).await;
-    let api = Api::new(&fake.api_url()).unwrap();
+    let api = Api::new(&fake.api_url(), &Pace::default()).unwrap();
     (fake, api)
 }
 

@@ -96,6 +96,7 @@ async fn outcome(front: &Front, asked: &Asked, command: &Command) -> Outcome {
         here: asked.here,
         public_url: &front.0.slack.settings().public_url,
         prefix: &asked.prefix,
+        operator: front.0.settings.operators.contains(&by.id),
     };
     commands::answer(&asker, command).await
 }
@@ -137,10 +138,10 @@ async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
             Ok(card) => blocks::card(&[card], &look),
             Err(why) => words(&why),
         },
-        Outcome::Pick => match &asked.trigger {
+        Outcome::Pick { agent } => match &asked.trigger {
             Some(trigger) => {
                 let place = place(&asked.by.team, &asked.channel, asked.thread.as_deref());
-                let view = start_window(front, &StartModal { place, about: None }, None);
+                let view = start_window(front, &StartModal { place, about: None }, agent.as_deref());
                 open_after(front, &asked.by.team, trigger, false, view, asked.aside);
                 return Taken::LOOKED;
             }
