@@ -29,6 +29,7 @@ mod schedules;
 mod site;
 mod slack_lookup;
 mod slack_post;
+mod slack_setup;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use super::asked::{self, Asked, Came, card, carried, open_after, place, start_window};
-use super::{Aside, Front, Taken, home, principal, stranger};
+use super::{Aside, Front, Taken, principal, stranger};
 use crate::agent::*;
 use crate::chat::commands;
 use crate::platform::Card;
@@ -380,7 +380,7 @@ pub(super) fn shortcut(front: &Front, used: inbound::Shortcut) -> Taken {
         _ => {
             let here = front.clone();
             front.after(async move {
-                let view = home::pending_modal(&here, &used.by).await;
+                let view = super::home::pending_modal(&here, &used.by).await;
                 if let Err(why) = asked::open(&here, &used.by.team, &used.trigger, false, &view).await {
                     here.say(&aside, &why).await;
                 }

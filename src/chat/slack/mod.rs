@@ -13,6 +13,7 @@
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
 //! | `catch_up` | what was said while nothing could reach us |
+//! | `run` | all of it that goes on in the background, until the process stops |
 
 pub mod asked;
 pub mod catch_up;
@@ -20,6 +21,7 @@ pub mod home;
 pub mod interactions;
 pub mod messages;
 pub mod progress;
+pub mod run;
 pub mod socket;
 
 use std::future::Future;
