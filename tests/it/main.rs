@@ -26,6 +26,7 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_blocks;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

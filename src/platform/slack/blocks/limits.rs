@@ -69,11 +69,18 @@ pub fn weight(blocks: &[Value]) -> usize {
 pub fn pieces(text: &str, max: usize) -> Vec<&str> {
     let (mut rest, mut out) = (text, Vec::new());
     while !rest.is_empty() {
-        let most = head(rest, max.max(2));
-        let at = if most.len() == rest.len() { rest.len() } else { most.rfind('\n').map_or(most.len(), |end| end + 1) };
-        let (piece, left) = rest.split_at(at);
+        let piece = first_piece(rest, max);
         out.push(piece);
-        rest = left;
+        rest = rest.get(piece.len()..).unwrap_or("");
     }
     out
+}
+
+/// The first of these.
+pub fn first_piece(text: &str, max: usize) -> &str {
+    let most = head(text, max.max(2));
+    if most.len() == text.len() {
+        return text;
+    }
+    most.rfind('\n').and_then(|end| most.get(..=end)).unwrap_or(most)
 }
