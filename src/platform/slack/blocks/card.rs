@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::limits::{MESSAGE, VIEW_BYTES, cut, first_piece, len, pieces, weight};
 use super::mrkdwn::{approvers, link, moment, people};
 use super::parts::{
-    actions, bold, boxed, button, confirm, context, divider, emoji, header, italic, line, link_button, mrkdwn, person,
-    prose, rich, said, styled,
+    actions, bold, boxed, button, confirm, context, divider, emoji, header, italic, line, link_button, linked, mrkdwn,
+    option, overflow, person, prose, rich, said, styled,
 };
 use super::{Look, Message, action};
 use crate::agent::{Approval, Because, Risk, ShortId, Vote, changed_args};
@@ -521,7 +521,16 @@ fn row(n: usize, seen: &Seen, lead: &Card, shown: usize, look: &Look) -> Vec<Val
     small.extend(status(card, look));
     small.extend(footer(approval));
     let mut blocks = vec![rich(elements), context(&small)];
-    let buttons = buttons(seen, shown);
+    let mut buttons = buttons(seen, shown);
+    // A row is short: what is seldom wanted is in a menu.
+    let edit = buttons.iter().position(|button| button["action_id"] == action::EDIT).map(|at| buttons.remove(at));
+    let mut menu: Vec<Value> = edit.iter().map(|_| option("Edit…", &format!("edit|{}", value(approval)))).collect();
+    if let Some(url) = address(approval, look).filter(|_| approval.is_open()) {
+        menu.push(linked(option("Open in the browser", &format!("open|{}", value(approval))), &url));
+    }
+    if !menu.is_empty() {
+        buttons.push(overflow(action::MORE, menu));
+    }
     if !buttons.is_empty() {
         blocks.push(actions(&format!("apr:{}:{}", approval.id, look.counter), buttons));
     }

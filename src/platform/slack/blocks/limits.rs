@@ -11,7 +11,6 @@ pub const HEADER: usize = 150;
 pub const BUTTON: usize = 75;
 /// Text of an option, and its description.
 pub const OPTION: usize = 75;
-pub const OPTION_VALUE: usize = 150;
 /// Options of a select.
 pub const OPTIONS: usize = 100;
 pub const CONFIRM_TITLE: usize = 100;

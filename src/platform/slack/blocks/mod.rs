@@ -40,6 +40,8 @@ pub mod action {
     pub const EDIT: &str = "apr.edit";
     /// Opens a modal with everything, where Approve is the submit.
     pub const REVIEW: &str = "apr.review";
+    /// The menu of a row; the option's value is `<edit|open>|<id>|<digest prefix>`.
+    pub const MORE: &str = "apr.more";
     /// Approves every row of a card with several; the value is `<id>|<digest prefix>` of each, by spaces.
     pub const APPROVE_ALL: &str = "apr.all";
     /// Asks the agent to ask again; the value is the approval's id.
@@ -50,7 +52,7 @@ pub mod action {
     pub const MARK: &str = "mark.";
     /// `q.<n>`: the choice with this number; the value is `<question id>|<the answer>`.
     pub const ANSWER: &str = "q.";
-    /// A select of choices; the option's value is `<question id>|<the answer, or its number from 1>`.
+    /// A select of choices; the option's value is `<question id>|<number from 1>`.
     pub const CHOOSE: &str = "q.choose";
     /// Opens a modal for an answer in words; the value is the question's id.
     pub const WRITE: &str = "q.write";

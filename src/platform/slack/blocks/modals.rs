@@ -79,8 +79,10 @@ pub fn answer_modal(id: QuestionId, text: &str, answer: &AnswerKind) -> Value {
             (select(INPUT_ACTION, options, None, "Choose"), String::new())
         }
         AnswerKind::Choice { choices } => {
-            let options: Vec<Value> = super::question::options_of(choices, "").collect();
-            if options.len() == choices.len() && (1..=OPTIONS).contains(&options.len()) {
+            let fits = |choice: &String| len(choice) <= OPTION && !choice.trim().is_empty();
+            let different = choices.iter().enumerate().all(|(i, choice)| !choices.iter().take(i).any(|c| c == choice));
+            if (1..=OPTIONS).contains(&choices.len()) && choices.iter().all(fits) && different {
+                let options = choices.iter().map(|choice| option(choice, choice)).collect();
                 (select(INPUT_ACTION, options, None, "Choose"), String::new())
             } else {
                 words("One of the choices, or its number.")
