@@ -11,6 +11,7 @@
 //! | `answer` | answers of any length, lines from the engine |
 //! | `modals` | reasons, review, answers in words, starting a run |
 //! | `edit` | changing arguments: inputs from a schema, and back |
+//! | `home`, `listing` | the App Home, what commands answer |
 //! | `mrkdwn` | Slack's two markups, and foreign text in them |
 //! | `parts` | the elements of messages and views |
 //! | `limits` | what Slack allows |
@@ -18,7 +19,9 @@
 mod answer;
 mod card;
 mod edit;
+mod home;
 mod limits;
+mod listing;
 mod modals;
 mod mrkdwn;
 pub mod parts;
@@ -29,6 +32,8 @@ use serde_json::Value;
 pub use answer::{answer, notice};
 pub use card::{card, covered, link_to_card};
 pub use edit::{edit_modal, edited_args};
+pub use home::{Home, HomeRequest, HomeRun, home};
+pub use listing::{listing, listing_modal};
 pub use modals::{answer_modal, deny_modal, review_modal, start_modal};
 pub use mrkdwn::{escape, moment};
 pub use question::{question, question_closed, unknown};
