@@ -27,6 +27,7 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_blocks;
 mod slack_lookup;
 mod slack_post;
 mod slack_setup;
