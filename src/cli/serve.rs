@@ -51,6 +51,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             stop: stop.clone(),
             http: http.clone(),
             triggers: triggers.clone(),
+            slack: None,
         },
     );
     let mut timers = {

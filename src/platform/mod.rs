@@ -8,6 +8,7 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
+pub mod replies;
 pub mod slack;
 pub mod visible;
 pub mod words;
@@ -341,12 +342,13 @@ pub struct Post {
     pub people: Vec<Principal>,
 }
 
-/// The cards of the calls that were made in the same reply as this one, if there are several.
+/// The cards of the calls that were made in the same reply as this one and are put before people in the same
+/// place, if there are several.
 pub fn step(thread: &Thread, posting: &Posting) -> Vec<Card> {
     let Posting::Card { approval } = posting else { return Vec::new() };
-    let Some(call) = thread.approvals.get(approval).map(|a| a.call) else { return Vec::new() };
-    let mut same: Vec<&Approval> =
-        thread.approvals.values().map(Box::as_ref).filter(|a| a.call.seq == call.seq).collect();
+    let Some(this) = thread.approvals.get(approval) else { return Vec::new() };
+    let together = |a: &&Approval| a.call.seq == this.call.seq && a.terms.route == this.terms.route;
+    let mut same: Vec<&Approval> = thread.approvals.values().map(Box::as_ref).filter(together).collect();
     same.sort_by_key(|a| a.call);
     if same.len() < 2 { Vec::new() } else { same.into_iter().map(|a| Card::of(thread, a)).collect() }
 }
