@@ -76,7 +76,9 @@ async fn told(w: &World, from: From<'_>, text: &str) -> String {
 fn lines(listing: &Listing) -> String {
     let mut out = listing.title.clone();
     for row in &listing.rows {
-        let more = [&row.detail, &row.deciders.join(" "), row.link.as_deref().unwrap_or("")].map(str::to_owned);
+        let who = [&row.requesters, &row.deciders].map(|ids| ids.join(" ")).join(" > ");
+        let who = if who == " > " { "" } else { who.trim() };
+        let more = [&row.detail, who, row.link.as_deref().unwrap_or("")].map(str::to_owned);
         let more: Vec<String> = more.into_iter().filter(|part| !part.is_empty()).collect();
         out.push_str(&format!("\n- {}{}", row.text, more.iter().map(|m| format!(" | {m}")).collect::<String>()));
     }
@@ -102,8 +104,8 @@ async fn pending_lists_what_waits_for_the_one_who_asks_and_all_what_they_may_see
     assert_eq!(
         told(&w, from(BOB), "pending").await,
         format!(
-            "1 request waits for you\n- ship v1 | high risk · tester · asked for by T1:UANN 1m ago · expires in 1h 59m · \
-             `{id}` | {BOB} | https://agent.example/inbox/{id}\nOr in words: `/agent approve <id>`, `/agent deny <id> \
+            "1 request waits for you\n- ship v1 | high risk · tester · asked 1m ago · expires in 1h 59m · `{id}` | \
+             {ANN} > {BOB} | https://agent.example/inbox/{id}\nOr in words: `/agent approve <id>`, `/agent deny <id> \
              <reason>`."
         )
     );
@@ -203,7 +205,9 @@ async fn who_may_not_decide_is_told_so_and_is_shown_nothing() {
     let id = w.pending("slack:T1:C1:1.1").await.id;
     assert_eq!(
         told(&w, from(EVE), &format!("approve {id}")).await,
-        "You can't decide this one. It waits for T1:UBOB (1 needed, not the requester)."
+        format!(
+            "You can't decide this one.\n- It waits for somebody else (1 needed, not the one who asked). | > {BOB}"
+        )
     );
     let begun: String = id.to_string().chars().take(12).collect();
     assert!(told(&w, from(EVE), &format!("deny {begun}")).await.starts_with("I don't know this request any more"));
@@ -251,9 +255,9 @@ async fn status_says_how_a_run_stands_whom_it_waits_for_and_since_when() {
         )
     );
     let whole = format!(
-        "Run {run}: ship v1\n- It waits for an approval. | tester · step 1 of 20 · {tokens} tokens · started by T1:UANN \
-         3m 20s ago · changed 3m 20s ago | https://agent.example/chat/{run}\n- Waits for an approval: ship v1 | for 3m \
-         20s · expires in 1h 56m · `{id}` | {BOB} | https://agent.example/inbox/{id}\n`/agent stop {run}` stops it. \
+        "Run {run}: ship v1\n- It waits for an approval. | tester · step 1 of 20 · {tokens} tokens · started 3m 20s ago · \
+         changed 3m 20s ago | {ANN} > | https://agent.example/chat/{run}\n- Waits for an approval: ship v1 | for 3m \
+         20s · expires in 1h 56m · `{id}` | > {BOB} | https://agent.example/inbox/{id}\n`/agent stop {run}` stops it. \
          `/agent history {run}` says what happened."
     );
     let begun = &run.as_str()[..6];
@@ -383,10 +387,10 @@ async fn what_there_is_and_who_decides_is_said_in_words() {
         format!(
             "What asks first, and who decides. Of several rules the strictest holds.\n\
              - `note` of the agent tester asks first | 1 person decides, not the one who asked · within 2h · rule \
-             agent:tester:note | {BOB} {EVE}\n\
+             agent:tester:note | > {BOB} {EVE}\n\
              - `ship` of the agent tester asks first | 1 person decides, not the one who asked · within 2h · rule \
-             agent:tester:ship | {BOB}\n\
-             - Any other call with side effects asks first | 1 person decides, not the one who asked · within 2h | {BOB}\n\
+             agent:tester:ship | > {BOB}\n\
+             - Any other call with side effects asks first | 1 person decides, not the one who asked · within 2h | > {BOB}\n\
              - Any other call that only reads runs by itself\n\
              - Once a run has read text from outside, its calls with side effects ask first whatever the rules say | \
              without exception\n\

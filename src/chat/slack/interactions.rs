@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::asked::{self, Asked, Came, card, carried, open_after, place, start_window};
 use super::{Aside, Front, Taken, principal, stranger};
 use crate::agent::*;
-use crate::chat::commands::{self, Command, Outcome};
+use crate::chat::commands;
 use crate::platform::Card;
 use crate::platform::slack::blocks::{self, Look, StartModal, action, callback};
 use crate::platform::slack::inbound::{self, Who};
@@ -400,18 +400,7 @@ pub(super) fn shortcut(front: &Front, used: inbound::Shortcut) -> Taken {
         _ => {
             let here = front.clone();
             front.after(async move {
-                let by = principal(&used.by);
-                let asker = commands::Asker {
-                    runtime: &here.0.runtime,
-                    by: &by,
-                    here: None,
-                    public_url: &here.0.slack.settings().public_url,
-                    prefix: &here.0.settings.command,
-                };
-                let view = match commands::answer(&asker, &Command::Pending { all: false }).await {
-                    Outcome::Say(listing) => asked::window("Waiting for you", &listing),
-                    _ => asked::notice("Waiting for you", "Nothing to show."),
-                };
+                let view = super::home::pending_modal(&here, &used.by).await;
                 if let Err(why) = asked::open(&here, &used.by.team, &used.trigger, false, &view).await {
                     here.say(&aside, &why).await;
                 }

@@ -197,7 +197,12 @@ impl Front {
             Inbound::Reaction { by, name, channel, ts, at } => {
                 messages::reaction(self, &by, &name, &channel, &ts, &at).await
             }
-            Inbound::HomeOpened { by: _ } | Inbound::ViewOpened { .. } => Taken::LOOKED,
+            Inbound::HomeOpened { by } => {
+                let here = self.clone();
+                self.after(async move { home::publish(&here, &by).await });
+                Taken::LOOKED
+            }
+            Inbound::ViewOpened { .. } => Taken::LOOKED,
             Inbound::Action(action) => interactions::action(self, *action).await,
             Inbound::Submission(submission) => interactions::submission(self, *submission).await,
             Inbound::Closed { .. } => Taken::IGNORED,
