@@ -621,7 +621,7 @@ async fn address(config: &Config) -> Line {
     // Taken and given back at once.
     match TcpListener::bind((bare(&http.host), http.port)) {
         Ok(_) => ok(CHECK, format!("{at} is free")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => match healthcheck::ask(http).await {
+        Err(e) if e.kind() == ErrorKind::AddrInUse => match healthcheck::ask(http, "/readyz").await {
             Ok(health) if health.ready => {
                 ok(CHECK, format!("{at} is served by twelve {}, which is ready", health.version))
             }

@@ -41,7 +41,7 @@ const FORGET_EVERY: u32 = 1024;
 const TRIGGER: &str = "/webhooks/trigger";
 /// What a machine asks to find out whether this one lives, from an address that others share: such an
 /// answer costs little, and a refusal would stop the service.
-const UNCOUNTED: [&str; 2] = ["/healthz", "/readyz"];
+const UNCOUNTED: [&str; 3] = ["/healthz", "/readyz", "/readyz/http"];
 /// How often who has asked lately.
 pub struct Rates {
     all: DefaultKeyedRateLimiter<String>,

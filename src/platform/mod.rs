@@ -9,6 +9,7 @@
 
 pub mod console;
 pub mod replies;
+pub mod form;
 pub mod slack;
 pub mod visible;
 pub mod words;
