@@ -147,7 +147,8 @@ impl Slack {
         let mut lines = Vec::new();
         for message in &said {
             let name = self.author(&place.team, message).await;
-            let text: String = plain(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
+            let text: String =
+                post::unescaped(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
             lines.push(format!("{name}: {text}"));
         }
         Ok(lines.join("\n"))
@@ -513,11 +514,6 @@ fn is_before(ts: &str, other: &str) -> bool {
         (Some(ts), Some(other)) => ts < other,
         _ => false,
     }
-}
-
-/// Slack escapes three characters in texts.
-fn plain(text: &str) -> String {
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
 /// Endings of files that are text where Slack does not know their type.

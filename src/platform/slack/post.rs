@@ -416,7 +416,7 @@ impl Slack {
             Posting::Card { approval } if !base.is_empty() => format!(" {base}/inbox/{approval}"),
             _ => String::new(),
         };
-        let text: String = message.text.chars().take(MAX_PLAIN).collect();
+        let text: String = unescaped(&message.text).chars().take(MAX_PLAIN).collect();
         blocks::notice(&format!("{text}{link}"))
     }
 
@@ -639,6 +639,11 @@ pub(super) fn thread_in(message: &Value) -> Option<&str> {
     let metadata = &message["metadata"];
     let thread = metadata["event_payload"]["thread"].as_str().filter(|thread| !thread.is_empty());
     thread.filter(|_| metadata["event_type"] == EVENT)
+}
+
+/// Slack escapes three characters in texts.
+pub(super) fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
 /// Whether our bot wrote it.
