@@ -234,13 +234,13 @@ async fn a_conversation_that_a_command_starts_is_begun_once_however_often_it_is_
     let fake = fake().await;
     let slack = connected(settings(&fake, &["T1"])).await;
     let ann = person("T1", "U1");
-    let open = async |slack: &Slack, place: &str| slack.open(key(1), place, &ann, "asked *ops*: ship <!channel>").await;
+    let open = async |slack: &Slack, place: &str| slack.open(key(1), place, &ann, "ops: ship *it* <!channel>").await;
     fake.fault("chat.postMessage", Fault::DoneThenSilence);
     let thread = open(&slack, "slack:T1:C1").await.unwrap();
     let stands = fake.messages("T1", "C1");
     assert_eq!(stands.len(), 1);
     assert_eq!(thread.as_str(), format!("slack:T1:C1:{}", stands[0].ts));
-    assert_eq!(stands[0].words().trim(), "<@U1> asked *ops*: ship &lt;!channel&gt;");
+    assert_eq!(stands[0].words().trim(), "<@U1> asked *ops*: ship *it* &lt;!channel&gt;");
     let after = connected(settings(&fake, &["T1"])).await;
     assert_eq!(open(&after, "slack:T1:C1").await.unwrap(), thread);
     assert_eq!(fake.messages("T1", "C1").len(), 1);

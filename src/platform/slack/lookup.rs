@@ -292,7 +292,7 @@ impl Slack {
         Err(format!("the channel has more than {} members", MEMBERS * MEMBER_PAGES))
     }
 
-    /// See [`crate::platform::Platforms::open`]. `place` may be a user (`slack:T1:U1`): then it is begun in private.
+    /// See [`crate::platform::Platforms::open`]. `text` is `<agent>: <task>`. `place` may be a user (`slack:T1:U1`): then it is begun in private.
     ///
     /// # Errors
     /// For people.
@@ -314,7 +314,10 @@ impl Slack {
         if asked.len() < text.len() {
             asked.push('…');
         }
-        let line = format!("{who} {}", blocks::escape(&asked));
+        let line = match asked.split_once(": ") {
+            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(agent), blocks::escape(task)),
+            None => format!("{who} asked: {}", blocks::escape(&asked)),
+        };
         let message =
             Message { blocks: vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": line}})], text: line };
         let key = format!("open/{key}");
