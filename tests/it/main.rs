@@ -26,6 +26,7 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_manifest;
 mod slack_setup;
 mod store_contract;
 mod store_faults;
