@@ -17,6 +17,7 @@ use crate::config::{self, Config, ProviderKind, SlackConfig};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::metrics::Metrics;
 use crate::platform::Platforms;
+use crate::platform::slack::api::Pace;
 use crate::platform::slack::{SlackSettings, WorkspaceSettings};
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
@@ -90,6 +91,7 @@ impl Blueprint {
             public_url,
             max_file: config.max_file,
             max_earlier: config.max_earlier,
+            pace: Pace::default(),
         };
         let front = FrontSettings {
             agent: config.agent.clone(),
@@ -258,6 +260,7 @@ fn settings(config: &Config) -> Settings {
         max_cached_threads: config.runtime.max_cached_threads,
         lease_ms: config.runtime.lease,
         sweep_ms: SWEEP_MS,
+        keep_intents_ms: config.runtime.keep_intents,
     }
 }
 

@@ -63,6 +63,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             stop: stop.clone(),
             http: http.clone(),
             triggers: triggers.clone(),
+            slack: front.clone(),
         },
     );
     let mut timers = {

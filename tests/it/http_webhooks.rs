@@ -51,6 +51,7 @@ fn service_of(w: &World, loaded: &Loaded) -> Service {
         demo: None,
         stop: Default::default(),
         triggers: Arc::new(compiled(w, loaded).unwrap()),
+        slack: None,
     };
     Service::new(w.runtime.clone(), settings)
 }

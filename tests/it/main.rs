@@ -12,6 +12,7 @@ mod demo;
 mod demo_service;
 mod doctor;
 mod fake_service;
+mod fake_slack;
 mod fakes;
 mod http_api;
 mod http_console;

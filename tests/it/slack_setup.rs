@@ -238,6 +238,7 @@ fn slack() -> Slack {
         public_url: "http://127.0.0.1:8000".into(),
         max_file: 1_000,
         max_earlier: 10,
+        pace: Default::default(),
     };
     Slack::new(settings).unwrap()
 }
@@ -257,8 +258,15 @@ async fn a_broken_slack_is_not_ready_with_its_cause_and_takes_no_request_away_fr
     let world = World::with(Setup { platforms, ..Setup::default() }).await;
     let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
     let stop = CancellationToken::new();
-    let settings =
-        Settings { http, app_name: "twelve".into(), secret: [7; 32], demo: None, stop, triggers: Default::default() };
+    let settings = Settings {
+        http,
+        app_name: "twelve".into(),
+        secret: [7; 32],
+        demo: None,
+        stop,
+        triggers: Default::default(),
+        slack: None,
+    };
     let service = Service::new(world.runtime.clone(), settings);
     let (status, body) = ask(&service, "/readyz").await;
     assert_eq!((status, &body["ready"], &body["platforms"]), (StatusCode::OK, &json!(true), &json!(["slack"])));

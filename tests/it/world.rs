@@ -15,7 +15,7 @@ use twelve::agent::*;
 use twelve::llm::{Provider, Scripted};
 use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
-use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings};
+use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings, Surfaces};
 use twelve::store::{ApprovalFilter, ApprovalRow, Durability, Store, StoreConfig};
 use twelve::tools::{Boxed, CallContext, Registry, Tool};
 
@@ -98,6 +98,8 @@ pub struct Setup {
     pub durability: Durability,
     pub settings: Settings,
     pub platforms: Platforms,
+    /// Asked in place of the platforms.
+    pub surfaces: Option<Arc<dyn Surfaces>>,
     /// Takes the place of the script.
     pub provider: Option<Arc<dyn Fn() -> Provider + Send + Sync>>,
 }
@@ -123,8 +125,10 @@ impl Default for Setup {
                 max_cached_threads: 64,
                 lease_ms: 30_000,
                 sweep_ms: 30_000,
+                keep_intents_ms: 30 * 86_400_000,
             },
             platforms: Platforms::default(),
+            surfaces: None,
             provider: None,
         }
     }
@@ -250,7 +254,11 @@ impl World {
 
 async fn open(dir: &Path, clock: &Clock, outside: &Outside, setup: &Setup) -> Runtime {
     let store = Store::open(&StoreConfig { path: dir.join("twelve.db"), durability: setup.durability }).await.unwrap();
-    Runtime::new(parts(store, clock, outside, setup))
+    let parts = parts(store, clock, outside, setup);
+    match &setup.surfaces {
+        Some(surfaces) => Runtime::with_surfaces(parts, surfaces.clone()),
+        None => Runtime::new(parts),
+    }
 }
 
 /// The parts of a world over any store.

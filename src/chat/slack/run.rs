@@ -133,6 +133,7 @@ mod tests {
             public_url: String::new(),
             max_file: 0,
             max_earlier: 0,
+            pace: crate::platform::slack::api::Pace::default(),
         };
         assert_eq!(apps(&settings), [vec![0, 3], vec![2]]);
     }

@@ -2,4 +2,5 @@
 //! fake got something that the real service would refuse, or did not get what it was told to expect.
 
 pub mod model;
+pub mod slack;
 pub mod smtp;

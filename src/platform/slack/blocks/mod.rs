@@ -3,7 +3,13 @@
 //! Limits are Slack's (PLATFORMS, S13) and hold whatever is passed in. Foreign text is never interpreted: it is
 //! escaped in mrkdwn, or stands in elements that interpret nothing.
 
+mod home;
+mod listing;
+
 use serde_json::Value;
+
+pub use home::{Home, HomeRequest, HomeRun, home};
+pub use listing::{listing, listing_modal};
 
 use crate::agent::{AnswerKind, Approval, Question, QuestionId};
 use crate::platform::Card;
@@ -150,6 +156,6 @@ pub fn start_modal(_carried: &StartModal, _agents: &[(String, String)], _preset:
 }
 
 /// mrkdwn in which foreign text is only text.
-pub fn escape(_text: &str) -> String {
-    String::new()
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
