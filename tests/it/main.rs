@@ -31,6 +31,7 @@ mod slack_blocks;
 mod slack_commands;
 mod slack_lookup;
 mod slack_post;
+mod slack_manifest;
 mod slack_setup;
 mod store_contract;
 mod store_faults;
