@@ -20,6 +20,7 @@ mod http_guard;
 mod http_rest;
 mod http_serve;
 mod http_webhooks;
+mod intents;
 mod llm;
 mod ops;
 mod postings;
