@@ -27,6 +27,7 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_socket;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
