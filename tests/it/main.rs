@@ -34,6 +34,7 @@ mod slack_lookup;
 mod slack_post;
 mod slack_manifest;
 mod slack_setup;
+mod slack_socket;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
