@@ -65,7 +65,8 @@ fn fitting(drawings: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
 
 /// The text of a notification: Slack reads it as mrkdwn.
 pub(super) fn text(words: &str) -> String {
-    super::mrkdwn::name(words, QUOTE)
+    let words = super::mrkdwn::name(words.trim(), QUOTE);
+    if words.is_empty() { "–".to_owned() } else { words }
 }
 
 // ---- what is approved ----
@@ -509,7 +510,7 @@ fn row(n: usize, seen: &Seen, lead: &Card, shown: usize, look: &Look) -> Vec<Val
     let approval = &card.approval;
     let title = format!("{n}. {}", prose(&approval.title, SENTENCE / 2).replace('\n', " "));
     let (what, left_out) = what(seen, shown, look);
-    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", approval.tool))])];
+    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", cut(&harmless(&approval.tool), 80)))])];
     elements.extend(what);
     let terms = |card: &Card| (approvers(&card.approval.terms.approvers, look), card.approval.expires_at);
     let mut small = vec![risk(approval.terms.risk).to_owned()];

@@ -55,14 +55,15 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
                     line(vec![said(&format!("{}) {}\n", n + 1, prose(choice, LISTED)))])
                 };
                 let mut list = Vec::new();
+                // Half of the message is left for the menu.
+                let mut room = (MESSAGE / 2 + ASKED / 4).saturating_sub(weight(&blocks) + LEAST);
                 for one in choices.iter().enumerate().map(row) {
-                    list.push(one);
-                    let trial = [blocks.as_slice(), &[rich(list.clone())]].concat();
-                    // Half of the message is left for the menu.
-                    if weight(&trial) > MESSAGE / 2 + ASKED / 4 {
-                        list.pop();
+                    let size = weight(std::slice::from_ref(&one));
+                    if size > room {
                         break;
                     }
+                    room -= size;
+                    list.push(one);
                 }
                 if !list.is_empty() {
                     blocks.push(rich(list));
@@ -84,6 +85,8 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
     Message { text: super::card::text(&question.text), blocks }
 }
 
+/// Room for the block around a list, in units.
+const LEAST: usize = 100;
 /// Room for the select around its options, and the small print, in units.
 const CLOSING: usize = 600;
 
