@@ -304,7 +304,7 @@ gate = "ask"
         ),
         @r#"
     The configuration has 5 problems:
-    - twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `why`; did you mean `tool`?
+    - twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `route`, `why`; did you mean `tool`?
     - twelve.toml line 2: policy rule 3 `regex`: not a regular expression: unclosed group
     - twelve.toml line 2: policy rule 4: missing field `name`
     - twelve.toml line 2: policy rule 5 `good`: unknown word `asks`; allowed: `auto`, `ask`, `deny`; did you mean `ask`?
@@ -617,4 +617,13 @@ user = "web:ann"
     "#);
     let config = config(&file[..file.find("[[http.tokens]]\nname = \"fine\"\nhash = \"sha256:b").unwrap()]);
     assert_eq!(config.http.tokens[0].digest(), Some(vec![0xaa; 32]));
+}
+
+#[test]
+fn records_of_presses_are_kept_longer_than_platforms_deliver_again() {
+    let keep = |value: &str| load("", "", &[("TWELVE__RUNTIME__KEEP_INTENTS", value)]);
+    assert_eq!(load("", "", &[]).unwrap().config.runtime.keep_intents, 30 * 86_400_000);
+    assert_eq!(keep("26h").unwrap().config.runtime.keep_intents, twelve::runtime::KEEP_INTENTS_MIN_MS);
+    let refused = format!("{:?}", keep("25h").unwrap_err());
+    assert!(refused.contains("runtime.keep_intents"), "{refused}");
 }

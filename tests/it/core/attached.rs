@@ -225,6 +225,17 @@ fn no_text_that_comes_along_can_forge_a_block() {
     assert_eq!((window.matches("<human from=").count(), window.matches("</attached>").count()), (1, 1), "{window}");
 }
 
+#[test]
+fn what_came_along_is_written_as_a_text_or_as_what_is_missing() {
+    let both = [read("a", "x"), Gathered { label: "b".into(), text: Err("gone".into()) }];
+    let written = serde_json::to_value(&both).unwrap();
+    assert_eq!(written, json!([{"label": "a", "text": "x"}, {"label": "b", "missing": "gone"}]));
+    assert_eq!(serde_json::from_value::<[Gathered; 2]>(written).unwrap(), both);
+    for odd in [json!({"label": "a"}), json!({"label": "a", "text": "x", "missing": "y"})] {
+        assert!(serde_json::from_value::<Gathered>(odd).is_err());
+    }
+}
+
 // --- logs of intents
 
 fn log_of_an_intent() -> Sim {
@@ -276,6 +287,10 @@ fn nothing_can_be_said_in_a_log_that_is_no_conversation_and_no_conversation_hold
     }
     let mut t = Sim::new();
     assert!(matches!(t.feed(Input::Intent { intent: intent() }), Answer::Refused(_)));
+    let mut log = log_of_an_intent();
+    log.feed(Input::Intent { intent: intent() });
+    let started = Box::new(log.thread.forked(t.thread.id.clone(), ops(), false));
+    assert!(refused(t.feed(Input::Fork { started })).starts_with("This is a record"));
     assert_eq!(t.log.len(), 0);
 }
 
