@@ -9,12 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
-use crate::config::{self, Config, ProviderKind};
+use crate::chat::slack::FrontSettings;
+use crate::config::{self, Config, ProviderKind, SlackConfig};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::metrics::Metrics;
 use crate::platform::Platforms;
+use crate::platform::slack::api::Pace;
+use crate::platform::slack::{SlackSettings, WorkspaceSettings};
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
 use crate::tools::{Registry, ToolsConfig};
@@ -52,10 +56,12 @@ impl Blueprint {
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
         let policy = config.policy(&agents);
-        let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.signing_secret(name));
+        let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.secret_in(name));
         let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
-        let problems = [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong].concat();
+        let strangers = slack_strangers(&config.slack, &agents);
+        let problems =
+            [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong, strangers].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
@@ -64,6 +70,38 @@ impl Blueprint {
 
     pub fn config(&self) -> &Config {
         &self.loaded.config
+    }
+
+    /// Slack as it is set up, for the service that links lead to; `None` without a bot token.
+    ///
+    /// # Errors
+    /// The variables of workspaces that are not set, one sentence a line.
+    pub fn slack(&self, public_url: String) -> anyhow::Result<Option<(SlackSettings, FrontSettings)>> {
+        let config = &self.loaded.config.slack;
+        if !config.is_on() {
+            return Ok(None);
+        }
+        let missing = config.missing(|name| self.loaded.secret_in(name));
+        if !missing.is_empty() {
+            return Err(anyhow!("{}", missing.join("\n")));
+        }
+        let settings = SlackSettings {
+            api_url: config.api_url.trim_end_matches('/').to_owned(),
+            workspaces: workspaces(&self.loaded),
+            public_url,
+            max_file: config.max_file,
+            max_earlier: config.max_earlier,
+            pace: Pace::default(),
+        };
+        let front = FrontSettings {
+            agent: config.agent.clone(),
+            channels: config.channels.iter().map(|channel| (channel.id.clone(), channel.agent.clone())).collect(),
+            stop_reaction: config.stop_reaction.clone(),
+            progress: config.progress,
+            command: config.command.clone(),
+            operators: self.loaded.config.http.admins.clone(),
+        };
+        Ok(Some((settings, front)))
     }
 
     /// Where the store is, and what it promises.
@@ -155,6 +193,46 @@ fn idle_safe(patterns: &[String], tools: &Registry) -> Vec<String> {
     .collect()
 }
 
+/// Agents that the section [slack] names and that are not there.
+fn slack_strangers(slack: &SlackConfig, agents: &Agents) -> Vec<String> {
+    let named = slack.channels.iter().map(|channel| (format!("`slack.channels` {}", channel.id), &channel.agent));
+    let named = std::iter::once(("`slack.agent`".to_owned(), &slack.agent)).chain(named);
+    named
+        .filter(|(_, name)| !agents.names().any(|known| known == name.as_str()))
+        .map(|(what, name)| {
+            let known = agents.names().collect::<Vec<_>>().join(", ");
+            format!("{what}: no agent is called `{name}`{} (agents: {known})", did_you_mean(name, agents.names()))
+        })
+        .collect()
+}
+
+/// The installations, each with the app that it is one of. Those whose bot token is not set are left out.
+pub fn workspaces(loaded: &config::Loaded) -> Vec<WorkspaceSettings> {
+    let config = &loaded.config.slack;
+    let set = |secret: &SecretString| {
+        let text = secret.expose_secret().trim();
+        (!text.is_empty()).then(|| SecretString::from(text))
+    };
+    let shared = (set(&config.app_token), set(&config.signing_secret));
+    let main = set(&config.bot_token).map(|bot_token| WorkspaceSettings {
+        team: None,
+        bot_token,
+        app_token: shared.0.clone(),
+        signing_secret: shared.1.clone(),
+    });
+    let more = config.workspaces.iter().filter_map(|workspace| {
+        let held = |name: &str| loaded.secret_in(name).and_then(set);
+        // Another app's secrets would vouch for nothing here.
+        let (app_token, signing_secret) = match workspace.uses_shared_app() {
+            true => shared.clone(),
+            false => (held(&workspace.app_token_env), held(&workspace.signing_secret_env)),
+        };
+        let bot_token = held(&workspace.bot_token_env)?;
+        Some(WorkspaceSettings { team: Some(workspace.team.clone()), bot_token, app_token, signing_secret })
+    });
+    main.into_iter().chain(more).collect()
+}
+
 /// What is wrong with the section [tools]: where, what, and what was probably meant.
 fn tools_problem(error: &toml::de::Error) -> anyhow::Error {
     // The second line of toml's own words names the table: "in `services.api`".
@@ -182,6 +260,7 @@ fn settings(config: &Config) -> Settings {
         max_cached_threads: config.runtime.max_cached_threads,
         lease_ms: config.runtime.lease,
         sweep_ms: SWEEP_MS,
+        keep_intents_ms: config.runtime.keep_intents,
     }
 }
 

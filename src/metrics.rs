@@ -159,6 +159,7 @@ struct Inner {
     append_failures: Counter,
     requests: Family<Requested, Counter>,
     request_seconds: HistogramBy<Route>,
+    deliveries: Family<Delivered, Counter>,
     channels: Family<Channel, Gauge>,
     channel_connections: Family<Channel, Counter>,
     channel_disconnects: Family<Disconnected, Counter>,
@@ -232,6 +233,13 @@ struct Route {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivered {
+    channel: &'static str,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Channel {
     channel: &'static str,
 }
@@ -262,6 +270,7 @@ impl Default for Inner {
             append_failures: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(HTTP_BUCKETS)),
+            deliveries: Family::default(),
             channels: Family::default(),
             channel_connections: Family::default(),
             channel_disconnects: Family::default(),
@@ -322,6 +331,11 @@ impl Inner {
         );
         registry.register("http_requests", "Requests that were answered", self.requests.clone());
         registry.register("http_request_seconds", "Until the head of the answer", self.request_seconds.clone());
+        registry.register(
+            "channel_deliveries",
+            "What chat surfaces delivered, by kind and by what came of it (kept, duplicate, looked, ignored, odd, refused, again)",
+            self.deliveries.clone(),
+        );
         registry.register(
             "channel_connected",
             "Connections over which a chat surface reaches us now; 0: nothing does",
@@ -438,6 +452,11 @@ impl Metrics {
     /// The store did not take them.
     pub fn append_failed(&self) {
         self.0.append_failures.inc();
+    }
+
+    /// A chat surface delivered something of this kind, and this came of it.
+    pub fn delivery(&self, channel: &'static str, kind: &'static str, outcome: &'static str) {
+        self.0.deliveries.get_or_create(&Delivered { channel, kind, outcome }).inc();
     }
 
     /// A connection of a chat surface is open. [`Metrics::channel_closed`] takes it back.

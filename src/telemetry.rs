@@ -49,17 +49,29 @@ where
     Box::new(layer)
 }
 
+/// Dependencies that write whole requests, frames or addresses below `warn`: a socket's address holds its ticket,
+/// which nobody has told the [`SecretFilter`].
+const HUSHED: [&str; 3] = ["slack_morphism", "tokio_tungstenite", "tungstenite"];
+
 /// Our own lines at the configured level. Dependencies only warn, unless `log.filter` says otherwise:
 /// at `debug` an HTTP client alone writes more than everything else, and it writes headers.
+/// [`HUSHED`] never says more than that, since nobody could know the secrets that it would print.
 fn levels(config: &Config) -> Targets {
     let mut ours = config.log.level.parse().unwrap_or(LevelFilter::INFO);
     if config.app.debug {
         ours = ours.max(LevelFilter::DEBUG);
     }
-    let levels = Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("twelve", ours);
+    let theirs = ours.min(LevelFilter::WARN);
+    let levels = Targets::new().with_default(theirs).with_target("twelve", ours);
     // A filter that cannot be read was refused with the configuration.
     let extra: Targets = config.log.filter.parse().unwrap_or_default();
-    levels.with_targets(extra.iter().map(|(target, level)| (target.to_owned(), level)))
+    let hushed = |target: &str| HUSHED.iter().any(|name| target.starts_with(name));
+    let extra = extra.iter().map(|(target, level)| {
+        let level = if hushed(target) { level.min(theirs) } else { level };
+        (target.to_owned(), level)
+    });
+    // A target means everything that begins with it: these stand for themselves, whatever shorter one is raised.
+    levels.with_targets(HUSHED.map(|name| (name.to_owned(), theirs))).with_targets(extra)
 }
 
 /// A writer that takes secrets out of each line before it passes it on.

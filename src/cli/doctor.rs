@@ -329,8 +329,11 @@ async fn store(config: &Config, usable: bool) -> (Vec<Line>, Option<Timestamp>) 
     }
     let Ok(reader) = Store::open_read_only(&path).await else { return (lines, None) };
     lines.push(integrity(&reader, size).await);
-    let newest =
-        reader.list(&Filter::default(), None, 1).await.ok().and_then(|page| page.items.first().map(|s| s.updated_at));
+    let newest = reader
+        .list(&Filter::everything(), None, 1)
+        .await
+        .ok()
+        .and_then(|page| page.items.first().map(|s| s.updated_at));
     (lines, newest)
 }
 
@@ -618,7 +621,7 @@ async fn address(config: &Config) -> Line {
     // Taken and given back at once.
     match TcpListener::bind((bare(&http.host), http.port)) {
         Ok(_) => ok(CHECK, format!("{at} is free")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => match healthcheck::ask(http).await {
+        Err(e) if e.kind() == ErrorKind::AddrInUse => match healthcheck::ask(http, "/readyz").await {
             Ok(health) if health.ready => {
                 ok(CHECK, format!("{at} is served by twelve {}, which is ready", health.version))
             }

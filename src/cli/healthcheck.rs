@@ -26,8 +26,9 @@ pub struct Health {
     pub version: String,
 }
 
+/// Asks about requests alone: a supervisor starts what is not healthy again, which mends no Slack.
 pub async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
-    let health = ask(&loaded.config.http).await?;
+    let health = ask(&loaded.config.http, "/readyz/http").await?;
     if !health.ready {
         bail!("not ready: {}", health.reasons.join(" "));
     }
@@ -35,15 +36,15 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks `/readyz` at the configured address.
+/// Asks `path`, `/readyz` or `/readyz/http`, at the configured address.
 ///
 /// # Errors
 /// Nobody answers there, or somebody who is not us.
-pub async fn ask(http: &HttpConfig) -> anyhow::Result<Health> {
+pub async fn ask(http: &HttpConfig, path: &str) -> anyhow::Result<Health> {
     if http.port == 0 {
         bail!("`http.port` is 0 (any free port), so it is not known where the service listens; set API_PORT");
     }
-    let url = format!("http://{}:{}/readyz", reachable(&http.host), http.port);
+    let url = format!("http://{}:{}{path}", reachable(&http.host), http.port);
     // Without TLS no certificates are needed, and a proxy of the environment is not for this machine.
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)

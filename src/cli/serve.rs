@@ -9,15 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::input;
 use crate::agent::Principal;
-use crate::app::Blueprint;
+use crate::app::{self, Blueprint};
+use crate::chat::slack::{Front, run::run as run_slack};
 use crate::config::HttpConfig;
 use crate::http::serve::{Limits, address, is_loopback_host, listen, serve};
 use crate::http::{Service, Settings, session};
 use crate::platform::Platforms;
+use crate::platform::slack::Slack;
 use crate::triggers::{Triggers, run_schedules};
 
 /// Who is at the browser in the demo.
 const DEMO_PERSON: &str = "web:you";
+
+/// How long what Slack has delivered by the socket may still take to be kept when the process stops; the longest
+/// that Slack waits for an acknowledgement.
+const LAST_DELIVERIES: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
@@ -35,12 +41,18 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         bail!("{}", missing.join("\n"));
     }
     // Before the store: where nobody can be served, nothing is changed.
-    let host = host(&config.http, &triggers, args.demo);
+    let signed = app::workspaces(&blueprint.loaded).iter().any(|workspace| workspace.signing_secret.is_some());
+    let host = host(&config.http, &triggers, signed, args.demo);
     let listener = listen(&host, config.http.port).await?;
     let address = address(&listener)?;
     let http = HttpConfig { host, port: address.port(), ..config.http.clone() };
     let secret = session::secret(&http, &config.app.data_dir)?;
-    let runtime = blueprint.open(Platforms::default()).await?;
+    // The demo is this machine's own, whatever else is set.
+    let slack = if args.demo { None } else { blueprint.slack(http.public_url())? };
+    let slack = slack.map(|(settings, front)| anyhow::Ok((Slack::new(settings)?, front))).transpose()?;
+    let platforms = Platforms { console: None, slack: slack.as_ref().map(|(slack, _)| slack.clone()) };
+    let runtime = blueprint.open(platforms).await?;
+    let front = slack.map(|(slack, settings)| Front::new(runtime.clone(), slack, settings));
     let stop = CancellationToken::new();
     let service = Service::new(
         runtime.clone(),
@@ -51,6 +63,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             stop: stop.clone(),
             http: http.clone(),
             triggers: triggers.clone(),
+            slack: front.clone(),
         },
     );
     let mut timers = {
@@ -63,6 +76,15 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             run_schedules(triggers, runtime, stop.clone()).await;
             // Without any it ends at once, which is no reason to stop.
             stop.cancelled().await;
+        }
+    });
+    // Slack goes on by itself: whether it answers or not, the service does.
+    let chats = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            if let Some(front) = front {
+                run_slack(front, stop).await;
+            }
         }
     });
     let mut serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
@@ -80,8 +102,12 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     tracing::info!("asked to stop: no new connections and no new work; what is under way may finish");
     let deadline = Instant::now() + drain;
     stop.cancel();
-    runtime.begin_drain();
     let leave = async {
+        // Nothing new comes in from here on; what had come is kept before the runtime takes nothing any more.
+        if tokio::time::timeout(LAST_DELIVERIES.min(drain), chats).await.is_err() {
+            tracing::warn!("deliveries of Slack were still under way; Slack delivers them again");
+        }
+        runtime.begin_drain();
         schedules.await.context("the schedules broke off")?;
         let cut_off = serving.await.context("the service broke off")?;
         let left = runtime.drain(deadline.saturating_duration_since(Instant::now())).await?;
@@ -128,16 +154,19 @@ async fn end_of_input() {
 }
 
 /// Where to listen. Without any way to tell who is asking, only this machine is served, whatever is set.
-fn host(http: &HttpConfig, triggers: &Triggers, demo: bool) -> String {
+fn host(http: &HttpConfig, triggers: &Triggers, signed: bool, demo: bool) -> String {
     let ways = [
         !http.tokens.is_empty(),
         !http.proxy.user_header.is_empty(),
         // Whoever sets it wants people to sign in by links.
         !http.secret.expose_secret().is_empty(),
         !triggers.webhooks().is_empty(),
+        // Slack signs what it delivers.
+        signed,
     ];
     let known = !demo && ways.contains(&true);
-    const WAYS: &str = "no token, proxy, secret or webhook is configured, so only this machine is served";
+    const WAYS: &str =
+        "no token, proxy, secret, webhook or signing secret of Slack is configured, so only this machine is served";
     if is_loopback_host(&http.host) {
         if !known {
             tracing::info!("{WAYS} (`twelve token` makes a token)");

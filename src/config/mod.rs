@@ -6,6 +6,7 @@
 //! files and the environment.
 
 pub mod layers;
+mod slack;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,8 @@ use crate::agent::{
     RequesterRule, Route, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
+
+pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, is_slack_itself};
 
 /// Every setting with its default and a sentence.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -153,6 +156,8 @@ pub struct RuntimeConfig {
     #[serde(with = "span")]
     pub lease: u64,
     pub message_max_bytes: usize,
+    #[serde(with = "span")]
+    pub keep_intents: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -298,56 +303,6 @@ pub struct ProxyConfig {
     pub from: Vec<String>,
 }
 
-/// The Slack surface. Without a bot token there is none.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackConfig {
-    pub bot_token: SecretString,
-    /// With it, events come by Socket Mode.
-    pub app_token: SecretString,
-    /// With it, events are taken by HTTP.
-    pub signing_secret: SecretString,
-    pub api_url: String,
-    /// The agent of conversations that name none.
-    pub agent: String,
-    /// Channels with an agent of their own.
-    pub channels: Vec<SlackChannel>,
-    pub workspaces: Vec<SlackWorkspace>,
-    /// Name of the reaction that stops a run.
-    pub stop_reaction: String,
-    /// Whether people see what a run is at: a reaction, a status line, the state of the session.
-    pub progress: bool,
-    /// Largest file that is read into a conversation, in bytes.
-    pub max_file: usize,
-    /// Messages that are read when an agent joins a conversation.
-    pub max_earlier: usize,
-}
-
-/// A channel whose conversations have an agent of their own.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackChannel {
-    /// `C…` or `G…`.
-    pub id: String,
-    pub agent: String,
-}
-
-/// One more workspace. The variables hold the tokens, never this file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackWorkspace {
-    /// `T…`.
-    pub team: String,
-    #[serde(deserialize_with = "variable_name")]
-    pub bot_token_env: String,
-    /// Empty: the app of `slack.app_token`.
-    #[serde(default)]
-    pub app_token_env: String,
-    /// Empty: the app of `slack.signing_secret`.
-    #[serde(default)]
-    pub signing_secret_env: String,
-}
-
 /// What starts agents without a person at a surface.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -396,11 +351,13 @@ fn variable_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<St
     let name = String::deserialize(deserializer)?;
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let is_name = name.len() <= 128 && name.bytes().all(allowed) && !name.starts_with(|c: char| c.is_ascii_digit());
-    if is_name && !name.is_empty() && !name.starts_with("whsec_") {
+    // Slack's signing secrets look like names: 32 digits of a hexadecimal number.
+    let is_digits = name.len() >= 32 && name.bytes().all(|c| c.is_ascii_hexdigit());
+    if is_name && !name.is_empty() && !name.starts_with("whsec_") && !is_digits {
         Ok(name)
     } else {
         Err(serde::de::Error::custom(
-            "`secret_env` is not the name of an environment variable; give the name of the variable that holds the secret, never the secret",
+            "what ends in `_env` is not the name of an environment variable; give the name of the variable that holds the secret, never the secret",
         ))
     }
 }
@@ -596,7 +553,7 @@ const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 38] = [
+const BOUNDS: [(&str, Bound); 42] = [
     ("app.name", Bound::NotEmpty),
     ("app.data_dir", Bound::NotEmpty),
     ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -618,6 +575,7 @@ const BOUNDS: [(&str, Bound); 38] = [
     ("runtime.drain_timeout", Bound::Span(0, DAY)),
     ("runtime.lease", Bound::Span(SECOND, DAY)),
     ("runtime.message_max_bytes", Bound::Whole(1_000, 10_000_000)),
+    ("runtime.keep_intents", Bound::Span(26 * 3_600 * SECOND, 10 * 365 * DAY)),
     ("approvals.expires_after", Bound::Span(SECOND, 365 * DAY)),
     ("approvals.requester_may_approve", Bound::OneOf(&["never", "local", "always"])),
     ("approvals.approvers.quorum", Bound::Whole(1, 100)),
@@ -634,6 +592,9 @@ const BOUNDS: [(&str, Bound); 38] = [
     ("http.requests_per_minute", Bound::Whole(1, 10_000_000)),
     ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
     ("http.proxy.prefix", Bound::Prefix),
+    ("slack.api_url", Bound::Url),
+    ("slack.max_file", Bound::Whole(0, 10_000_000)),
+    ("slack.max_earlier", Bound::Whole(0, 1_000)),
     ("triggers.catch_up", Bound::Span(0, 7 * DAY)),
 ];
 
@@ -704,8 +665,8 @@ impl std::error::Error for Problems {}
 pub struct Loaded {
     pub config: Config,
     settings: Settings,
-    /// What the variables hold that webhooks name, by name.
-    signing: BTreeMap<String, SecretString>,
+    /// What the variables hold that webhooks and workspaces of Slack name, by name.
+    variables: BTreeMap<String, SecretString>,
 }
 
 impl Loaded {
@@ -740,11 +701,17 @@ impl Loaded {
         check_tokens(&mut settings, &mut problems);
         check_each::<WebhookConfig>("triggers.webhooks", "webhook", &mut settings, &mut problems);
         check_each::<ScheduleConfig>("triggers.schedules", "schedule", &mut settings, &mut problems);
+        check_each::<SlackChannel>("slack.channels", "Slack channel", &mut settings, &mut problems);
+        check_each::<SlackWorkspace>("slack.workspaces", "Slack workspace", &mut settings, &mut problems);
         match layers::table(&settings).try_into::<Config>() {
             Ok(config) => {
                 check_groups(&config, &settings, &mut problems);
-                let signing = signing_secrets(&config.triggers, sources);
-                if problems.is_empty() { Ok(Self { config, settings, signing }) } else { Err(Problems(problems)) }
+                let variables = variables(&config, sources);
+                problems.extend(config.slack.problems(
+                    |path| settings.get(path).map_or_else(String::new, |s| place(&s.origin)),
+                    |name| variables.get(name),
+                ));
+                if problems.is_empty() { Ok(Self { config, settings, variables }) } else { Err(Problems(problems)) }
             }
             Err(e) => {
                 problems.push(serde_words(e.message()));
@@ -829,12 +796,12 @@ impl Loaded {
     /// A filter that knows every secret of this configuration, those of the tools included.
     pub fn secret_filter(&self) -> SecretFilter {
         let secrets = self.settings.iter().filter(|(path, _)| is_secret_path(path)).flat_map(|(_, s)| texts(&s.value));
-        SecretFilter::new(secrets.chain(self.signing.values().map(ExposeSecret::expose_secret)))
+        SecretFilter::new(secrets.chain(self.variables.values().map(ExposeSecret::expose_secret)))
     }
 
-    /// The secret in a variable that a webhook names, if it is set.
-    pub fn signing_secret(&self, variable: &str) -> Option<&SecretString> {
-        self.signing.get(variable)
+    /// The secret in a variable that the settings name, if it is set.
+    pub fn secret_in(&self, variable: &str) -> Option<&SecretString> {
+        self.variables.get(variable)
     }
 }
 
@@ -984,9 +951,9 @@ fn check_each<T: serde::de::DeserializeOwned>(
     });
 }
 
-/// What the variables hold that webhooks name: the environment's before those of `.env`. Empty ones count
+/// What the variables hold that the settings name: the environment's before those of `.env`. Empty ones count
 /// as not set.
-fn signing_secrets(triggers: &TriggersConfig, sources: &Sources) -> BTreeMap<String, SecretString> {
+fn variables(config: &Config, sources: &Sources) -> BTreeMap<String, SecretString> {
     // What is wrong with the file has been said when it was merged.
     let dot_env = sources.dot_env.map(|text| layers::parse_dot_env(text, &mut Vec::new())).unwrap_or_default();
     let value = |name: &str| {
@@ -995,8 +962,9 @@ fn signing_secrets(triggers: &TriggersConfig, sources: &Sources) -> BTreeMap<Str
         };
         of(sources.environment).or_else(|| of(&dot_env))
     };
-    let names = triggers.webhooks.iter().map(|webhook| &webhook.secret_env);
-    names.filter_map(|name| Some((name.clone(), value(name)?))).collect()
+    let names = config.triggers.webhooks.iter().map(|webhook| webhook.secret_env.as_str());
+    let names = names.chain(config.slack.variables());
+    names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
 }
 
 /// Settings that only make sense together.

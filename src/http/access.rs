@@ -23,7 +23,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID: usize = 64;
 
 /// Routes that machines ask every few seconds.
-const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+const QUIET: [&str; 4] = ["/healthz", "/readyz", "/readyz/http", "/metrics"];
 
 /// Who turned out to ask; filled in by whoever finds out.
 #[derive(Clone, Default)]

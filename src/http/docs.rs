@@ -47,7 +47,7 @@ pub struct ProblemDoc {
         approvals::approvals, approvals::approval, approvals::decision,
         live::events,
         webhooks::trigger,
-        ops::healthz, ops::readyz, ops::scrape,
+        ops::healthz, ops::readyz, ops::readyz_http, ops::scrape,
         openapi, page,
     ),
     components(schemas(ProblemDoc)),

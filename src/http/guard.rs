@@ -28,7 +28,7 @@ use super::access::note_caller;
 use super::auth::{Identity, Payer, host_of, identify, name_of, payer};
 use super::problem::Problem;
 use super::serve::is_loopback_host;
-use super::{Peer, Service};
+use super::{Peer, Service, slack};
 use crate::agent::json;
 use crate::tools::contained;
 
@@ -41,7 +41,7 @@ const FORGET_EVERY: u32 = 1024;
 const TRIGGER: &str = "/webhooks/trigger";
 /// What a machine asks to find out whether this one lives, from an address that others share: such an
 /// answer costs little, and a refusal would stop the service.
-const UNCOUNTED: [&str; 2] = ["/healthz", "/readyz"];
+const UNCOUNTED: [&str; 3] = ["/healthz", "/readyz", "/readyz/http"];
 /// How often who has asked lately.
 pub struct Rates {
     all: DefaultKeyedRateLimiter<String>,
@@ -128,27 +128,32 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
     let refuse = |problem: Problem| Box::new(problem.into_response());
     check_framing(&parts.headers)
         .map_err(|problem| Box::new(([(header::CONNECTION, "close")], problem).into_response()))?;
-    check_host(service, &parts).map_err(refuse)?;
-    let identity = identify(service, &parts);
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
-    let (payer, wrong) = (payer(service, &parts, &identity), matches!(identity, Identity::Wrong));
-    let counted = service.rates().check(parts.uri.path(), payer, wrong, peer);
-    counted.map_err(|wait| Box::new(too_often(wait)))?;
-    if let Identity::Known(caller) = &identity {
-        note_caller(&parts.extensions, caller);
-        parts.extensions.insert(caller.clone());
+    let slacks = slack::is_ours(service, parts.uri.path());
+    // Who signs what it sends needs no name for us, no token, and is not held up with others at its address.
+    if !slacks {
+        check_host(service, &parts).map_err(refuse)?;
+        let identity = identify(service, &parts);
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let (payer, wrong) = (payer(service, &parts, &identity), matches!(identity, Identity::Wrong));
+        let counted = service.rates().check(parts.uri.path(), payer, wrong, peer);
+        counted.map_err(|wait| Box::new(too_often(wait)))?;
+        if let Identity::Known(caller) = &identity {
+            note_caller(&parts.extensions, caller);
+            parts.extensions.insert(caller.clone());
+        }
+        parts.extensions.insert(identity);
     }
-    parts.extensions.insert(identity);
+    let max_body = if slacks { slack::MAX_BODY } else { settings.max_body };
     let body = if body.is_end_stream() {
         Bytes::new()
     } else {
-        let reading = read(body, &parts.headers, settings.max_body);
+        let reading = read(body, &parts.headers, max_body);
         let limit = Duration::from_millis(settings.body_timeout);
         let body = tokio::time::timeout(limit, reading).await.unwrap_or_else(|_| Err(too_slow(limit)));
         // What was not read is not waited for either.
         body.map_err(|problem| Box::new(([(header::CONNECTION, "close")], problem).into_response()))?
     };
-    if !body.is_empty() && is_json(&parts.headers) {
+    if !slacks && !body.is_empty() && is_json(&parts.headers) {
         let value = std::str::from_utf8(&body)
             .map_err(|_| "it is not UTF-8 text".to_owned())
             .and_then(|text| json::parse(text).map_err(|e| e.to_string()));

@@ -17,6 +17,7 @@
 //! | `ask` | what its requests bring: names, parameters, idempotency keys |
 //! | `live` | events of a thread as they happen |
 //! | `webhooks` | signed webhooks |
+//! | `slack` | what Slack delivers |
 //! | `docs` | the OpenAPI document and its page |
 //! | `ops` | health, readiness, metrics |
 //! | `access` | one log line and one count for each request |
@@ -35,6 +36,7 @@ pub mod problem;
 pub mod rest;
 pub mod serve;
 pub mod session;
+pub mod slack;
 pub mod webhooks;
 
 use std::collections::BTreeSet;
@@ -45,6 +47,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Approval, ApprovalState, Principal, Thread};
+use crate::chat::slack::Front;
 use crate::config::{HttpConfig, Scope};
 use crate::runtime::Runtime;
 use crate::store::Person;
@@ -77,6 +80,8 @@ pub struct Settings {
     pub stop: CancellationToken,
     /// Webhooks that start agents.
     pub triggers: Arc<Triggers>,
+    /// What takes Slack's deliveries, where there is a Slack.
+    pub slack: Option<Front>,
 }
 
 /// The other end of the connection that a request came by, in its extensions.
@@ -128,6 +133,7 @@ impl Service {
             .merge(approvals::routes())
             .merge(live::routes())
             .merge(webhooks::routes())
+            .merge(slack::routes(self))
             .merge(ops::routes())
             .merge(docs::routes());
         // Outermost, so that what the others refuse is counted as well.

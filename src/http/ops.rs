@@ -1,7 +1,8 @@
 //! What operators and their machines look at: is it up, can it work, what has it done.
 //!
 //! `/healthz` and `/readyz` are open, because a supervisor has no token: they name no thread, person or
-//! address. `/metrics` tells how busy people are, so it wants a token with the scope `read` (or `admin`);
+//! address. A broken Slack makes the whole not ready, since somebody has to look; it must not take the web away from
+//! people, so a load balancer asks `/readyz/http`, which is about nothing but requests. `/metrics` tells how busy people are, so it wants a token with the scope `read` (or `admin`);
 //! only a scraper on this very machine needs none, and only if it speaks to this machine by a name of its
 //! own: what a proxy on this machine passes on is somebody else's request.
 
@@ -32,7 +33,11 @@ pub const SERVICE: &str = "twelve";
 
 /// The routes of this file.
 pub fn routes() -> Router<Service> {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(scrape))
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/readyz/http", get(readyz_http))
+        .route("/metrics", get(scrape))
 }
 
 /// Whether the service can work, and what it works with.
@@ -77,7 +82,8 @@ pub async fn healthz() -> Response {
     ([(header::CACHE_CONTROL, "no-store")], "ok\n").into_response()
 }
 
-/// Whether it can work: the store answers and the process is not stopping. Asks no model.
+/// Whether all of it can work: the store answers, the process is not stopping, chat surfaces are connected. Asks no
+/// model.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "readyz", security(()),
     responses(
@@ -86,12 +92,33 @@ pub async fn healthz() -> Response {
     )
 )]
 pub async fn readyz(State(service): State<Service>) -> Response {
-    let readiness = readiness(service.runtime()).await;
+    let mut readiness = readiness(service.runtime()).await;
+    let parts = service.runtime().parts();
+    readiness
+        .reasons
+        .extend(parts.platforms.problems().iter().map(|problem| parts.secrets.clean(problem).into_owned()));
+    readiness.ready = readiness.reasons.is_empty();
+    answer(readiness)
+}
+
+/// Whether it can answer requests, whatever is wrong with chat surfaces: for load balancers.
+#[utoipa::path(
+    get, path = "/readyz/http", tag = "operations", operation_id = "readyz_http", security(()),
+    responses(
+        (status = 200, description = "Ready to answer requests.", body = Readiness),
+        (status = 503, description = "Not ready; `reasons` says why.", body = Readiness),
+    )
+)]
+pub async fn readyz_http(State(service): State<Service>) -> Response {
+    answer(readiness(service.runtime()).await)
+}
+
+fn answer(readiness: Readiness) -> Response {
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
 }
 
-/// Whether this runtime can work now.
+/// Whether this runtime can work now, chat surfaces aside.
 pub async fn readiness(runtime: &Runtime) -> Readiness {
     let parts = runtime.parts();
     let draining = runtime.is_draining();
@@ -138,7 +165,10 @@ pub async fn readiness(runtime: &Runtime) -> Readiness {
             },
         },
         providers: ProviderReadiness { default: parts.providers.default.clone(), configured },
-        platforms: parts.platforms.console.iter().map(|_| crate::platform::console::SURFACE).collect(),
+        platforms: [crate::platform::console::SURFACE, crate::platform::slack::SURFACE]
+            .into_iter()
+            .filter(|surface| parts.platforms.pushes(surface))
+            .collect(),
     }
 }
 

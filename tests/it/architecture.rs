@@ -18,7 +18,7 @@ const RULE: &[(&str, &[&str])] = &[
     ("runtime", &["agent", "llm", "metrics", "tools", "platform", "store"]),
     ("chat", &["agent", "config", "metrics", "platform", "runtime", "store"]),
     ("triggers", &["agent", "config", "runtime", "store"]),
-    ("app", &["agent", "config", "llm", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
+    ("app", &["agent", "chat", "config", "llm", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
     ("http", &["agent", "chat", "config", "metrics", "platform", "runtime", "store", "tools", "triggers"]),
     (
         "cli",

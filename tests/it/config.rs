@@ -90,16 +90,23 @@ fn every_plain_name_sets_its_setting() {
         ("STRUCTURED_LOGGING", "True", "true"),
         ("API_HOST", "::1", r#""::1""#),
         ("API_PORT", "8123", "8123"),
-        ("SLACK_BOT_TOKEN", "token-of-the-bot", r#""********""#),
-        ("SLACK_APP_TOKEN", "token-of-the-app", r#""********""#),
-        ("SLACK_SIGNING_SECRET", "secret-of-slack", r#""********""#),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-bot", r#""********""#),
+        ("SLACK_APP_TOKEN", "xapp-of-the-app", r#""********""#),
+        ("SLACK_SIGNING_SECRET", "the-secret-that-slack-signs-with", r#""********""#),
         ("SLACK_API_URL", "http://127.0.0.1:3/api", r#""http://127.0.0.1:3/api""#),
     ];
     assert_eq!(values.map(|(name, ..)| name), PLAIN_NAMES.map(|(name, _)| name));
     for ((name, text, value), (_, path)) in values.into_iter().zip(PLAIN_NAMES) {
-        let loaded = load("", "", &[(name, text)]).unwrap();
+        // Slack's are one group: each makes sense beside the others only.
+        let mut together = vec![(name, text)];
+        if name.starts_with("SLACK_") {
+            let slack = [("SLACK_BOT_TOKEN", "xoxb-1"), ("SLACK_APP_TOKEN", "xapp-1")];
+            together.extend(slack.into_iter().filter(|(other, _)| *other != name));
+        }
+        let loaded = load("", "", &together).unwrap();
         assert_eq!(shown(&loaded, path), format!("{value} (environment {name})"));
-        let loaded = load("", &format!("{name}={text}"), &[]).unwrap();
+        let lines: String = together.iter().map(|(name, text)| format!("{name}={text}\n")).collect();
+        let loaded = load("", &lines, &[]).unwrap();
         assert_eq!(shown(&loaded, path), format!("{value} (.env {name})"));
         let loaded = load("", "", &[(name, "")]).unwrap();
         assert!(shown(&loaded, path).ends_with("(default)"), "an empty {name} counts as not set");
@@ -176,7 +183,7 @@ fn unknown_settings_are_refused_in_every_layer_with_a_suggestion() {
     insta::assert_snapshot!(refused("[modle]\nprovider = \"auto\"\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `modle.provider`; did you mean `model.provider`?");
     insta::assert_snapshot!(refused("\n\ndebug = true\n"), @"The configuration has a problem: twelve.toml line 3: unknown setting `debug`; did you mean `app.debug`?");
     insta::assert_snapshot!(refused("[store]\nzzzzzzzz = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `store.zzzzzzzz`; `store` has durability, path");
-    insta::assert_snapshot!(refused("[zzzzzzzz]\nqqqqqqqqq = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `zzzzzzzz.qqqqqqqqq`; sections: agents, app, approvals, http, limits, log, model, policy, providers, runtime, store, triggers, tools");
+    insta::assert_snapshot!(refused("[zzzzzzzz]\nqqqqqqqqq = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `zzzzzzzz.qqqqqqqqq`; sections: agents, app, approvals, http, limits, log, model, policy, providers, runtime, slack, store, triggers, tools");
     insta::assert_snapshot!(refused("store = \"x\"\n"), @"The configuration has a problem: twelve.toml line 1: unknown setting `store`; `store` is a section: write [store]");
     insta::assert_snapshot!(refused_environment(&[("TWELVE__STORE__PTH", "x")]), @"The configuration has a problem: environment TWELVE__STORE__PTH: there is no setting `store.pth`; did you mean `store.path`?");
     insta::assert_snapshot!(refused_environment(&[("TWELVE__TOOLS__", "x")]), @"The configuration has a problem: environment TWELVE__TOOLS__: there is no setting `tools.`; did you mean `tools`?");
@@ -304,7 +311,7 @@ gate = "ask"
         ),
         @r#"
     The configuration has 5 problems:
-    - twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `why`; did you mean `tool`?
+    - twelve.toml line 2: policy rule 2 `typo`: unknown setting `tol`; allowed: `name`, `gate`, `tool`, `agent`, `risk`, `args`, `approvers`, `expires_after`, `route`, `why`; did you mean `tool`?
     - twelve.toml line 2: policy rule 3 `regex`: not a regular expression: unclosed group
     - twelve.toml line 2: policy rule 4: missing field `name`
     - twelve.toml line 2: policy rule 5 `good`: unknown word `asks`; allowed: `auto`, `ask`, `deny`; did you mean `ask`?
@@ -527,6 +534,29 @@ fn dependencies_are_quiet_unless_the_filter_names_them() {
     assert_eq!(numbers("[app]\ndebug = true"), "13");
     assert_eq!(numbers("[log]\nfilter = \"hyper=debug,twelve::store=trace\""), "1234");
     assert_eq!(numbers("[log]\nlevel = \"error\""), "1");
+}
+
+#[test]
+fn what_would_print_tickets_and_bodies_is_quiet_whatever_is_asked_for() {
+    let say = || {
+        tracing::warn!(target: "tungstenite::protocol", "1 a warning");
+        tracing::debug!(target: "tungstenite::handshake::client", "2 GET /link/?ticket=t");
+        tracing::trace!(target: "tokio_tungstenite::compat", "3 a frame");
+        tracing::debug!(target: "slack_morphism::hyper_tokio::connector", "4 an address");
+    };
+    for file in [
+        "[app]\ndebug = true",
+        "[log]\nlevel = \"trace\"",
+        "[log]\nfilter = \"tungstenite=trace,slack_morphism=debug\"",
+        "[log]\nfilter = \"tungstenite::handshake=trace,tokio_tungstenite::compat=trace\"",
+        "[log]\nfilter = \"t=trace,s=trace,slack_=trace\"",
+    ] {
+        let text = logged(file, say);
+        assert_eq!(text.lines().count(), 1, "{file}: {text}");
+        assert!(text.contains("1 a warning"), "{file}: {text}");
+    }
+    assert_eq!(logged("[log]\nlevel = \"error\"", say), "");
+    assert_eq!(logged("[log]\nfilter = \"tungstenite=off\"", say), "");
 }
 
 #[test]

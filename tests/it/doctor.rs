@@ -334,8 +334,15 @@ async fn ours() -> (World, SocketAddr) {
     let world = World::new().await;
     let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
     let stop = CancellationToken::new();
-    let settings =
-        Settings { http, app_name: "twelve".into(), secret: [7; 32], demo: None, stop, triggers: Default::default() };
+    let settings = Settings {
+        http,
+        app_name: "twelve".into(),
+        secret: [7; 32],
+        demo: None,
+        stop,
+        triggers: Default::default(),
+        slack: None,
+    };
     let address = serve(Service::new(world.runtime.clone(), settings).router()).await;
     (world, address)
 }
@@ -377,7 +384,7 @@ async fn a_container_learns_whether_the_service_is_ready() {
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.starts_with("twelve: not ready: The process is stopping"), "{}", ran.err);
 
-    let stranger = serve(Router::new().route("/readyz", get(|| async { "{\"ready\": true}" }))).await;
+    let stranger = serve(Router::new().route("/readyz/http", get(|| async { "{\"ready\": true}" }))).await;
     let ran = at(stranger).run(&["healthcheck"]).await;
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("something else than twelve answers"), "{}", ran.err);

@@ -61,6 +61,7 @@ pub fn service(world: &World, http: HttpConfig, demo: Option<Principal>, stop: &
         demo,
         stop: stop.clone(),
         triggers: Default::default(),
+        slack: None,
     };
     Service::new(world.runtime.clone(), settings)
 }

@@ -218,7 +218,7 @@ async fn a_flood_without_a_name_blocks_no_person_no_webhook_and_no_probe() {
         assert_eq!(api.read(by_the_proxy(Method::POST, "/webhooks/trigger", &[])).await.problem().0, 404);
     }
     assert_eq!(api.read(by_the_proxy(Method::POST, "/webhooks/trigger", &[])).await.problem().0, 429);
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/readyz/http"] {
         for _ in 0..10 {
             let reply = api.read(by_the_proxy(Method::GET, path, &[])).await;
             assert_ne!(reply.status, StatusCode::TOO_MANY_REQUESTS, "{path}");

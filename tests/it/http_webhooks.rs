@@ -34,7 +34,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Loaded {
 }
 
 fn compiled(w: &World, loaded: &Loaded) -> Result<Triggers, Vec<String>> {
-    Triggers::new(&loaded.config.triggers, &w.runtime.parts().agents, |name| loaded.signing_secret(name))
+    Triggers::new(&loaded.config.triggers, &w.runtime.parts().agents, |name| loaded.secret_in(name))
 }
 
 /// What is wrong with this file.
@@ -51,6 +51,7 @@ fn service_of(w: &World, loaded: &Loaded) -> Service {
         demo: None,
         stop: Default::default(),
         triggers: Arc::new(compiled(w, loaded).unwrap()),
+        slack: None,
     };
     Service::new(w.runtime.clone(), settings)
 }

@@ -215,8 +215,15 @@ async fn a_provider_that_fails_is_counted_by_the_kind_of_failure() {
 fn service(world: &World) -> Service {
     let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
     let stop = CancellationToken::new();
-    let settings =
-        Settings { http, app_name: "twelve".into(), secret: [7; 32], demo: None, stop, triggers: Default::default() };
+    let settings = Settings {
+        http,
+        app_name: "twelve".into(),
+        secret: [7; 32],
+        demo: None,
+        stop,
+        triggers: Default::default(),
+        slack: None,
+    };
     Service::new(world.runtime.clone(), settings)
 }
 

@@ -58,6 +58,7 @@ impl Site {
             demo: plan.demo,
             stop: stop.clone(),
             triggers: Default::default(),
+            slack: None,
         };
         let router = Service::new(runtime.clone(), settings).router();
         let served = tokio::spawn(serve(listener, router, limits, stop.clone()));

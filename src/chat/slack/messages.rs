@@ -1,1 +1,197 @@
 //! What people write, edit, delete and react to.
+//!
+//! A message is for an agent if it is a direct message, mentions the bot, begins with its sign (`!agent`), or stands in
+//! a thread in which the agent takes part already. It is delivered under an id made of channel and timestamp, so
+//! `app_mention`, `message` and every repetition of them are one.
+
+use super::asked::{self, Asked, Came};
+use super::{Aside, Front, Taken, principal};
+use crate::agent::*;
+use crate::chat::commands::{self, Command};
+use crate::platform::slack::SURFACE;
+use crate::platform::slack::inbound::{self, Who};
+use crate::runtime::{DeliverError, Said};
+use crate::store::StoreError;
+
+/// What a message of another workspace's people counts as: it comes from outside, like a web page.
+const FROM_A_GUEST: &str = "a guest from another workspace";
+
+/// Where a message stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub by: &'a Who,
+    pub channel: &'a str,
+    pub thread: Option<&'a str>,
+    pub ts: &'a str,
+}
+
+impl Place<'_> {
+    /// The first message of its thread, which may be itself.
+    fn root(&self) -> &str {
+        self.thread.unwrap_or(self.ts)
+    }
+
+    fn thread_id(&self) -> Option<ThreadId> {
+        format!("{SURFACE}:{}:{}:{}", self.by.team, self.channel, self.root()).parse().ok()
+    }
+
+    fn source(&self) -> String {
+        format!("{SURFACE}:{}:{}", self.channel, self.ts)
+    }
+
+    fn aside(&self) -> Aside {
+        Aside::of(self.by).at(Some(self.channel), self.thread)
+    }
+}
+
+/// Whether there is a log of the thread that a message stands in.
+enum Log {
+    New,
+    Known,
+    /// There was one.
+    Deleted,
+}
+
+pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
+    let (thread, channel) = (message.thread.clone(), message.channel.clone());
+    let place = Place { by: &message.by, channel: &channel, thread: thread.as_deref(), ts: &message.ts };
+    let Some(id) = place.thread_id() else { return Taken::ODD };
+    let direct = message.kind == "im";
+    let signed = after_sign(&message.text, &front.sign());
+    let addressed = direct || message.mentions_us || signed.is_some();
+    if !addressed && thread.is_none() {
+        return Taken::IGNORED;
+    }
+    // The first message of a thread has no log, or is known by its source.
+    let log = match thread {
+        None => Log::New,
+        Some(_) => match front.0.runtime.parts().store.summary(id.short()).await {
+            Ok(_) => Log::Known,
+            Err(StoreError::Unknown(_)) => Log::New,
+            Err(StoreError::Deleted(_)) => Log::Deleted,
+            Err(error) => return front.failed(&error.into(), &place.aside()),
+        },
+    };
+    let takes_part = match log {
+        Log::Known => true,
+        Log::New => message.root_is_ours && place.thread.is_some(),
+        Log::Deleted => false,
+    };
+    if !addressed && !takes_part {
+        return Taken::IGNORED;
+    }
+    let came_along = !message.files.is_empty() || !message.quoted.is_empty();
+    let command = match signed {
+        Some(words) => Some(commands::parse(words)),
+        None if message.text.is_empty() && !came_along => addressed.then_some(Command::Help),
+        None if direct || message.mentions_us => commands::parse_in_message(&message.text),
+        // Said among people, `help` or `status` may be meant for one of them; to stop is never wrong.
+        None => commands::parse_in_message(&message.text).filter(|c| matches!(c, Command::Steer { .. })),
+    };
+    if message.text.is_empty() && !came_along && command.is_none() {
+        return Taken::IGNORED;
+    }
+    let Some(command) = command else { return say(front, place, &message, &log, None, &message.text).await };
+    let asked = Asked {
+        by: message.by.clone(),
+        here: matches!(log, Log::Known).then(|| id.short()),
+        channel: channel.clone(),
+        thread: Some(place.root().to_owned()),
+        prefix: front.sign(),
+        trigger: None,
+        aside: place.aside(),
+        key: vec!["message".to_owned(), channel.clone(), message.ts.clone()],
+    };
+    match asked::command(front, asked, command).await {
+        Came::Taken(taken) => taken,
+        Came::Start { agent, task } => say(front, place, &message, &log, agent.as_deref(), &task).await,
+    }
+}
+
+/// What follows `!agent`, if the message begins with it.
+fn after_sign<'a>(text: &'a str, sign: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(sign.len())?;
+    (head.eq_ignore_ascii_case(sign) && rest.chars().next().is_none_or(char::is_whitespace)).then(|| rest.trim())
+}
+
+/// Hands a message over to its thread.
+async fn say(
+    front: &Front,
+    place: Place<'_>,
+    message: &inbound::Message,
+    log: &Log,
+    agent: Option<&str>,
+    text: &str,
+) -> Taken {
+    let Some(id) = place.thread_id() else { return Taken::ODD };
+    let mut attached = Vec::new();
+    if place.thread.is_some() && matches!(log, Log::New) {
+        attached.push(Attached::Earlier { before: place.ts.to_owned() });
+    }
+    let quoted = message.quoted.iter();
+    attached.extend(quoted.map(|(label, text)| Attached::Quoted { label: label.clone(), text: text.clone() }));
+    let files = message.files.iter();
+    attached.extend(files.map(|file| Attached::File { name: file.name.clone(), place: file.id.clone() }));
+    let text = match text {
+        "" => "Look at what came with this message.",
+        text => text,
+    };
+    let said = Said {
+        source: Some(place.source()),
+        outside: (!place.by.is_at_home()).then(|| FROM_A_GUEST.to_owned()),
+        attached,
+        ..Said::by(principal(place.by), text)
+    };
+    let agent = agent.unwrap_or_else(|| front.agent(place.channel));
+    match front.0.runtime.message(&id, agent, said).await {
+        Ok(delivered) => front.answered(&delivered, &place.aside()),
+        Err(error) => front.failed(&error, &place.aside()),
+    }
+}
+
+/// Somebody changed a message. It matters while the agent is at work on it; what it said before stays said.
+pub(super) async fn edited(front: &Front, place: Place<'_>, text: &str, edited: &str) -> Taken {
+    let words = format!("I have edited my message. It now reads:\n{text}");
+    correct(front, place, &format!("{}:edited:{edited}", place.source()), words).await
+}
+
+/// Somebody took a message back.
+pub(super) async fn deleted(front: &Front, place: Place<'_>, text: &str) -> Taken {
+    let words = format!("I have deleted this message of mine, so don't act on it:\n{text}");
+    correct(front, place, &format!("{}:deleted", place.source()), words).await
+}
+
+/// A further message about one that was taken in, if a run is under way.
+async fn correct(front: &Front, place: Place<'_>, source: &str, words: String) -> Taken {
+    let Some(id) = place.thread_id() else { return Taken::ODD };
+    let runtime = &front.0.runtime;
+    let thread = match runtime.thread(id.short()).await {
+        Ok(thread) => thread,
+        Err(DeliverError::Store(StoreError::Unknown(_) | StoreError::Deleted(_))) => return Taken::IGNORED,
+        Err(error) => return front.failed(&error, &place.aside()),
+    };
+    if thread.run.is_none() || thread.cancelled || !thread.knows_source(&place.source()) {
+        return Taken::IGNORED;
+    }
+    let said = Said {
+        source: Some(source.to_owned()),
+        outside: (!place.by.is_at_home()).then(|| FROM_A_GUEST.to_owned()),
+        ..Said::by(principal(place.by), words)
+    };
+    match runtime.message(&id, &thread.agent, said).await {
+        Ok(delivered) => front.answered(&delivered, &place.aside()),
+        Err(error) => front.failed(&error, &place.aside()),
+    }
+}
+
+/// The sign that stops a run, on a message of the bot.
+pub(super) async fn reaction(front: &Front, by: &Who, name: &str, channel: &str, ts: &str, at: &str) -> Taken {
+    if name != front.0.settings.stop_reaction {
+        return Taken::IGNORED;
+    }
+    let aside = Aside::of(by).at(Some(channel), None);
+    let target = Target::Message { place: format!("{SURFACE}:{}:{channel}:{ts}", by.team) };
+    let act = Act::Steer { what: Steer::Stop, target };
+    let intent = Intent { by: principal(by), act, reply: aside.address() };
+    front.keep(&["reaction", channel, ts, &by.user, name, at], intent, &aside).await
+}

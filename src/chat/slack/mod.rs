@@ -1,33 +1,49 @@
 //! Slack: deliveries, by HTTP and by Socket Mode, on one path.
 //!
-//! [`Front::take`] is that path: read the envelope, keep what has to be kept (one append), acknowledge; then, on a
-//! task, what needs Slack or may take its time. Nothing is asked of Slack before the acknowledgement.
+//! [`Front::take`] is that path: read the envelope, keep what has to be kept, acknowledge; then, on a task, what
+//! needs Slack or may take its time. Nothing is asked of Slack before the acknowledgement, and nothing is
+//! acknowledged before it is in the log.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `messages` | mentions, messages, edits, reactions |
 //! | `interactions` | buttons, modals, shortcuts, slash commands |
+//! | `asked` | commands in words, from messages and slash commands alike; what is shown in private |
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
 //! | `catch_up` | what was said while nothing could reach us |
+//! | `run` | all of it that goes on in the background, until the process stops |
 
+pub mod asked;
 pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
 pub mod progress;
+pub mod run;
 pub mod socket;
 
-pub use catch_up::catch_up;
-
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use catch_up::catch_up;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, watch};
 
-use crate::platform::slack::Slack;
-use crate::platform::slack::inbound::Envelope;
-use crate::runtime::Runtime;
+use crate::agent::{Answer, Intent, Principal, Refusal, ThreadId};
+use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
+use crate::platform::slack::{Hot, SURFACE, Slack};
+use crate::runtime::{DeliverError, Delivered, Runtime};
+use crate::store::StoreError;
+
+/// Things that are at work after their acknowledgement, at one time. More are dropped, and counted: they only look,
+/// and whoever asked asks again.
+const MAX_AFTER: usize = 512;
+/// How long one of them may take.
+const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the way in is told.
 #[derive(Clone, Debug)]
@@ -52,8 +68,16 @@ pub(crate) struct Inner {
     pub runtime: Runtime,
     pub slack: Slack,
     pub settings: FrontSettings,
+    /// Places for what is done after the acknowledgement.
+    after: Arc<Semaphore>,
+    /// How much of it is at work.
+    at_work: watch::Sender<usize>,
     /// What workspaces do not let us show.
     pub refused: progress::Refused,
+    /// Teams that are being caught up with.
+    pub readings: catch_up::Readings,
+    /// Whose App Home has been opened.
+    pub homes: home::Homes,
 }
 
 /// The answer to a delivery.
@@ -69,13 +93,325 @@ pub enum Ack {
     Again,
 }
 
+/// What came of a delivery: the answer, and a word for the metric.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Taken {
+    pub ack: Ack,
+    pub outcome: &'static str,
+}
+
+impl Taken {
+    /// It is in the log.
+    const KEPT: Self = Self { ack: Ack::Empty, outcome: "kept" };
+    /// It is in the log from before.
+    const DUPLICATE: Self = Self { ack: Ack::Empty, outcome: "duplicate" };
+    /// It only asks for something to look at, which follows.
+    const LOOKED: Self = Self { ack: Ack::Empty, outcome: "looked" };
+    const IGNORED: Self = Self { ack: Ack::Empty, outcome: "ignored" };
+    const ODD: Self = Self { ack: Ack::Empty, outcome: "odd" };
+    /// It was not taken for good; whoever sent it is told why.
+    const REFUSED: Self = Self { ack: Ack::Empty, outcome: "refused" };
+    /// It was not taken now.
+    const AGAIN: Self = Self { ack: Ack::Again, outcome: "again" };
+
+    fn saying(self, answer: Value) -> Self {
+        Self { ack: Ack::Json(answer), ..self }
+    }
+}
+
+/// Where somebody is told something in private.
+#[derive(Clone)]
+pub(super) struct Aside {
+    pub team: String,
+    pub user: String,
+    pub channel: Option<String>,
+    pub thread: Option<String>,
+    pub hot: Hot,
+}
+
+impl Aside {
+    fn of(by: &Who) -> Self {
+        Self { team: by.team.clone(), user: by.user.clone(), channel: None, thread: None, hot: Hot::default() }
+    }
+
+    fn at(self, channel: Option<&str>, thread: Option<&str>) -> Self {
+        Self { channel: channel.map(str::to_owned), thread: thread.map(str::to_owned), ..self }
+    }
+
+    /// `slack:<team>:<channel or ->:<user>`, with `:<thread ts>` where there is one.
+    fn address(&self) -> String {
+        let channel = self.channel.as_deref().unwrap_or("-");
+        let thread = self.thread.as_ref().map_or_else(String::new, |thread| format!(":{thread}"));
+        format!("{SURFACE}:{}:{channel}:{}{thread}", self.team, self.user)
+    }
+}
+
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
-        Self(Arc::new(Inner { runtime, slack, settings, refused: progress::Refused::default() }))
+        Self(Arc::new(Inner {
+            runtime,
+            slack,
+            settings,
+            after: Arc::new(Semaphore::new(MAX_AFTER)),
+            at_work: watch::Sender::new(0),
+            refused: progress::Refused::default(),
+            readings: catch_up::Readings::default(),
+            homes: home::Homes::default(),
+        }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].
-    pub async fn take(&self, _envelope: Envelope) -> Ack {
-        Ack::Empty
+    pub async fn take(&self, envelope: Envelope) -> Ack {
+        let bot = |team: &str| self.0.slack.workspace(team).map(|workspace| workspace.bot_user.clone());
+        let inbound = inbound::read(&envelope, bot);
+        drop(envelope);
+        let kind = inbound.name();
+        let taken = if self.0.runtime.is_draining() { Taken::AGAIN } else { self.taken(inbound).await };
+        self.0.runtime.parts().metrics.delivery(SURFACE, kind, taken.outcome);
+        taken.ack
+    }
+
+    /// Waits until nothing is at work that was begun after an acknowledgement.
+    pub async fn idle(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.0.at_work.subscribe().wait_for(|n| *n == 0).await;
+    }
+
+    pub fn slack(&self) -> &Slack {
+        &self.0.slack
+    }
+
+    async fn taken(&self, inbound: Inbound) -> Taken {
+        if let Some(team) = team(&inbound)
+            && !self.0.slack.is_ours(team)
+        {
+            tracing::info!(slack.team = team, "a delivery for a team that is not configured was ignored");
+            return Taken::IGNORED;
+        }
+        match inbound {
+            Inbound::Challenge(text) => Taken { ack: Ack::Text(text), outcome: "looked" },
+            Inbound::Message(message) => messages::take(self, *message).await,
+            Inbound::Edited { by, channel, thread, ts, text, edited } => {
+                let place = messages::Place { by: &by, channel: &channel, thread: thread.as_deref(), ts: &ts };
+                messages::edited(self, place, &text, &edited).await
+            }
+            Inbound::Deleted { by, channel, thread, ts, text } => {
+                let place = messages::Place { by: &by, channel: &channel, thread: thread.as_deref(), ts: &ts };
+                messages::deleted(self, place, &text).await
+            }
+            Inbound::Reaction { by, name, channel, ts, at } => {
+                messages::reaction(self, &by, &name, &channel, &ts, &at).await
+            }
+            Inbound::HomeOpened { by } => {
+                let front = self.clone();
+                self.after(async move { home::publish(&front, &by).await });
+                Taken::LOOKED
+            }
+            Inbound::ViewOpened { by, channel, thread } => {
+                let front = self.clone();
+                self.after(async move { progress::suggest(&front, &by.team, &channel, &thread).await });
+                Taken::LOOKED
+            }
+            Inbound::Action(action) => interactions::action(self, *action).await,
+            Inbound::Submission(submission) => interactions::submission(self, *submission).await,
+            Inbound::Closed { .. } => Taken::IGNORED,
+            Inbound::Shortcut(shortcut) => interactions::shortcut(self, *shortcut),
+            Inbound::Command(command) => interactions::command(self, *command).await,
+            Inbound::Uninstalled { team } => {
+                self.gone(&team, "the app was removed from the workspace; install it again and set the new token");
+                Taken::LOOKED
+            }
+            Inbound::TokensRevoked { team } => {
+                self.gone(&team, "the bot's token was revoked; install the app again and set the new token");
+                Taken::LOOKED
+            }
+            Inbound::RateLimited { team, minute } => {
+                tracing::warn!(slack.team = team, minute, "Slack left events out, because there were too many");
+                catch_up::begin(self, team);
+                Taken::LOOKED
+            }
+            Inbound::Ignored { why } => {
+                tracing::debug!(why, "a delivery was ignored");
+                Taken::IGNORED
+            }
+            Inbound::Odd { why } => {
+                tracing::warn!(why, "a delivery is not what Slack's documentation says; it was acknowledged");
+                Taken::ODD
+            }
+        }
+    }
+
+    fn gone(&self, team: &str, why: &str) {
+        tracing::error!(slack.team = team, why, "a workspace is gone");
+        self.0.slack.disconnect(team);
+        self.0.slack.trouble(&format!("team {team}"), Some(why.to_owned()));
+    }
+
+    /// Does something after the acknowledgement.
+    pub(super) fn after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let Ok(permit) = self.0.after.clone().try_acquire_owned() else {
+            tracing::warn!("too much is at work for Slack; an answer was left out");
+            self.0.runtime.parts().metrics.delivery(SURFACE, "answer", "dropped");
+            return;
+        };
+        let one = AtWork::one(&self.0);
+        tokio::spawn(async move {
+            if tokio::time::timeout(AFTER_TIMEOUT, work).await.is_err() {
+                tracing::warn!("what was to follow an acknowledgement took too long and was given up");
+            }
+            drop((permit, one));
+        });
+    }
+
+    /// Keeps what somebody did; `key` is what a second delivery has in common with it, and another deed has not.
+    pub(super) async fn keep(&self, key: &[&str], intent: Intent, aside: &Aside) -> Taken {
+        let Some(id) = deed(&aside.team, key) else { return Taken::ODD };
+        // Before the log: it may be carried out before this goes on.
+        self.0.slack.remember(id.short(), aside.hot.clone());
+        match self.0.runtime.intent(&id, intent).await {
+            Ok(delivered) => self.answered(&delivered, aside),
+            Err(error) => self.failed(&error, aside),
+        }
+    }
+
+    /// What an input came to, once the log has answered.
+    pub(super) fn answered(&self, delivered: &Delivered, aside: &Aside) -> Taken {
+        match &delivered.answer {
+            Answer::Accepted | Answer::Go { .. } => Taken::KEPT,
+            Answer::Duplicate | Answer::Stale => Taken::DUPLICATE,
+            Answer::Refused(refusal) => {
+                self.tell(aside.clone(), refusal.to_string());
+                Taken::REFUSED
+            }
+        }
+    }
+
+    /// What an input came to that could not be kept: Slack delivers it again, unless that would change nothing.
+    pub(super) fn failed(&self, error: &DeliverError, aside: &Aside) -> Taken {
+        match error {
+            DeliverError::Contended(_) | DeliverError::Draining => Taken::AGAIN,
+            DeliverError::Store(
+                StoreError::Conflict { .. }
+                | StoreError::NotWritable(_)
+                | StoreError::Failed(_)
+                | StoreError::Locked(_)
+                | StoreError::Missing(_)
+                | StoreError::Unknown(_),
+            ) => {
+                tracing::error!(%error, "a delivery could not be kept; Slack shall deliver it again");
+                Taken::AGAIN
+            }
+            DeliverError::Store(StoreError::Deleted(_)) => {
+                self.tell(aside.clone(), "This conversation was deleted here. Start a new one.".to_owned());
+                Taken::REFUSED
+            }
+            DeliverError::Store(StoreError::TooNew(_) | StoreError::Corrupt(_))
+            | DeliverError::Agent(_)
+            | DeliverError::Log { .. }
+            | DeliverError::CallRunning { .. } => {
+                let reference = format!("{:06x}", fastrand::u32(..0x100_0000));
+                tracing::error!(reference, %error, "a delivery can't be kept");
+                self.tell(
+                    aside.clone(),
+                    format!("Something broke on my side. Nothing was run. Reference {reference}."),
+                );
+                Taken::REFUSED
+            }
+        }
+    }
+
+    /// Tells somebody something in private, after the acknowledgement.
+    pub(super) fn tell(&self, aside: Aside, text: String) {
+        let front = self.clone();
+        self.after(async move { front.say(&aside, &text).await });
+    }
+
+    /// Tells somebody something in private, now.
+    pub(super) async fn say(&self, aside: &Aside, text: &str) {
+        // It is no deed, but what gives a right to answer is found by the name of one.
+        if let Some(id) = deed(&aside.team, &[&format!("{:x}", fastrand::u128(..))]) {
+            self.0.slack.remember(id.short(), aside.hot.clone());
+            self.0.slack.reply(id.short(), &aside.address(), text).await;
+        }
+    }
+
+    /// What gives a right to answer, as of now.
+    pub(super) fn hot(&self, response_url: Option<&str>) -> Hot {
+        let at = self.0.runtime.parts().clock.now().0;
+        Hot { response_url: response_url.map(str::to_owned), view_id: None, at }
+    }
+
+    /// The agent of a channel.
+    pub(super) fn agent(&self, channel: &str) -> &str {
+        self.0.settings.channels.get(channel).unwrap_or(&self.0.settings.agent)
+    }
+
+    /// `!agent`, where the slash command is `/agent`.
+    pub(super) fn sign(&self) -> String {
+        format!("!{}", self.0.settings.command.trim_start_matches('/'))
+    }
+}
+
+/// Counts something at work, until it is dropped: also when it breaks off.
+struct AtWork(Arc<Inner>);
+
+impl AtWork {
+    fn one(inner: &Arc<Inner>) -> Self {
+        inner.at_work.send_modify(|n| *n += 1);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.send_modify(|n| *n -= 1);
+    }
+}
+
+/// The person, as threads know them.
+pub(super) fn principal(by: &Who) -> Principal {
+    Principal { name: by.name.clone(), ..Principal::human(format!("{SURFACE}:{}:{}", by.home, by.user)) }
+}
+
+/// The log of something that somebody did: the same for every delivery of it.
+fn deed(team: &str, key: &[&str]) -> Option<ThreadId> {
+    let mut hash = Sha256::new();
+    for part in [&[team], key].concat() {
+        // No two lists of parts look the same.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let key = data_encoding::BASE32_NOPAD.encode(digest.get(..20).unwrap_or(&digest)).to_ascii_lowercase();
+    format!("system:{SURFACE}:{team}:{key}").parse().ok()
+}
+
+/// The installation that something came from.
+fn team(inbound: &Inbound) -> Option<&str> {
+    match inbound {
+        Inbound::Challenge(_) | Inbound::Ignored { .. } | Inbound::Odd { .. } => None,
+        Inbound::Message(message) => Some(&message.by.team),
+        Inbound::Action(action) => Some(&action.by.team),
+        Inbound::Submission(submission) => Some(&submission.by.team),
+        Inbound::Shortcut(shortcut) => Some(&shortcut.by.team),
+        Inbound::Command(command) => Some(&command.by.team),
+        Inbound::Edited { by, .. }
+        | Inbound::Deleted { by, .. }
+        | Inbound::Reaction { by, .. }
+        | Inbound::HomeOpened { by }
+        | Inbound::ViewOpened { by, .. }
+        | Inbound::Closed { by, .. } => Some(&by.team),
+        Inbound::Uninstalled { team } | Inbound::TokensRevoked { team } | Inbound::RateLimited { team, .. } => {
+            Some(team)
+        }
+    }
+}
+
+/// What somebody of another workspace is told who presses or asks for something here.
+pub(super) fn stranger(value: &str) -> String {
+    let id = value.split(['|', ' ']).next().unwrap_or("");
+    match id.parse() {
+        Ok(id) => Refusal::NoSuchApproval { id }.to_string(),
+        Err(_) => "I don't know this request any more.".to_owned(),
     }
 }

@@ -1,0 +1,347 @@
+//! Commands in words, from messages and slash commands alike; what is shown in private.
+//!
+//! What changes something is answered before the acknowledgement, as far as it has to be kept; what only looks is
+//! read from the store: a slash command takes the answer back with its acknowledgement, which works in every channel,
+//! and anything else gets a message that only the one who asked sees.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Ack, Aside, Front, Taken, principal, stranger};
+use crate::agent::{ApprovalId, Intent, ShortId};
+use crate::chat::commands::{self, Asker, Command, Listing, Outcome};
+use crate::platform::Card;
+use crate::platform::slack::SURFACE;
+use crate::platform::slack::blocks::{self, Look, Message, StartModal, action};
+use crate::platform::slack::inbound::Who;
+use crate::platform::visible::harmless;
+
+/// How long an acknowledgement waits for its answer: Slack gives three seconds.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// Rows that are shown; the rest is in the inbox.
+const MAX_ROWS: usize = 20;
+/// Longest line of a row, in characters; a section takes 3,000.
+const MAX_LINE: usize = 1_000;
+/// Characters of a message that a task is about, in a window's 3,000 of its own notes, where JSON may double them.
+const MAX_ABOUT: usize = 1_200;
+
+/// A command, and where it was given.
+pub(super) struct Asked {
+    pub by: Who,
+    /// The thread that it was said in, if the agent takes part there.
+    pub here: Option<ShortId>,
+    pub channel: String,
+    /// The first message of the thread that it was said in.
+    pub thread: Option<String>,
+    /// How commands are written here.
+    pub prefix: String,
+    /// The right to open a window, for three seconds.
+    pub trigger: Option<String>,
+    pub aside: Aside,
+    /// What a second delivery has in common with this one.
+    pub key: Vec<String>,
+}
+
+/// What a command came to.
+pub(super) enum Came {
+    Taken(Taken),
+    /// A new run: where its first message goes is for the caller to say.
+    Start {
+        agent: Option<String>,
+        task: String,
+    },
+}
+
+pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Came {
+    if !asked.by.is_at_home() {
+        front.tell(asked.aside, "Only people of this workspace can give me commands here.".to_owned());
+        return Came::Taken(Taken::REFUSED);
+    }
+    let changes = match &command {
+        Command::Run { .. }
+        | Command::Approve { .. }
+        | Command::Deny { .. }
+        | Command::Answer { .. }
+        | Command::Steer { .. } => true,
+        Command::Status { .. }
+        | Command::Pending { .. }
+        | Command::History { .. }
+        | Command::Rules
+        | Command::Agents
+        | Command::Tools
+        | Command::Doctor
+        | Command::Help
+        | Command::Unknown { .. } => false,
+    };
+    if !changes {
+        return Came::Taken(answer_after(front, asked, command).await);
+    }
+    match outcome(front, &asked, &command).await {
+        Outcome::Act(act) => {
+            let intent = Intent { by: principal(&asked.by), act, reply: asked.aside.address() };
+            let key: Vec<&str> = asked.key.iter().map(String::as_str).collect();
+            Came::Taken(front.keep(&key, intent, &asked.aside).await)
+        }
+        Outcome::Start { agent, task } => Came::Start { agent, task },
+        other => Came::Taken(present(front, asked, other).await),
+    }
+}
+
+async fn outcome(front: &Front, asked: &Asked, command: &Command) -> Outcome {
+    let by = principal(&asked.by);
+    let asker = Asker {
+        runtime: &front.0.runtime,
+        by: &by,
+        here: asked.here,
+        public_url: &front.0.slack.settings().public_url,
+        prefix: &asked.prefix,
+        operator: front.0.settings.operators.contains(&by.id),
+    };
+    commands::answer(&asker, command).await
+}
+
+/// Answers a command that only looks.
+async fn answer_after(front: &Front, asked: Asked, command: Command) -> Taken {
+    if asked.trigger.is_none() {
+        let here = front.clone();
+        front.after(async move {
+            let outcome = outcome(&here, &asked, &command).await;
+            present(&here, asked, outcome).await;
+        });
+        return Taken::LOOKED;
+    }
+    // Reading takes milliseconds; should it take longer, the answer follows the acknowledgement.
+    let (send, answer) = tokio::sync::oneshot::channel();
+    let here = front.clone();
+    front.after(async move {
+        let outcome = outcome(&here, &asked, &command).await;
+        if let Err((asked, outcome)) = send.send((asked, outcome)) {
+            let aside = asked.aside.clone();
+            if let Ack::Json(late) = present(&here, asked, outcome).await.ack {
+                here.say(&aside, late["text"].as_str().unwrap_or("")).await;
+            }
+        }
+    });
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok((asked, outcome))) => present(front, asked, outcome).await,
+        Ok(Err(_)) | Err(_) => Taken::LOOKED,
+    }
+}
+
+/// Shows what a command came to, to the one who gave it.
+async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
+    let look = Look { team: &asked.by.team, public_url: &front.0.slack.settings().public_url, counter: 0 };
+    let message = match outcome {
+        Outcome::Say(listing) => listed(&listing),
+        Outcome::Show(id) => match card(front, &asked.by, id).await {
+            Ok(card) => blocks::card(&[card], &look),
+            Err(why) => words(&why),
+        },
+        Outcome::Pick { agent } => match &asked.trigger {
+            Some(trigger) => {
+                let place = place(&asked.by.team, &asked.channel, asked.thread.as_deref());
+                let view = start_window(front, &StartModal { place, about: None }, agent.as_deref());
+                open_after(front, &asked.by.team, trigger, false, view, asked.aside);
+                return Taken::LOOKED;
+            }
+            None => match self::outcome(front, &asked, &Command::Agents).await {
+                Outcome::Say(listing) => listed(&listing),
+                _ => words(&format!("Say who shall do what: {} run <agent> <task>", asked.prefix)),
+            },
+        },
+        Outcome::Doctor => {
+            let here = front.clone();
+            front.after(async move {
+                let report = doctor(&here, &asked).await;
+                here.say(&asked.aside, &report).await;
+            });
+            return Taken::LOOKED;
+        }
+        // These are not for showing; whoever asked is told rather nothing than something wrong.
+        Outcome::Act(_) | Outcome::Start { .. } => return Taken::LOOKED,
+    };
+    if asked.trigger.is_some() {
+        let answer = json!({"response_type": "ephemeral", "text": message.text, "blocks": message.blocks});
+        return Taken::LOOKED.saying(answer);
+    }
+    let here = front.clone();
+    front.after(async move { show(&here, &asked.aside, &message).await });
+    Taken::LOOKED
+}
+
+/// Shows a message to one person, where they are.
+pub(super) async fn show(front: &Front, aside: &Aside, message: &Message) {
+    let Some(channel) = &aside.channel else { return front.say(aside, &message.text).await };
+    let mut body = json!({"channel": channel, "user": aside.user, "text": message.text, "blocks": message.blocks});
+    if let (Some(thread), Some(body)) = (&aside.thread, body.as_object_mut()) {
+        body.insert("thread_ts".to_owned(), Value::from(thread.as_str()));
+    }
+    if let Err(error) = front.0.slack.call(&aside.team, "chat.postEphemeral", &body).await {
+        tracing::info!(%error, "an answer in private could not be shown where it was asked for");
+        front.say(aside, &message.text).await;
+    }
+}
+
+/// The card of an approval that this person may know of.
+///
+/// # Errors
+/// What the person is told instead.
+pub(super) async fn card(front: &Front, by: &Who, id: ApprovalId) -> Result<Card, String> {
+    let unknown = || stranger(&id.to_string());
+    let thread = front.0.runtime.thread(id.thread).await.map_err(|_| unknown())?;
+    let approval = thread.approvals.get(&id).ok_or_else(unknown)?;
+    let team = format!("{SURFACE}:{}:", by.team);
+    // Nothing crosses teams. What another surface asked for is shown to a workspace only if a rule puts it there.
+    let is_of_team = if thread.id.surface() == SURFACE {
+        thread.id.as_str().starts_with(&team)
+    } else {
+        let approvers = &approval.terms.approvers;
+        approval.terms.route.channel.starts_with(&team)
+            || approvers.users.iter().chain(&approvers.groups).any(|id| id.starts_with(&team))
+    };
+    if is_of_team && by.is_at_home() { Ok(Card::of(&thread, approval)) } else { Err(unknown()) }
+}
+
+/// The window that starts a run.
+pub(super) fn start_window(front: &Front, carried: &StartModal, preset: Option<&str>) -> Value {
+    let agents = front.0.runtime.parts().agents.iter();
+    let agents: Vec<(String, String)> =
+        agents.map(|agent| (agent.spec.name.clone(), agent.spec.description.clone())).collect();
+    blocks::start_modal(carried, &agents, preset)
+}
+
+/// A text that a task is about, short enough for a window to carry.
+pub(super) fn carried(text: &str) -> String {
+    let cut: String = text.chars().take(MAX_ABOUT).collect();
+    if cut.len() < text.len() { format!("{cut} … (cut: the message is longer)") } else { cut }
+}
+
+/// The name of a place to post.
+pub(super) fn place(team: &str, channel: &str, thread: Option<&str>) -> String {
+    let thread = thread.map_or_else(String::new, |thread| format!(":{thread}"));
+    format!("{SURFACE}:{team}:{channel}{thread}")
+}
+
+/// Opens a window after the acknowledgement, or says why it did not.
+pub(super) fn open_after(front: &Front, team: &str, trigger: &str, on_top: bool, view: Value, aside: Aside) {
+    let (here, team, trigger) = (front.clone(), team.to_owned(), trigger.to_owned());
+    front.after(async move {
+        if let Err(why) = open(&here, &team, &trigger, on_top, &view).await {
+            here.say(&aside, &why).await;
+        }
+    });
+}
+
+/// Opens a window, above the one that is open if there is one.
+///
+/// # Errors
+/// What the person is told.
+pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool, view: &Value) -> Result<(), String> {
+    let method = if on_top { "views.push" } else { "views.open" };
+    let called = front.0.slack.call(team, method, &json!({"trigger_id": trigger, "view": view})).await;
+    called.map(|_| ()).map_err(|error| match error.code.as_str() {
+        "expired_trigger_id" | "trigger_expired" | "exchanged_trigger_id" | "trigger_exchanged" => {
+            "That took longer than the three seconds that Slack gives a window to open. Nothing was done: press again."
+                .to_owned()
+        }
+        _ => {
+            tracing::warn!(%error, "a window could not be opened");
+            format!("The window could not be opened ({}), so nothing was done. Press again; if it stays so, an operator finds the cause in the log.", error.code)
+        }
+    })
+}
+
+/// A window that only says something.
+pub(super) fn notice(title: &str, text: &str) -> Value {
+    json!({
+        "type": "modal",
+        "title": plain(title, 24),
+        "close": plain("Close", 24),
+        "blocks": [{"type": "section", "text": plain(text, 2_900)}],
+    })
+}
+
+/// One line as a message.
+fn words(text: &str) -> Message {
+    listed(&Listing { title: text.to_owned(), ..Listing::default() })
+}
+
+/// Text that Slack interprets nothing in.
+fn plain(text: &str, most: usize) -> Value {
+    let text = harmless(text);
+    let cut: String = if text.chars().count() > most {
+        text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    } else {
+        text
+    };
+    // Slack refuses a text without anything in it.
+    let cut = if cut.trim().is_empty() { "-".to_owned() } else { cut };
+    json!({"type": "plain_text", "text": cut, "emoji": false})
+}
+
+/// Rows as a message, in elements that interpret nothing.
+pub(super) fn listed(listing: &Listing) -> Message {
+    let mut blocks = Vec::new();
+    let mut text = listing.title.clone();
+    if !listing.title.is_empty() {
+        blocks.push(json!({"type": "section", "text": plain(&listing.title, MAX_LINE)}));
+    }
+    for (number, row) in listing.rows.iter().take(MAX_ROWS).enumerate() {
+        let mut section = json!({"type": "section", "text": plain(&row.text, MAX_LINE)});
+        let link = row.link.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"));
+        if let (Some(url), Some(section)) = (link.filter(|url| url.len() <= 3_000), section.as_object_mut()) {
+            let open = json!({
+                "type": "button",
+                "action_id": format!("{}.{number}", action::OPEN),
+                "text": plain("Open", 75),
+                "url": url,
+            });
+            section.insert("accessory".to_owned(), open);
+        }
+        blocks.push(section);
+        if !row.detail.is_empty() {
+            blocks.push(json!({"type": "context", "elements": [plain(&row.detail, MAX_LINE)]}));
+        }
+        text.push_str(&format!("\n• {}", row.text));
+    }
+    let hidden = listing.rows.len().saturating_sub(MAX_ROWS);
+    let hint = match hidden {
+        0 => listing.hint.clone(),
+        more => format!("and {more} more. {}", listing.hint),
+    };
+    if !hint.is_empty() {
+        blocks.push(json!({"type": "context", "elements": [plain(&hint, MAX_LINE)]}));
+        text.push_str(&format!("\n{hint}"));
+    }
+    Message { text: harmless(&text).chars().take(3_000).collect(), blocks }
+}
+
+/// What an operator can find out from this channel.
+async fn doctor(front: &Front, asked: &Asked) -> String {
+    let slack = &front.0.slack;
+    let mut lines = Vec::new();
+    match slack.workspace(&asked.by.team) {
+        Some(workspace) => lines.push(format!("Connected to {} as {}.", workspace.name, workspace.bot_user)),
+        None => lines.push("This workspace is not connected; the log and `twelve doctor` say why.".to_owned()),
+    }
+    lines.extend(slack.problems());
+    let channel = [("channel", asked.channel.as_str())];
+    match slack.read(&asked.by.team, "conversations.info", &channel).await {
+        Ok(info) => {
+            let is = |key: &str| info["channel"][key].as_bool() == Some(true);
+            if is("is_archived") {
+                lines.push("This channel is archived: nothing can be posted here.".to_owned());
+            } else if is("is_member") || is("is_im") || is("is_mpim") {
+                lines.push("I can read and post here.".to_owned());
+            } else {
+                lines.push("I am not in this channel: invite me with /invite.".to_owned());
+            }
+        }
+        Err(error) => lines.push(format!("This channel can't be looked at: {error}.")),
+    }
+    let agent = front.agent(&asked.channel);
+    lines.push(format!("Conversations here go to the agent {agent}."));
+    lines.push("`twelve doctor` on the server checks tokens, scopes, groups and channels.".to_owned());
+    lines.join("\n")
+}
