@@ -140,9 +140,13 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
+        Self::at(Clock::manual(START), setup).await
+    }
+
+    /// A world whose clock somebody else has as well.
+    pub async fn at(clock: Clock, setup: Setup) -> Self {
         crate::crypto();
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let clock = Clock::manual(START);
         let outside = Outside::new(dir.path());
         let runtime = open(dir.path(), &clock, &outside, &setup).await;
         Self { dir, clock, runtime, outside, setup }
@@ -160,7 +164,12 @@ impl World {
 
     /// From the next crash on there is no surface to write to.
     pub fn disconnect(&mut self) {
-        self.setup.platforms = Platforms::default();
+        self.reconnect(Platforms::default());
+    }
+
+    /// From the next crash on these are the surfaces.
+    pub fn reconnect(&mut self, platforms: Platforms) {
+        self.setup.platforms = platforms;
     }
 
     /// A person writes; then everything happens that can happen without waiting.

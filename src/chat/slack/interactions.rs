@@ -54,7 +54,6 @@ pub(super) async fn action(front: &Front, pressed: inbound::Action) -> Taken {
                 None => odd(front, aside, "a button without an approval"),
             };
         }
-        action::MORE => return more(front, pressed, aside),
         action::AGAIN => match value.split('|').next().unwrap_or("").parse::<ApprovalId>() {
             Ok(approval) => vec![(ask_again(front, approval).await, value.to_owned())],
             Err(_) => Vec::new(),
@@ -201,25 +200,6 @@ fn look<'a>(front: &'a Front, by: &'a Who) -> Look<'a> {
 fn schema(front: &Front, tool: &str) -> Value {
     let decl = front.0.runtime.parts().tools.decls(&[tool]).pop();
     decl.map_or_else(|| json!({"type": "object"}), |decl| decl.schema)
-}
-
-/// The menu of a card: `<what>|<id>|<digest prefix>`.
-fn more(front: &Front, pressed: inbound::Action, aside: Aside) -> Taken {
-    let Some((what, rest)) = pressed.value.split_once('|') else {
-        return odd(front, aside, "a menu without a choice");
-    };
-    // Not built yet are those that hand over and allow for longer; a link needs nothing of us.
-    let wants = match what {
-        "deny" => action::DENY,
-        "edit" => action::EDIT,
-        "review" => action::REVIEW,
-        "open" => return Taken::IGNORED,
-        _ => return odd(front, aside, "an entry of a menu that is not ours"),
-    };
-    match shown(rest) {
-        Some(shown) => decide(front, inbound::Action { action: wants.to_owned(), ..pressed }, shown, aside),
-        None => odd(front, aside, "a menu without an approval"),
-    }
 }
 
 /// Opens the window for an answer in words.

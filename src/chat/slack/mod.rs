@@ -25,6 +25,7 @@ pub mod run;
 pub mod socket;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,7 +200,16 @@ impl Front {
             Inbound::Reaction { by, name, channel, ts, at } => {
                 messages::reaction(self, &by, &name, &channel, &ts, &at).await
             }
-            Inbound::HomeOpened { by: _ } | Inbound::ViewOpened { .. } => Taken::LOOKED,
+            Inbound::HomeOpened { by } => {
+                let front = self.clone();
+                self.after(async move { home::publish(&front, &by).await });
+                Taken::LOOKED
+            }
+            Inbound::ViewOpened { by, channel, thread } => {
+                let front = self.clone();
+                self.after(async move { progress::suggest(&front, &by.team, &channel, &thread).await });
+                Taken::LOOKED
+            }
             Inbound::Action(action) => interactions::action(self, *action).await,
             Inbound::Submission(submission) => interactions::submission(self, *submission).await,
             Inbound::Closed { .. } => Taken::IGNORED,
@@ -215,6 +225,7 @@ impl Front {
             }
             Inbound::RateLimited { team, minute } => {
                 tracing::warn!(slack.team = team, minute, "Slack left events out, because there were too many");
+                self.after(caught_up(self.clone(), team));
                 Taken::LOOKED
             }
             Inbound::Ignored { why } => {
@@ -337,6 +348,13 @@ impl Front {
     pub(super) fn sign(&self) -> String {
         format!("!{}", self.0.settings.command.trim_start_matches('/'))
     }
+}
+
+/// Reads what was left out. In a box, because what it finds is taken like a delivery, which may be another such.
+fn caught_up(front: Front, team: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        catch_up(&front, &team).await;
+    })
 }
 
 /// Counts something at work, until it is dropped: also when it breaks off.

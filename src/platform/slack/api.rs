@@ -148,7 +148,15 @@ impl From<SlackError> for PostError {
 impl Api {
     /// # Errors
     /// No trusted root certificates on this machine.
-    pub fn new(api_url: &str, pace: &Pace) -> anyhow::Result<Self> {
+    pub fn new(api_url: &str) -> anyhow::Result<Self> {
+        Self::within(api_url, Pace::default().attempt)
+    }
+
+    /// The same with another limit for one attempt.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn within(api_url: &str, attempt: Duration) -> anyhow::Result<Self> {
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()
             .context("this machine has no trusted root certificates; install the package ca-certificates")?
@@ -157,7 +165,7 @@ impl Api {
             .build();
         let connector = SlackClientHyperHttpsConnector::with_connector(connector);
         let client = SlackClient::new(connector.with_slack_api_url(api_url.trim_end_matches('/')));
-        Ok(Self { client, attempt: pace.attempt })
+        Ok(Self { client, attempt })
     }
 
     /// One attempt, with a JSON body.
@@ -464,9 +472,10 @@ impl Slack {
     pub async fn connect(&self) -> bool {
         let mut all = true;
         for (index, settings) in self.0.settings.workspaces.iter().enumerate() {
+            let mut before = self.0.settings.workspaces.iter().take(index);
             let what = match &settings.team {
-                Some(team) => format!("team {team}"),
-                None => format!("bot token {}", index + 1),
+                Some(team) if before.all(|w| w.team.as_ref() != Some(team)) => format!("team {team}"),
+                _ => format!("bot token {}", index + 1),
             };
             let connected = self.connect_one(index).await;
             all &= connected.is_ok();

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 use reqwest::{Client, Url, redirect};
@@ -37,7 +38,7 @@ const MAX_ASKED: usize = 2_500;
 
 /// Slack's own limits on a response URL.
 const RESPONSES: u32 = 5;
-const RESPONSE_MS: i64 = 30 * 60 * 1_000;
+const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
 
 /// What is remembered, and the client for addresses that Slack hands out.
 pub struct Lookups {
@@ -146,7 +147,8 @@ impl Slack {
         let mut lines = Vec::new();
         for message in &said {
             let name = self.author(&place.team, message).await;
-            let text: String = plain(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
+            let text: String =
+                post::unescaped(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
             lines.push(format!("{name}: {text}"));
         }
         Ok(lines.join("\n"))
@@ -290,7 +292,7 @@ impl Slack {
         Err(format!("the channel has more than {} members", MEMBERS * MEMBER_PAGES))
     }
 
-    /// See [`crate::platform::Platforms::open`]. `place` may be a user (`slack:T1:U1`): then it is begun in private.
+    /// See [`crate::platform::Platforms::open`]. `text` is `<agent>: <task>`. `place` may be a user (`slack:T1:U1`): then it is begun in private.
     ///
     /// # Errors
     /// For people.
@@ -312,7 +314,10 @@ impl Slack {
         if asked.len() < text.len() {
             asked.push('…');
         }
-        let line = format!("{who} {}", blocks::escape(&asked));
+        let line = match asked.split_once(": ") {
+            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(agent), blocks::escape(task)),
+            None => format!("{who} asked: {}", blocks::escape(&asked)),
+        };
         let message =
             Message { blocks: vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": line}})], text: line };
         let key = format!("open/{key}");
@@ -397,13 +402,12 @@ impl Slack {
     async fn respond(&self, key: ShortId, text: &str) -> bool {
         let url = {
             let mut hot = self.0.hot.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some((hot, used)) = hot.get_mut(&key) else { return false };
-            let age = jiff::Timestamp::now().as_millisecond() - hot.at;
-            if *used >= RESPONSES || age >= RESPONSE_MS {
+            let Some(kept) = hot.get_mut(&key) else { return false };
+            if !still_answers(kept.used, kept.since.elapsed()) {
                 return false;
             }
-            let Some(url) = hot.response_url.as_deref().and_then(|url| Url::parse(url).ok()) else { return false };
-            *used += 1;
+            let Some(url) = kept.hot.response_url.as_deref().and_then(|url| Url::parse(url).ok()) else { return false };
+            kept.used += 1;
             url
         };
         // Whoever forged a delivery would learn what was answered.
@@ -474,6 +478,11 @@ impl Slack {
     }
 }
 
+/// Whether a response URL is worth trying.
+fn still_answers(used: u32, age: Duration) -> bool {
+    used < RESPONSES && age < RESPONSE_LIFE
+}
+
 /// Whether an address is on one of Slack's hosts, or where the Web API is by configuration.
 fn is_slacks(url: &Url, hosts: &[&str], api_url: &str) -> bool {
     let of_slack = |host: &str| {
@@ -510,11 +519,6 @@ fn is_before(ts: &str, other: &str) -> bool {
     }
 }
 
-/// Slack escapes three characters in texts.
-fn plain(text: &str) -> String {
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-}
-
 /// Endings of files that are text where Slack does not know their type.
 const TEXTS: [&str; 14] =
     ["txt", "log", "md", "csv", "tsv", "json", "yaml", "yml", "toml", "ini", "conf", "xml", "sql", "diff"];
@@ -546,6 +550,13 @@ fn decoded(content_type: &str, bytes: &[u8]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn s9_a_response_url_is_used_five_times_within_thirty_minutes() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        assert!(still_answers(0, minutes(0)) && still_answers(4, minutes(29)));
+        assert!(!still_answers(5, minutes(0)) && !still_answers(0, minutes(30)));
+    }
 
     #[test]
     fn only_addresses_of_slack_get_an_answer_or_a_token() {

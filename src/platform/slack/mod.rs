@@ -100,6 +100,14 @@ pub struct Hot {
     pub at: i64,
 }
 
+/// The same, and how much of the right is left.
+pub(crate) struct Remembered {
+    pub hot: Hot,
+    /// When it came here: Slack's times are not our clock's.
+    pub since: tokio::time::Instant,
+    pub used: u32,
+}
+
 /// Slack, connected or connecting. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Slack(pub(crate) Arc<Inner>);
@@ -112,8 +120,8 @@ pub(crate) struct Inner {
     pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
     /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
     pub troubles: Mutex<BTreeMap<String, String>>,
-    /// By the intent's log; with how many answers were given.
-    pub hot: Mutex<lru::LruCache<ShortId, (Hot, u32)>>,
+    /// By the intent's log.
+    pub hot: Mutex<lru::LruCache<ShortId, Remembered>>,
     pub posts: post::Posts,
     pub lookups: lookup::Lookups,
 }
@@ -122,7 +130,7 @@ impl Slack {
     /// # Errors
     /// No trusted root certificates on this machine; a base URL that is none.
     pub fn new(settings: SlackSettings) -> anyhow::Result<Self> {
-        let api = api::Api::new(&settings.api_url, &settings.pace)?;
+        let api = api::Api::within(&settings.api_url, settings.pace.attempt)?;
         // reason: it is not zero
         let hot = std::num::NonZeroUsize::new(HOT).unwrap_or(std::num::NonZeroUsize::MIN);
         Ok(Self(Arc::new(Inner {
@@ -203,7 +211,8 @@ impl Slack {
 
     /// Keeps what gives a right to answer the intent `key`.
     pub fn remember(&self, key: ShortId, hot: Hot) {
-        self.0.hot.lock().unwrap_or_else(PoisonError::into_inner).put(key, (hot, 0));
+        let remembered = Remembered { hot, since: tokio::time::Instant::now(), used: 0 };
+        self.0.hot.lock().unwrap_or_else(PoisonError::into_inner).put(key, remembered);
     }
 }
 
