@@ -27,6 +27,8 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_http;
+mod slack_inbound;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
