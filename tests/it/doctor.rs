@@ -334,8 +334,15 @@ async fn ours() -> (World, SocketAddr) {
     let world = World::new().await;
     let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
     let stop = CancellationToken::new();
-    let settings =
-        Settings { http, app_name: "twelve".into(), secret: [7; 32], demo: None, stop, triggers: Default::default(), slack: None };
+    let settings = Settings {
+        http,
+        app_name: "twelve".into(),
+        secret: [7; 32],
+        demo: None,
+        stop,
+        triggers: Default::default(),
+        slack: None,
+    };
     let address = serve(Service::new(world.runtime.clone(), settings).router()).await;
     (world, address)
 }

@@ -447,7 +447,10 @@ fn a_press_a_choice_and_a_window_are_read() {
 fn s8_forms_become_interactions_and_commands() {
     const FORM: &str = "application/x-www-form-urlencoded";
     let Ok(Envelope::Command(fields)) = envelope(FORM, BODY.as_bytes()) else { panic!() };
-    assert_eq!(fields["response_url"], "https://hooks.slack.com/commands/T1DC2JH3J/397700885554/96rGlfmibIGlgcZRskXaIFfN");
+    assert_eq!(
+        fields["response_url"],
+        "https://hooks.slack.com/commands/T1DC2JH3J/397700885554/96rGlfmibIGlgcZRskXaIFfN"
+    );
     let read = read(&Envelope::Command(fields), bot);
     let Inbound::Command(command) = &read else { panic!("{read:?}") };
     assert_eq!(
