@@ -769,10 +769,7 @@ async fn s8_every_button_becomes_what_it_says() {
         (
             "apr.again",
             format!("apr_{thread}_5"),
-            vec![Act::Say {
-                thread: short,
-                text: "Nobody decided your last request in time. Please ask for it again.".into(),
-            }],
+            vec![Act::Say { thread: short, text: "Please ask for your last request again.".into() }],
         ),
         // Nothing of these can have come from us.
         ("apr.approve", "nonsense".into(), vec![]),
