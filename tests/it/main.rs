@@ -30,6 +30,8 @@ mod schedules;
 mod site;
 mod slack_blocks;
 mod slack_commands;
+mod slack_http;
+mod slack_inbound;
 mod slack_lookup;
 mod slack_manifest;
 mod slack_post;
