@@ -28,6 +28,7 @@ mod runtime;
 mod schedules;
 mod site;
 mod slack_commands;
+mod slack_home;
 mod slack_lookup;
 mod slack_post;
 mod slack_setup;
