@@ -30,6 +30,7 @@ mod schedules;
 mod site;
 mod slack_blocks;
 mod slack_commands;
+mod slack_home;
 mod slack_http;
 mod slack_inbound;
 mod slack_lookup;
