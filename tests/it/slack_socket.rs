@@ -2,6 +2,7 @@
 //! deliveries (against the fake Slack).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -485,6 +486,8 @@ fn short(channel: &str, root: &str) -> ShortId {
 
 /// Another program that keeps the store's file to itself for half a second at a time, with a moment in between.
 struct Slowed {
+    /// How often the file was given back.
+    given_back: Arc<AtomicU32>,
     end: std::sync::mpsc::Sender<()>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -495,6 +498,8 @@ impl Slowed {
         let path = world.dir.path().join("twelve.db");
         let (end, ended) = std::sync::mpsc::channel();
         let (tell, slow) = tokio::sync::oneshot::channel();
+        let given_back = Arc::new(AtomicU32::new(0));
+        let count = given_back.clone();
         let thread = std::thread::spawn(move || {
             let mut tell = Some(tell);
             let file = rusqlite::Connection::open(path).unwrap();
@@ -505,6 +510,7 @@ impl Slowed {
                     tell.send(()).unwrap();
                 }
                 let ends = ended.recv_timeout(Duration::from_millis(500)).is_ok();
+                count.fetch_add(1, Ordering::SeqCst);
                 file.execute_batch("ROLLBACK").unwrap();
                 // As long as SQLite waits at most before it looks again.
                 if ends || ended.recv_timeout(Duration::from_millis(110)).is_ok() {
@@ -513,7 +519,7 @@ impl Slowed {
             }
         });
         slow.await.unwrap();
-        Self { end, thread }
+        Self { given_back, end, thread }
     }
 
     fn end(self) {
@@ -574,10 +580,12 @@ async fn s1_nothing_is_acknowledged_before_it_is_in_the_log() {
     let stage = Stage::new(setup).await;
     let slowed = Slowed::new(&stage.world).await;
     let ann = stage.fake.person("T1", "U1");
-    for number in 0..3 {
-        let root = ann.mention("C1", &format!("task {number}")).await;
-        assert_eq!(stage.said(&root).await, [format!("task {number}")], "it was acknowledged before");
-    }
+    let root = ann.write("C1", None, "<@UBOTT1> task", &[]);
+    // One delivery: a second one of this message would wait for the first.
+    assert_eq!(stage.fake.send(&ann.deliveries("C1", &root)[0]).await.status, 200);
+    // Nobody could write before.
+    assert!(slowed.given_back.load(Ordering::SeqCst) > 0, "it was acknowledged before it could be kept");
+    assert_eq!(stage.said(&root).await, ["task"]);
     slowed.end();
     stage.world.runtime.begin_drain();
     stage.finish().await;
