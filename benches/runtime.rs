@@ -531,6 +531,7 @@ fn parts(store: Store) -> Parts {
             max_cached_threads: 512,
             lease_ms: 30_000,
             sweep_ms: 30_000,
+            keep_intents_ms: 30 * 86_400_000,
         },
     }
 }

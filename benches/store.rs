@@ -263,8 +263,13 @@ async fn paused() {
         let page = store.list(&Filter { waiting: true, ..Filter::default() }, None, 50).await.unwrap();
         let listed = start.elapsed();
         let start = Instant::now();
-        let none =
-            Filter { agent: Some("nobody".to_owned()), status: Some(Status::Done), waiting: false, requester: None };
+        let none = Filter {
+            agent: Some("nobody".to_owned()),
+            status: Some(Status::Done),
+            waiting: false,
+            requester: None,
+            intents: false,
+        };
         let nothing = store.list(&none, None, 50).await.unwrap().items.len();
         println!(
             "  open {:.2} ms, ready ({due} due) {:.2} ms; page of {} {:.2} ms; page of {nothing}, past all threads {:.1} ms",

@@ -182,6 +182,7 @@ fn settings(config: &Config) -> Settings {
         max_cached_threads: config.runtime.max_cached_threads,
         lease_ms: config.runtime.lease,
         sweep_ms: SWEEP_MS,
+        keep_intents_ms: config.runtime.keep_intents,
     }
 }
 

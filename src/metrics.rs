@@ -12,8 +12,8 @@
 //! that were set up ([`Metrics::know`]); whatever else comes is counted as `other`. Routes are the router's
 //! own templates, never paths.
 //!
-//! Left out, because there is nothing to count yet: escalations, connected channels. Threads by status are
-//! left out because the store would have to look at every thread.
+//! Left out, because there is nothing to count yet: escalations. Threads by status are left out because the
+//! store would have to look at every thread.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -37,6 +37,8 @@ const OTHER: &str = "other";
 const NONE: &str = "none";
 /// The surfaces that people decide at.
 const SURFACES: [&str; 6] = ["api", "console", "discord", "email", "slack", "web"];
+/// Why Slack wants a connection replaced.
+const REASONS: [&str; 4] = ["link_disabled", "refresh_requested", "too_many_websockets", "warning"];
 /// The methods that are counted by name.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Routes that are remembered; far above what the router has.
@@ -158,6 +160,10 @@ struct Inner {
     requests: Family<Requested, Counter>,
     request_seconds: HistogramBy<Route>,
     deliveries: Family<Delivered, Counter>,
+    channels: Family<Channel, Gauge>,
+    channel_connections: Family<Channel, Counter>,
+    channel_disconnects: Family<Disconnected, Counter>,
+    channel_unreadable: Family<Channel, Counter>,
 }
 
 /// The names that were set up.
@@ -233,6 +239,17 @@ struct Delivered {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Channel {
+    channel: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Disconnected {
+    channel: &'static str,
+    reason: &'static str,
+}
+
 impl Default for Inner {
     fn default() -> Self {
         let mut inner = Self {
@@ -254,6 +271,10 @@ impl Default for Inner {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(HTTP_BUCKETS)),
             deliveries: Family::default(),
+            channels: Family::default(),
+            channel_connections: Family::default(),
+            channel_disconnects: Family::default(),
+            channel_unreadable: Family::default(),
         };
         inner.register();
         inner
@@ -314,6 +335,22 @@ impl Inner {
             "channel_deliveries",
             "What chat surfaces delivered, by kind and by what came of it (kept, duplicate, looked, ignored, odd, refused, again)",
             self.deliveries.clone(),
+        );
+        registry.register(
+            "channel_connected",
+            "Connections over which a chat surface reaches us now; 0: nothing does",
+            self.channels.clone(),
+        );
+        registry.register("channel_connections", "Connections that were opened", self.channel_connections.clone());
+        registry.register(
+            "channel_disconnects",
+            "Connections that the surface wanted replaced, by its reason",
+            self.channel_disconnects.clone(),
+        );
+        registry.register(
+            "channel_unreadable",
+            "What came over a connection and could not be read",
+            self.channel_unreadable.clone(),
         );
     }
 
@@ -420,6 +457,28 @@ impl Metrics {
     /// A chat surface delivered something of this kind, and this came of it.
     pub fn delivery(&self, channel: &'static str, kind: &'static str, outcome: &'static str) {
         self.0.deliveries.get_or_create(&Delivered { channel, kind, outcome }).inc();
+    }
+
+    /// A connection of a chat surface is open. [`Metrics::channel_closed`] takes it back.
+    pub fn channel_connected(&self, channel: &'static str) {
+        self.0.channels.get_or_create(&Channel { channel }).inc();
+        self.0.channel_connections.get_or_create(&Channel { channel }).inc();
+    }
+
+    /// It is no longer.
+    pub fn channel_closed(&self, channel: &'static str) {
+        self.0.channels.get_or_create(&Channel { channel }).dec();
+    }
+
+    /// The surface wants a connection replaced.
+    pub fn channel_disconnected(&self, channel: &'static str, reason: &str) {
+        let reason = known(&REASONS, reason);
+        self.0.channel_disconnects.get_or_create(&Disconnected { channel, reason }).inc();
+    }
+
+    /// Something came over a connection that nobody can read.
+    pub fn channel_unreadable(&self, channel: &'static str) {
+        self.0.channel_unreadable.get_or_create(&Channel { channel }).inc();
     }
 
     /// A request was answered. `route` is the router's template; without one there is no such route.

@@ -51,6 +51,9 @@ impl IdError {
     }
 }
 
+/// The surface of logs that are no conversations.
+pub const SYSTEM: &str = "system";
+
 /// The full name of a conversation: `<surface>:<parts>`, for example `slack:T1:C1:171.2`,
 /// `console:0192…`, `api:<uuid>`, `system:rules`. At most [`ThreadId::MAX`] bytes, no white space.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +67,11 @@ impl ThreadId {
     /// The part before the first colon.
     pub fn surface(&self) -> &str {
         self.0.split_once(':').map_or("", |(surface, _)| surface)
+    }
+
+    /// Whether this log is no conversation: nothing can be said in it.
+    pub fn is_system(&self) -> bool {
+        self.surface() == SYSTEM
     }
 
     pub fn as_str(&self) -> &str {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Mark;
 use super::id::{ApprovalId, CallId, Principal, QuestionId, ShortId};
 use super::secret::SecretFilter;
+use super::untrusted::one_line;
 
 /// What somebody wants, and where the answer goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,6 +180,79 @@ pub struct Gathered {
     /// Its text, or why there is none. Nobody who writes to the agent vouches for it: it counts as text from
     /// outside.
     pub text: Result<String, String>,
+}
+
+/// Things attached to one message that are fetched; the rest is named as left out. Slack sends at most ten files
+/// with a message.
+pub const MAX_ATTACHED: usize = 20;
+/// Texts that come of fetching them: earlier messages may be a text each.
+pub const MAX_GATHERED: usize = 200;
+/// Bytes of all texts of one message together: about 40,000 tokens, half of what the default settings leave to a
+/// whole conversation.
+pub const MAX_GATHERED_BYTES: usize = 128 * 1024;
+/// Longest reason why something could not be read, in characters.
+const MAX_WHY: usize = 300;
+
+/// What is attached to a message, as it may enter its event.
+pub(super) fn attachable(attached: Vec<Attached>, secrets: &SecretFilter) -> Vec<Attached> {
+    let line = |text: String| one_line(&secrets.clean(&text));
+    let clean = |text: String| secrets.clean(&text).into_owned();
+    let left_out = attached.len().saturating_sub(MAX_ATTACHED);
+    let kept = attached.into_iter().take(MAX_ATTACHED).map(|each| match each {
+        Attached::Earlier { before } => Attached::Earlier { before: clean(before) },
+        Attached::Quoted { label, text } => {
+            Attached::Quoted { label: line(label), text: cut(clean(text), MAX_GATHERED_BYTES) }
+        }
+        Attached::File { name, place } => Attached::File { name: line(name), place: clean(place) },
+    });
+    let mut kept: Vec<Attached> = kept.collect();
+    if left_out > 0 {
+        let text = format!("not read: at most {MAX_ATTACHED} things are read with one message");
+        kept.push(Attached::Quoted { label: format!("{left_out} more attachments"), text });
+    }
+    kept
+}
+
+/// What was fetched for one message, as it may enter the log: without secrets, and within its bounds. Nothing is
+/// left out without a word.
+pub(super) fn bounded(texts: Vec<Gathered>, secrets: &SecretFilter) -> Vec<Gathered> {
+    let left_out = texts.len().saturating_sub(MAX_GATHERED);
+    let mut room = MAX_GATHERED_BYTES;
+    let mut take = |Gathered { label, text }: Gathered| {
+        let label = one_line(&secrets.clean(&label));
+        let text = match text {
+            Ok(_) if room == 0 => {
+                Err(format!("what came with this message is longer than {MAX_GATHERED_BYTES} bytes altogether"))
+            }
+            Ok(text) => {
+                let text = secrets.clean(&text).into_owned();
+                let (length, text) = (text.len(), cut(text, room));
+                room = room.saturating_sub(length);
+                Ok(text)
+            }
+            Err(why) => {
+                let why = secrets.clean(&why).split_whitespace().collect::<Vec<_>>().join(" ");
+                Err(why.chars().take(MAX_WHY).collect())
+            }
+        };
+        Gathered { label, text }
+    };
+    let mut kept: Vec<Gathered> = texts.into_iter().take(MAX_GATHERED).map(&mut take).collect();
+    if left_out > 0 {
+        let why = format!("at most {MAX_GATHERED} texts are read with one message");
+        kept.push(Gathered { label: format!("{left_out} more texts"), text: Err(why) });
+    }
+    kept
+}
+
+/// At most `room` bytes of a text, and a note on what is missing.
+fn cut(text: String, room: usize) -> String {
+    if text.len() <= room {
+        return text;
+    }
+    let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let (kept, missing) = text.split_at(end);
+    format!("{kept}\n[cut here: {} more bytes]", missing.len())
 }
 
 /// Where an approval is put before people, besides its own conversation.

@@ -43,6 +43,8 @@ pub enum Refusal {
     TooLong { bytes: usize, limit: usize },
     #[error("This thread was cancelled, so nothing runs here any more. Start a new one.")]
     Cancelled,
+    #[error("This is a record of what somebody did, and no conversation. Start one of its own.")]
+    NoConversation,
     #[error("This thread exists already.")]
     ThreadExists,
     #[error("Nothing is running here.")]

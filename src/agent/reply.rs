@@ -126,7 +126,7 @@ pub(super) fn next_step(
     }
     let held = if thread.run.is_none() {
         Some("the run was stopped")
-    } else if thread.last_human > seen {
+    } else if thread.has_news_since(seen) {
         Some("a person wrote something new before this could run; read it and decide again")
     } else {
         None

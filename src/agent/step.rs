@@ -16,7 +16,7 @@ use super::approval::{Approval, ApprovalState, approval_digest};
 use super::ballot::ballot;
 use super::event::*;
 use super::id::*;
-use super::intent::{Attached, Gathered, Intent};
+use super::intent::{Attached, Gathered, Intent, attachable, bounded};
 use super::model::{Finish, ModelError, ModelStamp, Usage};
 use super::policy::{Policy, Verdict};
 use super::refusal::Refusal;
@@ -118,6 +118,12 @@ pub enum Input {
         effect: EffectId,
         done: bool,
         said: String,
+    },
+    /// Another input, by the name that its sender gave to it: a second delivery changes nothing. For those
+    /// that have no name of their own.
+    Once {
+        source: String,
+        input: Box<Input>,
     },
     /// Starts a vacant thread as the fork of another.
     Fork {
@@ -233,7 +239,7 @@ pub enum Answer {
 pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
     // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
     let now = now.max(thread.updated_at);
-    let mut log = Recorder { thread, now, events: Vec::new() };
+    let mut log = Recorder { thread, now, source: None, events: Vec::new() };
     // First what time alone has done: a vote after the expiry finds the request expired.
     log.settle(rules);
     let answer = log.decide(input, rules, dice);
@@ -245,6 +251,8 @@ pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, di
 struct Recorder<'t> {
     thread: &'t mut Thread,
     now: Timestamp,
+    /// Of an [`Input::Once`]: the first event that comes of it carries it.
+    source: Option<String>,
     events: Vec<Vec<u8>>,
 }
 
@@ -262,7 +270,7 @@ impl Recorder<'_> {
             v: EVENT_VERSION,
             seq: self.thread.version + 1,
             at: self.now,
-            source,
+            source: source.or_else(|| self.source.take()),
             answers,
             prev: self.thread.head,
             body,
@@ -291,16 +299,24 @@ impl Recorder<'_> {
             Input::Gathered { effect, texts } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::Gather { message, .. }) => {
                     let message = *message;
-                    let clean = |gathered: Gathered| Gathered {
-                        label: one_line(&rules.secrets.clean(&gathered.label)),
-                        text: gathered.text.map(clean).map_err(clean),
-                    };
-                    self.answer(effect, Body::Gathered { message, texts: texts.into_iter().map(clean).collect() });
+                    self.answer(effect, Body::Gathered { message, texts: bounded(texts, rules.secrets) });
                     Answer::Accepted
                 }
                 Some(_) | None => Answer::Stale,
             },
+            Input::Once { source, input } => {
+                if self.is_duplicate(Some(&source)) {
+                    return Answer::Duplicate;
+                }
+                self.source = Some(source);
+                let answer = self.decide(*input, rules, dice);
+                self.source = None;
+                answer
+            }
             Input::Intent { intent } => {
+                if !self.thread.id.is_system() {
+                    return Answer::Refused(Refusal::ThreadExists);
+                }
                 if self.thread.version > 0 {
                     return Answer::Duplicate;
                 }
@@ -316,6 +332,9 @@ impl Recorder<'_> {
                 Some(_) | None => Answer::Stale,
             },
             Input::Fork { started } => {
+                if self.thread.id.is_system() {
+                    return Answer::Refused(Refusal::NoConversation);
+                }
                 if self.thread.version > 0 || !matches!(*started, Body::ThreadStarted { .. }) {
                     return Answer::Refused(Refusal::ThreadExists);
                 }
@@ -328,7 +347,7 @@ impl Recorder<'_> {
                 }
                 match next_step(self.thread, seen, &text, calls, finish, rules) {
                     Ok(step) => {
-                        let newer = self.thread.last_human > seen;
+                        let newer = self.thread.has_news_since(seen);
                         let question = match &step {
                             NextStep::Ask { text, answer, .. } if !newer => Some((text.clone(), answer.clone())),
                             NextStep::Ask { .. } | NextStep::Call { .. } | NextStep::Done { .. } => None,
@@ -503,6 +522,10 @@ impl Recorder<'_> {
         attached: Vec<Attached>,
         rules: &Rules,
     ) -> Answer {
+        // Also of a log that is vacant: no agent ever works where only the record of an intent belongs.
+        if self.thread.id.is_system() {
+            return Answer::Refused(Refusal::NoConversation);
+        }
         if self.is_duplicate(source.as_deref()) {
             return Answer::Duplicate;
         }
@@ -540,6 +563,7 @@ impl Recorder<'_> {
             Vec::new()
         };
         let text = rules.secrets.clean(text).into_owned();
+        let attached = attachable(attached, rules.secrets);
         self.record_with(source, None, Body::MessageReceived { from, text, outside, prefetch: calls, attached });
         Answer::Accepted
     }

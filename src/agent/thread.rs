@@ -298,8 +298,14 @@ impl Thread {
         if self.runnable().next().is_some() { Some(Timestamp(0)) } else { self.next_timer() }
     }
 
-    fn is_gathering(&self) -> bool {
+    /// Whether what belongs to a message is still being fetched: the model waits.
+    pub fn is_gathering(&self) -> bool {
         self.outstanding.values().any(|effect| matches!(effect, Effect::Gather { .. }))
+    }
+
+    /// Whether there is something to be read that a reply to the window of the event `seen` cannot have read.
+    pub fn has_news_since(&self, seen: u64) -> bool {
+        self.last_human > seen || self.is_gathering()
     }
 
     pub fn pending_approvals(&self) -> impl Iterator<Item = &Approval> {
@@ -415,9 +421,11 @@ impl Thread {
                 self.take_calls(seq, prefetch, "");
             }
             Body::Gathered { message: _, texts } => {
-                for Gathered { label, text } in texts {
+                if !texts.is_empty() {
                     // Calls of a reply that had not seen it are held, as after any newer message.
                     self.last_human = seq;
+                }
+                for Gathered { label, text } in texts {
                     let (text, untrusted) = match text {
                         Ok(text) => (text.clone(), true),
                         Err(why) => (format!("could not be read: {why}"), false),
@@ -466,7 +474,7 @@ impl Thread {
                         if self.run.is_some() {
                             self.post(Posting::Answer { seq }, issue);
                         }
-                        if *seen >= self.last_human {
+                        if !self.has_news_since(*seen) {
                             self.run = None;
                             self.end = RunEnd::Done;
                         }
@@ -837,8 +845,7 @@ impl Thread {
     fn end_run(&mut self, seq: u64, why: String, end: RunEnd, issue: &mut Issue) {
         self.window.push(Entry::trusted(seq, Block::Notice { text: why.clone() }));
         self.outstanding.retain(|_, effect| match effect {
-            Effect::CallModel | Effect::PlanTool { .. } | Effect::Gather { .. } => false,
-            Effect::Handle => true,
+            Effect::CallModel | Effect::PlanTool { .. } | Effect::Gather { .. } | Effect::Handle => false,
             Effect::RunTool { call } => self.calls.get(call).is_some_and(|c| c.stage == Stage::Started),
             Effect::Post { .. } => true,
         });

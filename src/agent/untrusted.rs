@@ -6,7 +6,8 @@
 //! (`window`), and the gate asks people where it would else let a call with side effects run (`policy`).
 //!
 //! The note is a fold of the log apart from the window: a compaction shortens what the model reads, and
-//! leaves the note alone; a fork takes it over. It holds no text from outside but titles of calls, cleaned.
+//! leaves the note alone; a fork takes it over. It holds no text from outside but titles of calls and names of
+//! what came with a message, cleaned.
 
 use serde::{Deserialize, Serialize};
 

@@ -344,8 +344,11 @@ fn line(entry: &Entry) -> String {
         {
             format!("(untrusted) {}", one_line(text))
         }
-        Block::Attached { label, text } if entry.untrusted => format!("{label} (untrusted): {}", one_line(text)),
-        Block::Attached { label, text } => format!("{label}: {}", first(text)),
+        Block::Attached { label, text } if entry.untrusted => {
+            format!("attached (untrusted) {label}: {}", one_line(text))
+        }
+        // A name of its own begins no line: who named it could make it look like one of a person.
+        Block::Attached { label, text } => format!("attached {label}: {}", first(text)),
         Block::Human { from, text } => format!("{from} wrote: {}", first(text)),
         Block::Agent { text } => format!("you answered: {}", first(text)),
         Block::ToolCall { tool, args, .. } => format!("you called {tool} {}", first(&canonical(args))),

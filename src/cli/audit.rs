@@ -49,12 +49,12 @@ struct Checked {
     found: Option<String>,
 }
 
-/// Reads a log and checks it against the recorded version and head. `None`: it was deleted meanwhile.
+/// Reads a log and checks it against the recorded version and head. `None`: it was deleted or forgotten meanwhile.
 async fn check(store: &Store, short: ShortId) -> anyhow::Result<Option<(Checked, Option<Loaded>)>> {
     let loaded = match store.load(short, 0).await {
         Ok(loaded) => loaded,
         Err(StoreError::Corrupt(why)) => return Ok(Some((Checked { events: 0, found: Some(why) }, None))),
-        Err(StoreError::Deleted(_)) => return Ok(None),
+        Err(StoreError::Deleted(_) | StoreError::Unknown(_)) => return Ok(None),
         Err(e) => return Err(e.into()),
     };
     let found = broken(&loaded, short);
@@ -84,7 +84,7 @@ async fn every_thread(store: &Store) -> anyhow::Result<BTreeSet<ShortId>> {
         let mut new = false;
         let mut after: Option<Cursor> = None;
         loop {
-            let page = store.list(&Filter::default(), after, MAX_PAGE).await?;
+            let page = store.list(&Filter::everything(), after, MAX_PAGE).await?;
             newest = newest.or(page.items.first().map(|s| s.updated_at));
             let known = page.items.last().is_some_and(|s| seen_upto.is_some_and(|seen| s.updated_at < seen));
             for short in page.items.iter().map(|s| s.thread.short()).chain(page.damaged) {

@@ -169,7 +169,7 @@ impl Stage {
         let store = Store::open_read_only(&self.dir.join("data").join("twelve.db")).await?;
         let (mut threads, mut events, mut after) = (0, 0, None);
         loop {
-            let page = store.list(&Filter::default(), after, MAX_PAGE).await?;
+            let page = store.list(&Filter::everything(), after, MAX_PAGE).await?;
             ensure!(page.damaged.is_empty(), "{} threads cannot be read back", page.damaged.len());
             for summary in &page.items {
                 let loaded = store.load(summary.thread.short(), 0).await?;

@@ -329,8 +329,11 @@ async fn store(config: &Config, usable: bool) -> (Vec<Line>, Option<Timestamp>) 
     }
     let Ok(reader) = Store::open_read_only(&path).await else { return (lines, None) };
     lines.push(integrity(&reader, size).await);
-    let newest =
-        reader.list(&Filter::default(), None, 1).await.ok().and_then(|page| page.items.first().map(|s| s.updated_at));
+    let newest = reader
+        .list(&Filter::everything(), None, 1)
+        .await
+        .ok()
+        .and_then(|page| page.items.first().map(|s| s.updated_at));
     (lines, newest)
 }
 

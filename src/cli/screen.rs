@@ -17,7 +17,7 @@ use crate::agent::{
     ThreadId, Timestamp, Verdict, Vote, json as strict, span,
 };
 pub use crate::platform::words::harmless;
-use crate::platform::words::is_invisible;
+use crate::platform::words::{gathered_words, is_invisible};
 use crate::platform::{Card, CardState, Outbound, how_to_answer};
 
 /// How a line looks where colours are possible; its words alone say everything.
@@ -346,7 +346,9 @@ impl Steps {
             },
             Body::TimerFired { timer: crate::agent::Timer::Model } => step("asking the model again".to_owned()),
             Body::Compacted { .. } => step("older parts of the conversation were shortened for the model".to_owned()),
+            Body::Gathered { texts, .. } if !texts.is_empty() => step(format!("read along: {}", gathered_words(texts))),
             Body::ThreadStarted { .. }
+            | Body::Gathered { .. }
             | Body::ModelReplied { .. }
             | Body::ModelFailed { .. }
             | Body::ToolPlanned { .. }
@@ -364,7 +366,6 @@ impl Steps {
             | Body::Resumed { .. }
             | Body::Stopped { .. }
             | Body::Cancelled { .. }
-            | Body::Gathered { .. }
             | Body::IntentReceived { .. }
             | Body::IntentHandled { .. } => Vec::new(),
         }

@@ -26,6 +26,9 @@ pub enum Threads {
         /// Only threads with an open approval or question.
         #[arg(long)]
         waiting: bool,
+        /// Also the records of what people pressed in chat, each a log of its own.
+        #[arg(long)]
+        intents: bool,
         #[arg(long, default_value_t = 50)]
         limit: usize,
         #[arg(long)]
@@ -123,8 +126,8 @@ pub enum How {
 
 pub async fn threads(command: Threads, blueprint: Blueprint) -> anyhow::Result<ExitCode> {
     match command {
-        Threads::List { status, agent, waiting, limit, json } => {
-            list(&blueprint, Filter { status, agent, waiting, requester: None }, limit, json).await
+        Threads::List { status, agent, waiting, intents, limit, json } => {
+            list(&blueprint, Filter { status, agent, waiting, requester: None, intents }, limit, json).await
         }
         Threads::Show { id, json } => show(&blueprint, &id, json).await,
         Threads::Replay { id, at, json } => replay(&blueprint, &id, at, json).await,
@@ -378,7 +381,7 @@ async fn stuck(blueprint: &Blueprint, older: u64, json: bool) -> anyhow::Result<
         words::STATUSES.into_iter().filter(|s| !matches!(s, Status::Done | Status::Stopped | Status::Cancelled));
     let mut broken = Vec::new();
     for status in candidates {
-        let filter = Filter { status: Some(status), ..Filter::default() };
+        let filter = Filter { status: Some(status), ..Filter::everything() };
         let (threads, damaged) = inspect::list(&store, &filter, usize::MAX).await?;
         broken.extend(damaged);
         for summary in threads {

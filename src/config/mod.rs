@@ -153,6 +153,8 @@ pub struct RuntimeConfig {
     #[serde(with = "span")]
     pub lease: u64,
     pub message_max_bytes: usize,
+    #[serde(with = "span")]
+    pub keep_intents: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -596,7 +598,7 @@ const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 38] = [
+const BOUNDS: [(&str, Bound); 39] = [
     ("app.name", Bound::NotEmpty),
     ("app.data_dir", Bound::NotEmpty),
     ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -618,6 +620,7 @@ const BOUNDS: [(&str, Bound); 38] = [
     ("runtime.drain_timeout", Bound::Span(0, DAY)),
     ("runtime.lease", Bound::Span(SECOND, DAY)),
     ("runtime.message_max_bytes", Bound::Whole(1_000, 10_000_000)),
+    ("runtime.keep_intents", Bound::Span(26 * 3_600 * SECOND, 10 * 365 * DAY)),
     ("approvals.expires_after", Bound::Span(SECOND, 365 * DAY)),
     ("approvals.requester_may_approve", Bound::OneOf(&["never", "local", "always"])),
     ("approvals.approvers.quorum", Bound::Whole(1, 100)),

@@ -82,6 +82,7 @@ impl From<Refusal> for Problem {
             Refusal::EmptyMessage => (StatusCode::UNPROCESSABLE_ENTITY, "empty_message"),
             Refusal::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message_too_long"),
             Refusal::Cancelled => (StatusCode::CONFLICT, "cancelled"),
+            Refusal::NoConversation => (StatusCode::CONFLICT, "no_conversation"),
             Refusal::ThreadExists => (StatusCode::CONFLICT, "thread_exists"),
             Refusal::NothingRuns => (StatusCode::CONFLICT, "nothing_runs"),
             Refusal::AlreadyPaused => (StatusCode::CONFLICT, "already_paused"),

@@ -830,6 +830,7 @@ pub async fn list(
         agent: named_within("agent", query.agent, MAX_NAME)?,
         waiting: query.waiting.unwrap_or(false),
         requester: if caller.may(Scope::Admin) { None } else { Some(caller.principal.clone()) },
+        intents: false,
     };
     let after = query.cursor.as_deref().map(|text| {
         let place = text.split_once('-').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));

@@ -8,13 +8,15 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
+pub mod form;
+pub mod replies;
 pub mod slack;
 pub mod visible;
 pub mod words;
 
 use crate::agent::{
-    AnswerKind, Approval, ApprovalState, Attached, Because, Body, CallId, Ending, Event, Gathered, Posting, Principal,
-    Question, QuestionId, ShortId, Thread, ThreadId, Verdict, changed_args,
+    AnswerKind, Approval, ApprovalId, ApprovalState, Attached, Because, Body, CallId, Ending, Event, Gathered, Posting,
+    Principal, Question, QuestionId, ShortId, Thread, ThreadId, Verdict, changed_args,
 };
 
 /// Something for people to see, in words but in no platform's form.
@@ -271,6 +273,38 @@ pub fn how_to_answer(answer: &AnswerKind) -> String {
     }
 }
 
+/// Words in no surface's form, with what can be done about them. Plain text, in which a part between back-ticks is
+/// to be typed; surfaces escape it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// One line above the rows; may be all there is.
+    pub title: String,
+    pub rows: Vec<Row>,
+    /// Below the rows.
+    pub hint: String,
+}
+
+impl Listing {
+    /// A line.
+    pub fn line(title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..Self::default() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub text: String,
+    /// In smaller print.
+    pub detail: String,
+    /// Ids of the people and groups who decide, as [`crate::agent::Approvers`] has them: a surface shows its own as
+    /// names.
+    pub deciders: Vec<String>,
+    pub link: Option<String>,
+    /// The approval that the row is about, where people can be offered to look at it, and the digits of its digest
+    /// that a button carries.
+    pub approval: Option<(ApprovalId, String)>,
+}
+
 /// Why a platform did not take a posting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -309,12 +343,13 @@ pub struct Post {
     pub people: Vec<Principal>,
 }
 
-/// The cards of the calls that were made in the same reply as this one, if there are several.
+/// The cards of the calls that were made in the same reply as this one and are put before people in the same
+/// place, if there are several.
 pub fn step(thread: &Thread, posting: &Posting) -> Vec<Card> {
     let Posting::Card { approval } = posting else { return Vec::new() };
-    let Some(call) = thread.approvals.get(approval).map(|a| a.call) else { return Vec::new() };
-    let mut same: Vec<&Approval> =
-        thread.approvals.values().map(Box::as_ref).filter(|a| a.call.seq == call.seq).collect();
+    let Some(this) = thread.approvals.get(approval) else { return Vec::new() };
+    let together = |a: &&Approval| a.call.seq == this.call.seq && a.terms.route == this.terms.route;
+    let mut same: Vec<&Approval> = thread.approvals.values().map(Box::as_ref).filter(together).collect();
     same.sort_by_key(|a| a.call);
     if same.len() < 2 { Vec::new() } else { same.into_iter().map(|a| Card::of(thread, a)).collect() }
 }
@@ -402,6 +437,14 @@ impl Platforms {
     pub async fn reply(&self, key: ShortId, reply: &str, text: &str) {
         if let (Some((slack::SURFACE, _)), Some(slack)) = (reply.split_once(':'), &self.slack) {
             slack.reply(key, reply, text).await;
+        }
+    }
+
+    /// A link to a conversation, or to what was posted in it at `reference`, for people who use its surface.
+    pub fn link(&self, thread: &ThreadId, reference: Option<&str>) -> Option<String> {
+        match (thread.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) => slack.link(thread, reference),
+            _ => None,
         }
     }
 

@@ -74,24 +74,22 @@ pub fn event_line(event: &Event) -> String {
             ),
             None => format!("started by {} with the agent {agent}", quote(by.label())),
         },
-        Body::Gathered { message, texts } => {
-            let read = texts.iter().map(|g| match &g.text {
-                Ok(text) => format!("{} ({} bytes)", quote(&g.label), text.len()),
-                Err(why) => format!("{} (not read: {})", quote(&g.label), quote(why)),
-            });
-            format!("read what came with event {message}: {}", read.collect::<Vec<_>>().join("; "))
+        Body::Gathered { message, texts } => format!("what came with event {message}: {}", gathered_words(texts)),
+        Body::IntentReceived { intent, .. } => {
+            format!("{} wants to {}", quote(intent.by.label()), act_words(&intent.act))
         }
-        Body::IntentReceived { intent, .. } => format!("{} wants to {}", quote(intent.by.label()), intent.act.name()),
         Body::IntentHandled { done, said } => {
             format!("{}: {}", if *done { "done" } else { "refused" }, quote(said))
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached: _ } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached } => {
             let wrote = match outside {
                 Some(label) => format!("passed on a text from outside ({})", quote(label)),
                 None => "wrote".to_owned(),
             };
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
-            format!("{} {wrote}: {}{calls}", quote(from.label()), quote(text))
+            let with =
+                if attached.is_empty() { String::new() } else { format!(" (with {})", attached_words(attached)) };
+            format!("{} {wrote}: {}{with}{calls}", quote(from.label()), quote(text))
         }
         Body::ModelReplied { step, model, usage, .. } => {
             let what = match step {
@@ -176,6 +174,65 @@ pub fn event_line(event: &Event) -> String {
         Body::Resumed { by } => format!("resumed by {}", quote(by.label())),
         Body::Stopped { by, why } => format!("stopped by {}{}", quote(by.label()), because(why)),
         Body::Cancelled { by, why } => format!("cancelled by {}{}", quote(by.label()), because(why)),
+    }
+}
+
+/// Texts on a line before the rest is only counted.
+const MAX_TEXTS_NAMED: usize = 5;
+
+/// `errors.log (1,024 bytes); notes.pdf (not read: it is no text)`: what came of fetching what was attached.
+pub fn gathered_words(texts: &[Gathered]) -> String {
+    let each = |g: &Gathered| match &g.text {
+        Ok(text) => format!("{} ({} bytes)", quote(&g.label), text.len()),
+        Err(why) => format!("{} (not read: {})", quote(&g.label), quote(why)),
+    };
+    named(texts, each)
+}
+
+/// `earlier messages; the file errors.log`: what is attached to a message.
+pub fn attached_words(attached: &[Attached]) -> String {
+    let each = |a: &Attached| match a {
+        Attached::Earlier { .. } => "earlier messages".to_owned(),
+        Attached::Quoted { label, .. } => quote(label),
+        Attached::File { name, .. } => format!("the file {}", quote(name)),
+    };
+    named(attached, each)
+}
+
+fn named<T>(all: &[T], each: impl Fn(&T) -> String) -> String {
+    let mut parts: Vec<String> = all.iter().take(MAX_TEXTS_NAMED).map(each).collect();
+    match all.len().saturating_sub(MAX_TEXTS_NAMED) {
+        0 if parts.is_empty() => return "nothing".to_owned(),
+        0 => {}
+        more => parts.push(format!("{more} more")),
+    }
+    parts.join("; ")
+}
+
+/// What somebody wants, after "wants to".
+pub fn act_words(act: &Act) -> String {
+    let words = |text: &str| if text.trim().is_empty() { String::new() } else { format!(": {}", quote(text)) };
+    let name = act.name();
+    match act {
+        Act::Vote { approval, choice, .. } => match choice {
+            Choice::Approve { note: text } | Choice::Deny { reason: text } => {
+                format!("{name} {approval}{}", words(text))
+            }
+            Choice::Edit { args } => format!("change {approval} to{}", words(args)),
+        },
+        Act::Answer { question, text } => format!("answer {question}{}", words(text)),
+        Act::Mark { call, mark } => match mark {
+            Mark::Succeeded { note } => format!("mark {call} as succeeded{}", words(note)),
+            Mark::Failed { note } => format!("mark {call} as failed{}", words(note)),
+            Mark::Retry => format!("have {call} tried again"),
+        },
+        Act::Say { thread, text } => format!("say in {thread}{}", words(text)),
+        Act::Start { agent, text, about: None, .. } => format!("start {}{}", quote(agent), words(text)),
+        Act::Start { agent, text, about: Some(about), .. } => {
+            format!("start {} about {}{}", quote(agent), quote(&about.label), words(text))
+        }
+        Act::Steer { target: Target::Thread { thread }, .. } => format!("{name} {thread}"),
+        Act::Steer { target: Target::Message { place }, .. } => format!("{name} the run at {}", quote(place)),
     }
 }
 

@@ -3,17 +3,495 @@
 //! It is done again after a crash, so each step is one that may be done twice: the input carries the intent's
 //! own id as its source, and the first message of a new thread is looked for before it is posted. Whoever
 //! acted is told what came of it, also when nothing did, and the telling is in the log.
+//!
+//! Who somebody is was verified by the transport and stands in the intent; which groups they are in is asked
+//! here, at this moment, and an answer that cannot be had lets nobody through. Nothing crosses teams: what
+//! belongs to another team gets the same words as what never was.
+//!
+//! A trouble that may pass (a store or a platform that does not answer) is no outcome: the intent stays
+//! outstanding. It is tried again a few times at once, then by whoever finds it when the lease is over, and
+//! given up, with words, after an hour.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Runtime, Slot};
+use super::{DeliverError, Delivered, Runtime, Said, Slot, crash};
 use crate::agent::*;
+use crate::platform::{Platforms, PostError, replies};
+use crate::store::StoreError;
+use crate::tools::Boxed;
+
+/// Intents that are carried out at one time. They have places of their own, so that no click waits for a model.
+pub(super) const MAX_HANDLED_AT_ONCE: usize = 32;
+/// Waits between the attempts that follow each other at once.
+const WAITS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// How long an intent is tried while a trouble lasts, in milliseconds.
+const GIVE_UP_MS: u64 = 60 * 60 * 1_000;
+
+/// What the runtime asks of the surfaces besides posting: see the methods of [`Platforms`] for each.
+pub trait Surfaces: Send + Sync {
+    fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>>;
+    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, String>>;
+    fn open<'a>(
+        &'a self,
+        key: ShortId,
+        place: &'a str,
+        by: &'a Principal,
+        text: &'a str,
+    ) -> Boxed<'a, Result<ThreadId, PostError>>;
+    fn thread_of<'a>(&'a self, by: &'a Principal, place: &'a str) -> Boxed<'a, Result<Option<ThreadId>, PostError>>;
+    fn reply<'a>(&'a self, key: ShortId, reply: &'a str, text: &'a str) -> Boxed<'a, ()>;
+}
+
+impl Surfaces for Platforms {
+    fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>> {
+        Box::pin(Platforms::gather(self, thread, attached))
+    }
+    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, String>> {
+        Box::pin(Platforms::groups(self, person, groups))
+    }
+    fn open<'a>(
+        &'a self,
+        key: ShortId,
+        place: &'a str,
+        by: &'a Principal,
+        text: &'a str,
+    ) -> Boxed<'a, Result<ThreadId, PostError>> {
+        Box::pin(Platforms::open(self, key, place, by, text))
+    }
+    fn thread_of<'a>(&'a self, by: &'a Principal, place: &'a str) -> Boxed<'a, Result<Option<ThreadId>, PostError>> {
+        Box::pin(Platforms::thread_of(self, by, place))
+    }
+    fn reply<'a>(&'a self, key: ShortId, reply: &'a str, text: &'a str) -> Boxed<'a, ()> {
+        Box::pin(Platforms::reply(self, key, reply, text))
+    }
+}
+
+/// What came of it, and what the person is told.
+struct Told {
+    done: bool,
+    said: String,
+}
+
+impl Told {
+    fn yes(said: String) -> Self {
+        Self { done: true, said }
+    }
+    fn no(said: String) -> Self {
+        Self { done: false, said }
+    }
+    fn unknown(what: &str) -> Self {
+        Self::no(replies::unknown(what))
+    }
+}
+
+/// Why there is no outcome yet.
+struct Later(String);
+
+/// An outcome that is reached early, or a trouble that may pass.
+enum Stop {
+    Told(Told),
+    Later(Later),
+}
+
+impl From<Told> for Stop {
+    fn from(told: Told) -> Self {
+        Self::Told(told)
+    }
+}
+
+type Step<T> = Result<T, Stop>;
+
+/// Where an intent comes from: `system:<surface>:<team>:<key>`.
+struct Origin<'a> {
+    log: &'a ThreadId,
+    surface: &'a str,
+    team: &'a str,
+}
+
+/// How a thread stands to the team in which somebody acted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is the team's own.
+    Here,
+    /// It is of another surface: people of this team count where they are named.
+    Elsewhere,
+    /// It is another team's.
+    Foreign,
+}
+
+impl<'a> Origin<'a> {
+    fn of(log: &'a ThreadId) -> Option<Self> {
+        let mut parts = log.as_str().splitn(4, ':');
+        let (system, surface, team, key) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let whole = system == SYSTEM && !surface.is_empty() && !team.is_empty() && !key.is_empty();
+        whole.then_some(Self { log, surface, team })
+    }
+
+    /// Whether a person, a thread or a place is this team's.
+    fn owns(&self, name: &str) -> bool {
+        let mut parts = name.splitn(3, ':');
+        parts.next() == Some(self.surface) && parts.next() == Some(self.team) && parts.next().is_some()
+    }
+
+    fn standing(&self, thread: &ThreadId) -> Standing {
+        if self.owns(thread.as_str()) {
+            Standing::Here
+        } else if thread.surface() == self.surface || thread.is_system() {
+            Standing::Foreign
+        } else {
+            Standing::Elsewhere
+        }
+    }
+}
+
+/// Somebody who acts.
+struct Actor<'a> {
+    by: &'a Principal,
+    origin: Origin<'a>,
+}
+
+impl Actor<'_> {
+    /// The name under which an input that comes of this is delivered.
+    fn source(&self) -> String {
+        self.origin.log.as_str().to_owned()
+    }
+
+    fn takes_part(&self, thread: &Thread) -> bool {
+        let spoke = |run: &Run| run.initiator == *self.by || run.speakers.contains(self.by);
+        thread.started_by == *self.by || thread.run.as_ref().is_some_and(spoke)
+    }
+
+    /// Whether they are an approver by their own name; `*` means those who can see the thread.
+    fn is_named(&self, approvers: &Approvers, standing: Standing) -> bool {
+        approvers.users.iter().any(|u| *u == self.by.id || (u == "*" && standing == Standing::Here))
+    }
+}
 
 impl Runtime {
+    /// `None`: there is no outcome yet, and nothing is to be done at once.
     pub(super) async fn handle(&self, slot: &Arc<Slot>, id: EffectId) -> Option<Input> {
-        let intent = self.look(slot, id, |t| t.intent.clone()).await??;
-        let (done, said) = (false, format!("{} cannot be done yet", intent.act.name()));
-        self.0.parts.platforms.reply(slot.short, &intent.reply, &said).await;
-        Some(Input::Handled { effect: id, done, said })
+        let (log, intent, since) =
+            self.look(slot, id, |t| t.intent.clone().map(|i| (t.id.clone(), i, t.created_at))).await.flatten()?;
+        crash::point("intent.before_act");
+        let mut waits = WAITS.iter();
+        let told = loop {
+            match self.carry_out(&log, &intent).await {
+                Ok(told) => break told,
+                Err(Later(why)) if self.now().ms_since(since) > GIVE_UP_MS => {
+                    break Told::no(replies::given_up(&why));
+                }
+                Err(Later(why)) => {
+                    tracing::warn!(thread.id = %slot.short, why, "an intent cannot be carried out now");
+                    let wait = waits.next()?;
+                    tokio::select! {
+                        () = tokio::time::sleep(*wait) => {}
+                        () = self.0.stop.cancelled() => return None,
+                    }
+                }
+            }
+        };
+        crash::point("intent.after_act");
+        self.0.surfaces.reply(slot.short, &intent.reply, &told.said).await;
+        crash::point("intent.after_reply");
+        Some(Input::Handled { effect: id, done: told.done, said: told.said })
+    }
+
+    async fn carry_out(&self, log: &ThreadId, intent: &Intent) -> Result<Told, Later> {
+        let Some(origin) = Origin::of(log) else { return Ok(Told::unknown("request")) };
+        // Somebody of another team who can see this team's messages.
+        if intent.by.kind != PrincipalKind::Human || !origin.owns(&intent.by.id) {
+            return Ok(Told::unknown("request"));
+        }
+        let actor = Actor { by: &intent.by, origin };
+        let step = match &intent.act {
+            Act::Vote { approval, digest, choice } => self.vote(&actor, *approval, digest, choice).await,
+            Act::Answer { question, text } => self.answer(&actor, *question, text).await,
+            Act::Mark { call, mark } => self.mark(&actor, *call, mark).await,
+            Act::Say { thread, text } => self.say(&actor, *thread, text).await,
+            Act::Start { agent, text, place, about } => self.start(&actor, agent, text, place, about.as_ref()).await,
+            Act::Steer { what, target } => self.steer(&actor, *what, target).await,
+        };
+        match step {
+            Ok(told) | Err(Stop::Told(told)) => Ok(told),
+            Err(Stop::Later(later)) => Err(later),
+        }
+    }
+
+    async fn vote(&self, actor: &Actor<'_>, id: ApprovalId, shown: &str, choice: &Choice) -> Step<Told> {
+        let unknown = || Told::no(replies::refused(&Refusal::NoSuchApproval { id }));
+        let (thread, standing) = self.find(actor, id.thread).await?.ok_or_else(unknown)?;
+        let request = thread.approvals.get(&id).ok_or_else(unknown)?;
+        let approvers = &request.terms.approvers;
+        // What is decided already, or another revision, is said without asking who is in which group.
+        let matters = request.is_open() && request.digest.to_string().starts_with(shown);
+        let groups = if matters || standing == Standing::Elsewhere {
+            self.groups(actor, approvers, standing).await?
+        } else {
+            Vec::new()
+        };
+        if standing == Standing::Elsewhere && !actor.is_named(approvers, standing) && groups.is_empty() {
+            return Ok(unknown());
+        }
+        let vote = match choice {
+            Choice::Approve { note } => Ballot::Approve { note: note.clone() },
+            Choice::Deny { reason } => Ballot::Deny { reason: reason.clone() },
+            Choice::Edit { args } => Ballot::Edit { args: Box::new(self.propose(&request.tool, args)) },
+        };
+        let (by, digest, source) = (actor.by.clone(), shown.to_owned(), Some(actor.source()));
+        let input = Input::Vote { approval: id, digest, by, groups, vote, source };
+        let answer = self.pass_on(actor, id.thread, input, "request").await?;
+        if let Answer::Refused(refusal) = &answer {
+            return Ok(Told::no(replies::refused(refusal)));
+        }
+        let (thread, _) = self.find(actor, id.thread).await?.ok_or_else(unknown)?;
+        let Some(request) = thread.approvals.get(&id) else { return Ok(unknown()) };
+        Ok(Told::yes(match answer {
+            Answer::Accepted => replies::voted(choice, request),
+            // It was done before a crash: how it stands by now.
+            _ => replies::stands(request, actor.by),
+        }))
+    }
+
+    async fn answer(&self, actor: &Actor<'_>, question: QuestionId, text: &str) -> Step<Told> {
+        let unknown = || Told::unknown("question");
+        let (thread, standing) = self.find(actor, question.thread).await?.ok_or_else(unknown)?;
+        if standing != Standing::Here && !actor.takes_part(&thread) {
+            return Ok(unknown());
+        }
+        let input =
+            Input::Answer { question, by: actor.by.clone(), text: text.to_owned(), source: Some(actor.source()) };
+        let answer = self.pass_on(actor, question.thread, input, "question").await?;
+        Ok(outcome(answer, || replies::answered(text)))
+    }
+
+    async fn mark(&self, actor: &Actor<'_>, call: CallId, mark: &Mark) -> Step<Told> {
+        let unknown = || Told::unknown("call");
+        let (thread, standing) = self.find(actor, call.thread).await?.ok_or_else(unknown)?;
+        let groups = match thread.calls.get(&call).map(|c| &c.gated.verdict) {
+            Some(Verdict::Ask { terms }) => {
+                let groups = self.groups(actor, &terms.approvers, standing).await?;
+                if standing != Standing::Here && !actor.is_named(&terms.approvers, standing) && groups.is_empty() {
+                    return Ok(unknown());
+                }
+                groups
+            }
+            _ if standing != Standing::Here && !actor.takes_part(&thread) => return Ok(unknown()),
+            _ => Vec::new(),
+        };
+        let input = Input::Mark { call, by: actor.by.clone(), groups, mark: mark.clone() };
+        let answer = self.pass_on(actor, call.thread, once(actor, input), "call").await?;
+        Ok(outcome(answer, || replies::marked(mark)))
+    }
+
+    async fn say(&self, actor: &Actor<'_>, short: ShortId, text: &str) -> Step<Told> {
+        let unknown = || Told::unknown("conversation");
+        let (thread, standing) = self.find(actor, short).await?.ok_or_else(unknown)?;
+        if standing != Standing::Here && !actor.takes_part(&thread) {
+            return Ok(unknown());
+        }
+        let said = Said { source: Some(actor.source()), ..Said::by(actor.by.clone(), text) };
+        let delivered = self.message(&thread.id, &thread.agent, said).await;
+        let answer = self.judge(actor, delivered, "conversation")?;
+        Ok(outcome(answer, || replies::taken(&thread.agent)))
+    }
+
+    async fn start(
+        &self,
+        actor: &Actor<'_>,
+        agent: &str,
+        text: &str,
+        place: &str,
+        about: Option<&About>,
+    ) -> Step<Told> {
+        let parts = &self.0.parts;
+        // What can be refused is refused before anything is posted.
+        parts.agents.get(agent).map_err(|unknown| Told::no(unknown.to_string()))?;
+        if text.trim().is_empty() {
+            return Ok(Told::no(replies::refused(&Refusal::EmptyMessage)));
+        }
+        let limit = parts.settings.message_max_bytes;
+        if text.len() > limit {
+            return Ok(Told::no(replies::refused(&Refusal::TooLong { bytes: text.len(), limit })));
+        }
+        if !actor.origin.owns(place) {
+            return Ok(Told::unknown("place"));
+        }
+        let opening = replies::opening(agent, text);
+        let opened = self.0.surfaces.open(actor.origin.log.short(), place, actor.by, &opening).await;
+        crash::point("intent.after_open");
+        let thread = opened.map_err(post_trouble)?;
+        if !actor.origin.owns(thread.as_str()) {
+            tracing::error!(thread.id = %thread, "a conversation was opened in another team");
+            return Ok(Told::no(replies::broken(actor.origin.log.short())));
+        }
+        let quoted = about.map(|about| Attached::Quoted { label: about.label.clone(), text: about.text.clone() });
+        let said = Said {
+            source: Some(actor.source()),
+            attached: quoted.into_iter().collect(),
+            ..Said::by(actor.by.clone(), text)
+        };
+        let delivered = self.message(&thread, agent, said).await;
+        let answer = self.judge(actor, delivered, "conversation")?;
+        Ok(outcome(answer, || replies::started(agent)))
+    }
+
+    async fn steer(&self, actor: &Actor<'_>, what: Steer, target: &Target) -> Step<Told> {
+        let unknown = || Told::unknown("run");
+        let short = match target {
+            Target::Thread { thread } => *thread,
+            Target::Message { place } if !actor.origin.owns(place) => return Ok(unknown()),
+            Target::Message { place } => {
+                let found = self.0.surfaces.thread_of(actor.by, place).await.map_err(post_trouble)?;
+                found.ok_or_else(unknown)?.short()
+            }
+        };
+        let (thread, standing) = self.find(actor, short).await?.ok_or_else(unknown)?;
+        if thread.knows_source(&actor.source()) {
+            return Ok(Told::yes(replies::steered_before(what)));
+        }
+        if !self.may_steer(actor, &thread, standing).await? {
+            return Ok(match standing {
+                Standing::Here => Told::no(replies::not_yours(what)),
+                Standing::Elsewhere | Standing::Foreign => unknown(),
+            });
+        }
+        let by = actor.by.clone();
+        let input = match what {
+            Steer::Stop => Input::Stop { by, why: String::new() },
+            Steer::Pause => Input::Pause { by, why: String::new() },
+            Steer::Resume => Input::Resume { by },
+        };
+        let answer = self.pass_on(actor, short, once(actor, input), "run").await?;
+        Ok(outcome(answer, || replies::steered(what, &thread)))
+    }
+
+    /// Whether they take part in what runs there, or decide what it waits for.
+    async fn may_steer(&self, actor: &Actor<'_>, thread: &Thread, standing: Standing) -> Step<bool> {
+        // Where nothing runs there is nothing to protect, but its existence.
+        if actor.takes_part(thread) || (thread.run.is_none() && standing == Standing::Here) {
+            return Ok(true);
+        }
+        for request in thread.pending_approvals() {
+            let approvers = &request.terms.approvers;
+            if actor.is_named(approvers, standing) || !self.groups(actor, approvers, standing).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The groups of these approvers that the person is in, asked only if they are not let through anyway.
+    async fn groups(&self, actor: &Actor<'_>, approvers: &Approvers, standing: Standing) -> Step<Vec<String>> {
+        if approvers.groups.is_empty() || actor.is_named(approvers, standing) {
+            return Ok(Vec::new());
+        }
+        match self.0.surfaces.groups(actor.by, &approvers.groups).await {
+            Ok(found) => Ok(found.into_iter().filter(|group| approvers.groups.contains(group)).collect()),
+            Err(why) => Err(Told::no(replies::unchecked(&approvers.groups, &why)).into()),
+        }
+    }
+
+    /// The thread that is meant, unless it is none of this team's business.
+    async fn find(&self, actor: &Actor<'_>, short: ShortId) -> Step<Option<(Thread, Standing)>> {
+        let thread = match self.thread(short).await {
+            Ok(thread) => thread,
+            Err(error) => return self.trouble(actor, error).map(|()| None),
+        };
+        Ok(match actor.origin.standing(&thread.id) {
+            Standing::Foreign => None,
+            standing => Some((thread, standing)),
+        })
+    }
+
+    async fn pass_on(&self, actor: &Actor<'_>, thread: ShortId, input: Input, what: &str) -> Step<Answer> {
+        let delivered = self.deliver(thread, input).await;
+        self.judge(actor, delivered, what)
+    }
+
+    fn judge(&self, actor: &Actor<'_>, delivered: Result<Delivered, DeliverError>, what: &str) -> Step<Answer> {
+        match delivered {
+            Ok(delivered) => Ok(delivered.answer),
+            Err(error) => {
+                self.trouble(actor, error)?;
+                Err(Told::unknown(what).into())
+            }
+        }
+    }
+
+    /// What an error means here; `Ok`: the thread does not exist.
+    fn trouble(&self, actor: &Actor<'_>, error: DeliverError) -> Step<()> {
+        match error {
+            DeliverError::Store(StoreError::Unknown(_) | StoreError::Deleted(_)) => Ok(()),
+            DeliverError::Store(
+                StoreError::Conflict { .. }
+                | StoreError::NotWritable(_)
+                | StoreError::Locked(_)
+                | StoreError::Failed(_),
+            )
+            | DeliverError::Contended(_)
+            | DeliverError::Draining => {
+                tracing::warn!(thread.id = %actor.origin.log.short(), %error, "an intent has to wait for the store");
+                Err(Stop::Later(Later("the store did not answer".to_owned())))
+            }
+            DeliverError::Agent(unknown) => Err(Told::no(unknown.to_string()).into()),
+            DeliverError::Store(StoreError::Missing(_) | StoreError::TooNew(_) | StoreError::Corrupt(_))
+            | DeliverError::Log { .. }
+            | DeliverError::CallRunning { .. } => {
+                let reference = actor.origin.log.short();
+                tracing::error!(thread.id = %reference, %error, "an intent cannot be carried out");
+                Err(Told::no(replies::broken(reference)).into())
+            }
+        }
+    }
+}
+
+/// An input without a name of its own, delivered once for this intent.
+fn once(actor: &Actor<'_>, input: Input) -> Input {
+    Input::Once { source: actor.source(), input: Box::new(input) }
+}
+
+/// What the answer to an input means for the person; `taken`: what they are told if it was accepted, now or
+/// before a crash.
+fn outcome(answer: Answer, taken: impl FnOnce() -> String) -> Told {
+    match answer {
+        Answer::Accepted | Answer::Duplicate => Told::yes(taken()),
+        Answer::Refused(refusal) => Told::no(replies::refused(&refusal)),
+        // No input of a person is answered like this.
+        Answer::Stale | Answer::Go { .. } => Told::unknown("request"),
+    }
+}
+
+fn post_trouble(error: PostError) -> Stop {
+    if error.transient { Stop::Later(Later(error.message)) } else { Told::no(error.message).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_owns_what_bears_its_name_and_nothing_that_only_begins_like_it() {
+        let log: ThreadId = "system:slack:T1:abc".parse().unwrap();
+        let origin = Origin::of(&log).unwrap();
+        for (name, owned) in [
+            ("slack:T1:U1", true),
+            ("slack:T1:C1:1.2", true),
+            ("slack:T12:U1", false),
+            ("slack:T2:U1", false),
+            ("slack:T1", false),
+            ("discord:T1:U1", false),
+            ("T1:U1", false),
+        ] {
+            assert_eq!(origin.owns(name), owned, "{name}");
+        }
+        let standing = |id: &str| origin.standing(&id.parse().unwrap());
+        assert_eq!(standing("slack:T1:C1:1.2"), Standing::Here);
+        assert_eq!(standing("slack:T2:C1:1.2"), Standing::Foreign);
+        assert_eq!(standing("api:1"), Standing::Elsewhere);
+        assert_eq!(standing("system:slack:T1:other"), Standing::Foreign);
+        for odd in ["system:slack", "system:slack:T1", "system:slack::k", "slack:T1:C1:1.2"] {
+            assert!(Origin::of(&odd.parse().unwrap()).is_none(), "{odd}");
+        }
     }
 }

@@ -28,7 +28,7 @@ mod perform;
 mod project;
 mod timers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +46,7 @@ use crate::store::{Append, Lease, Store, StoreError, Tombstone};
 use crate::tools::{Registry, contained};
 
 pub use clock::Clock;
+pub use intents::Surfaces;
 pub use perform::model_request;
 pub use project::{approval_row, project, rebuild, summary};
 
@@ -78,7 +79,12 @@ pub struct Settings {
     pub lease_ms: u64,
     /// How often the store is asked for work that nobody announced, in milliseconds.
     pub sweep_ms: u64,
+    /// How long intents are kept that were carried out, in milliseconds. At least [`KEEP_INTENTS_MIN_MS`].
+    pub keep_intents_ms: u64,
 }
+
+/// A platform delivers again for up to 24 hours, and a second delivery has to be found; two hours of margin.
+pub const KEEP_INTENTS_MIN_MS: u64 = 26 * 3_600_000;
 
 /// The providers that are set up, and which one an agent gets.
 pub struct Providers {
@@ -179,6 +185,8 @@ pub struct Change {
 const MAX_CONFLICTS: u32 = 20;
 /// Changes that a slow watcher may lag behind before it has to read the store.
 const WATCH_QUEUE: usize = 1024;
+/// Postings on their way at the same time: most of them wait for their turn at the platform's pace.
+const MAX_POSTINGS: usize = 1024;
 
 /// The loop. Clones are handles to the same one.
 #[derive(Clone)]
@@ -189,7 +197,11 @@ struct Inner {
     /// Names this process in leases.
     worker: String,
     slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
+    surfaces: Arc<dyn Surfaces>,
     permits: Arc<Semaphore>,
+    /// Those of intents.
+    hands: Arc<Semaphore>,
+    posting_permits: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: AtomicBool,
     /// Fires when model calls and waits are to be given up (they are done again by the next process).
@@ -211,6 +223,8 @@ struct SlotState {
     thread: Option<Thread>,
     /// Effects that are being performed here, and what makes them give up.
     in_flight: HashMap<EffectId, CancellationToken>,
+    /// Postings that this process issued and has not tried yet: nothing of them can stand anywhere.
+    untried: HashSet<EffectId>,
 }
 
 /// How a vacant thread would begin.
@@ -221,6 +235,12 @@ struct Seed {
 
 impl Runtime {
     pub fn new(parts: Parts) -> Self {
+        let surfaces = Arc::new(parts.platforms.clone());
+        Self::with_surfaces(parts, surfaces)
+    }
+
+    /// One that asks these surfaces what it would ask [`Parts::platforms`]; postings still go there.
+    pub fn with_surfaces(parts: Parts, surfaces: Arc<dyn Surfaces>) -> Self {
         // reason: 1 is not zero
         let cached = NonZeroUsize::new(parts.settings.max_cached_threads).unwrap_or(NonZeroUsize::MIN);
         let permits = parts.settings.max_concurrent_effects.max(1);
@@ -229,7 +249,10 @@ impl Runtime {
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
             slots: Mutex::new(lru::LruCache::unbounded()),
+            surfaces,
             permits: Arc::new(Semaphore::new(permits)),
+            hands: Arc::new(Semaphore::new(intents::MAX_HANDLED_AT_ONCE)),
+            posting_permits: Arc::new(Semaphore::new(MAX_POSTINGS)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -352,7 +375,11 @@ impl Runtime {
         for _ in 0..MAX_CONFLICTS {
             let mut thread = match state.thread.take() {
                 Some(thread) => thread,
-                None => self.load(short, seed).await?,
+                None => {
+                    // Whoever appended meanwhile may have posted as well.
+                    state.untried.clear();
+                    self.load(short, seed).await?
+                }
             };
             let agent = match (thread.version, seed) {
                 (0, Some(seed)) => seed.agent.clone(),
@@ -421,6 +448,14 @@ impl Runtime {
                 state.in_flight.remove(&finished);
             }
             self.count(&before, &thread, &delivered.answer);
+            let is_post = |effect: &Effect| matches!(effect, Effect::Post { .. });
+            let issued = thread.outstanding().iter().filter(|(id, effect)| id.seq >= first && is_post(effect));
+            state.untried.extend(issued.map(|(id, _)| *id));
+            state.untried.retain(|id| thread.outstanding().contains_key(id));
+            if state.untried.is_empty() {
+                // An emptied set keeps its room, and thousands of threads rest in memory.
+                state.untried = HashSet::new();
+            }
             self.dispatch(slot, state, &thread);
             if thread.version > 0 {
                 state.thread = Some(thread);
@@ -513,8 +548,16 @@ impl Runtime {
             state.in_flight.insert(id, give_up.clone());
             self.0.in_flight.send_modify(|n| *n += 1);
             let (runtime, slot, effect) = (self.clone(), slot.clone(), effect.clone());
+            // A press that waits for Slack, or a message for its turn in a busy channel, holds up nothing else.
+            let permits = match effect {
+                Effect::Handle => self.0.hands.clone(),
+                Effect::Post { .. } => self.0.posting_permits.clone(),
+                Effect::CallModel | Effect::PlanTool { .. } | Effect::RunTool { .. } | Effect::Gather { .. } => {
+                    self.0.permits.clone()
+                }
+            };
             self.0.tasks.spawn(async move {
-                if let Ok(_permit) = runtime.0.permits.clone().acquire_owned().await
+                if let Ok(_permit) = permits.acquire_owned().await
                     && let Err(panic) = contained(runtime.perform(&slot, id, &effect, &give_up)).await
                 {
                     // It may be tried again once the lease is over: at once, it would only break again.

@@ -28,7 +28,14 @@ impl Runtime {
             Effect::RunTool { call } => self.run_tool(slot, id, *call, give_up).await,
             Effect::Post { posting } => self.post(slot, id, posting).await,
             Effect::Gather { attached, .. } => self.gather(slot, id, attached).await,
-            Effect::Handle => self.handle(slot, id).await,
+            Effect::Handle => match self.handle(slot, id).await {
+                Some(input) => Some(input),
+                // It may be tried again once the lease is over: at once, it would only fail again.
+                None => {
+                    slot.state.lock().await.in_flight.remove(&id);
+                    return;
+                }
+            },
         };
         match result {
             Some(input) => self.deliver_result(slot, id, input).await,
@@ -77,7 +84,10 @@ impl Runtime {
         let thread = match state.thread.take() {
             Some(thread) => thread,
             None => match self.load(slot.short, None).await {
-                Ok(thread) => thread,
+                Ok(thread) => {
+                    state.untried.clear();
+                    thread
+                }
                 Err(DeliverError::Store(StoreError::Deleted(_))) => return None,
                 Err(error) => {
                     tracing::error!(thread.id = %slot.short, %error, "a thread cannot be read");
@@ -210,7 +220,7 @@ impl Runtime {
         let thread = self.look(slot, id, |t| t.id.clone()).await?;
         let mut texts = Vec::new();
         for each in attached {
-            texts.extend(self.0.parts.platforms.gather(&thread, each).await);
+            texts.extend(self.0.surfaces.gather(&thread, each).await);
         }
         crash::point("gather.after");
         Some(Input::Gathered { effect: id, texts })
@@ -232,14 +242,15 @@ impl Runtime {
             Posting::Card { .. } | Posting::Question { .. } | Posting::Unknown { .. } => None,
         };
         let platforms = &self.0.parts.platforms;
-        let (thread, outbound, replaces, step, people) = self
+        let (thread, outbound, replaces, step, people, failed) = self
             .look(slot, id, |t| {
                 let step = if platforms.batches(t.id.surface()) { platform::step(t, posting) } else { Vec::new() };
                 let stands = |posting: &Posting| t.posts.get(posting).and_then(|p| p.reference.clone());
                 let sibling = |card: &platform::Card| stands(&Posting::Card { approval: card.approval.id });
                 let reference = stands(posting).or_else(|| step.iter().find_map(sibling));
                 let outbound = platform::outbound(t, posting, about.as_ref());
-                (t.id.clone(), outbound, reference, step, platform::people(t, posting))
+                let failed = t.posts.get(posting).is_some_and(|p| p.attempts > 0);
+                (t.id.clone(), outbound, reference, step, platform::people(t, posting), failed)
             })
             .await?;
         // Nothing to show any more counts as shown.
@@ -248,9 +259,9 @@ impl Runtime {
         };
         crash::point("post.before_send");
         let stands = replaces.is_some();
-        let posting_key = posting.clone();
-        let again = true;
-        let post = Post { thread, outbound, replaces, posting: posting_key, key: id, again, step, people };
+        // What an earlier attempt left, whether of this process or of one that has died, stands perhaps.
+        let again = failed || !slot.state.lock().await.untried.remove(&id);
+        let post = Post { thread, outbound, replaces, posting: posting.clone(), key: id, again, step, people };
         let sent = platforms.post(post).await;
         if sent.is_err() {
             self.0.parts.metrics.posting_failed(posting_word(posting), stands);

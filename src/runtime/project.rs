@@ -115,7 +115,7 @@ pub async fn rebuild(store: &Store) -> Result<(), StoreError> {
     );
     let (mut threads, mut changed, mut unreadable) = (0, 0, 0);
     loop {
-        let page = store.list(&Filter::default(), upto.clone(), REBUILD_PAGE).await?;
+        let page = store.list(&Filter::everything(), upto.clone(), REBUILD_PAGE).await?;
         unreadable += page.damaged.len();
         let done = futures_util::stream::iter(page.items).map(|summary| rebuild_thread(store, summary));
         let mut done = done.buffer_unordered(REBUILT_AT_ONCE);

@@ -18,6 +18,7 @@
 //!    store of one process) with the process. A lease only saves work: safety is rule 1.
 //! 5. `delete` removes events, summary and approvals and leaves a tombstone with the last version and head digest;
 //!    any later `append` or `load` of that thread gets [`StoreError::Deleted`].
+//!    `forget` removes a log on which no agent works and leaves nothing.
 //! 6. A damaged thread gives an error for that thread; others go on.
 //! 7. The rows of [`Append::approvals`] are written with the events or not at all; a row takes the place of
 //!    the one with the same id. They go with their thread. `approvals` and `count_approvals` answer from the
@@ -231,6 +232,15 @@ pub struct Filter {
     pub waiting: bool,
     /// Only threads that this person, or program, started.
     pub requester: Option<Principal>,
+    /// Also logs on which no agent works: records of what people pressed, which are no conversations.
+    pub intents: bool,
+}
+
+impl Filter {
+    /// Every log that there is: for those who check, copy or compute again.
+    pub fn everything() -> Self {
+        Self { intents: true, ..Self::default() }
+    }
 }
 
 /// One page of a list, newest change first.
@@ -443,6 +453,25 @@ impl Store {
     pub async fn delete(&self, thread: ShortId, by: &str, at: Timestamp) -> Result<Tombstone, StoreError> {
         match self {
             Store::Embedded(s) => s.delete(thread, by, at).await,
+        }
+    }
+
+    /// Logs on which no agent works, which rest, and whose last change lies before `before`: at most `limit` (at
+    /// most [`MAX_PAGE`]), longest resting first, each with its version.
+    pub async fn resting_intents(&self, before: Timestamp, limit: usize) -> Result<Vec<(ShortId, u64)>, StoreError> {
+        match self {
+            Store::Embedded(s) => s.resting_intents(before, limit.min(MAX_PAGE)).await,
+        }
+    }
+
+    /// Removes a log for good and leaves no tombstone: afterwards it never was, and its id may be used again.
+    /// For records that are kept for a time, never for conversations. What is not there is not an error.
+    ///
+    /// Errors: `Conflict` if its version is another one, and nothing is changed; `NotWritable`; `Failed` if an
+    /// agent works on it.
+    pub async fn forget(&self, thread: ShortId, version: u64) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(s) => s.forget(thread, version).await,
         }
     }
 

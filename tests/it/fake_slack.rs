@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite;
 use twelve::platform::slack::api::Api;
 use twelve::runtime::Clock;
 
-use crate::fakes::slack::{FakeSlack, Fault};
+use crate::fakes::slack::{FakeSlack, Fault, limits};
 use crate::world::START;
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
@@ -200,4 +200,179 @@ async fn its_signature_is_the_one_in_the_documentation() {
     let signed =
         crate::fakes::slack::deliveries::signature("8f742231b10e8888abcd99yyyzzz85a5", "1531420618", body.as_bytes());
     assert_eq!(signed, "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503");
+}
+
+/// What is wrong with one block in a message, one line each.
+fn minded(block: Value) -> Vec<String> {
+    limits::blocks(&json!([block]), limits::Surface::Message)
+}
+
+#[test]
+fn it_takes_blocks_at_each_limit_and_minds_those_above() {
+    let x = |n: usize| "x".repeat(n);
+    let plain = |n: usize| json!({"type": "plain_text", "text": x(n)});
+    let words = |n: usize| json!({"type": "mrkdwn", "text": x(n)});
+    let button = |n: usize| json!({"type": "button", "action_id": "a", "text": plain(n)});
+    let actions = |element: Value| json!({"type": "actions", "elements": [element]});
+    let with = |mut element: Value, name: &str, value: Value| {
+        element[name] = value;
+        element
+    };
+    let several = |n: usize, of: &dyn Fn(usize) -> Value| Value::Array((0..n).map(of).collect());
+    let option = |i: usize, n: usize| json!({"text": plain(3), "value": format!("{i:03}{}", x(n - 3))});
+    let menu = |kind: &str, n: usize, value: usize| json!({"type": kind, "action_id": "m", "options": several(n, &|i| option(i, value))});
+    let confirm = |title: usize, text: usize, yes: usize| {
+        let confirm = json!({"title": plain(title), "text": plain(text), "confirm": plain(yes), "deny": plain(2)});
+        actions(with(button(3), "confirm", confirm))
+    };
+    let many = |n: usize| json!({"type": "actions", "elements": several(n, &|i| with(button(3), "action_id", format!("a{i}").into()))});
+    let cases: Vec<(&str, Value, Value)> = vec![
+        ("header", json!({"type": "header", "text": plain(150)}), json!({"type": "header", "text": plain(151)})),
+        ("section", json!({"type": "section", "text": words(3000)}), json!({"type": "section", "text": words(3001)})),
+        (
+            "fields",
+            json!({"type": "section", "fields": several(10, &|_| words(10))}),
+            json!({"type": "section", "fields": several(11, &|_| words(10))}),
+        ),
+        (
+            "a field",
+            json!({"type": "section", "fields": [words(2000)]}),
+            json!({"type": "section", "fields": [words(2001)]}),
+        ),
+        (
+            "context",
+            json!({"type": "context", "elements": several(10, &|_| words(1))}),
+            json!({"type": "context", "elements": several(11, &|_| words(1))}),
+        ),
+        ("actions", many(25), many(26)),
+        ("a button", actions(button(75)), actions(button(76))),
+        (
+            "a value",
+            actions(with(button(1), "value", x(2000).into())),
+            actions(with(button(1), "value", x(2001).into())),
+        ),
+        (
+            "an action id",
+            actions(with(button(1), "action_id", x(255).into())),
+            actions(with(button(1), "action_id", x(256).into())),
+        ),
+        ("a block id", json!({"type": "divider", "block_id": x(255)}), json!({"type": "divider", "block_id": x(256)})),
+        ("a confirm title", confirm(100, 1, 1), confirm(101, 1, 1)),
+        ("a confirm text", confirm(1, 300, 1), confirm(1, 301, 1)),
+        ("a confirm button", confirm(1, 1, 30), confirm(1, 1, 31)),
+        ("an overflow value", actions(menu("overflow", 5, 75)), actions(menu("overflow", 5, 76))),
+        ("an overflow menu", actions(menu("overflow", 5, 9)), actions(menu("overflow", 6, 9))),
+        ("a select", actions(menu("static_select", 100, 9)), actions(menu("static_select", 101, 9))),
+        ("markdown", json!({"type": "markdown", "text": x(12_000)}), json!({"type": "markdown", "text": x(12_001)})),
+        ("emptiness", json!({"type": "header", "text": plain(1)}), json!({"type": "header", "text": plain(0)})),
+        ("properties", actions(button(1)), actions(with(button(1), "colour", "red".into()))),
+        ("the kind of text", json!({"type": "header", "text": plain(1)}), json!({"type": "header", "text": words(1)})),
+        ("styles", actions(with(button(1), "style", "danger".into())), actions(with(button(1), "style", "big".into()))),
+    ];
+    for (what, at, above) in cases {
+        assert_eq!(minded(at), Vec::<String>::new(), "{what}");
+        assert_ne!(minded(above), Vec::<String>::new(), "{what}");
+    }
+    let blocks = |n: usize| several(n, &|_| json!({"type": "divider"}));
+    assert!(limits::blocks(&blocks(50), limits::Surface::Message).is_empty());
+    assert_eq!(limits::blocks(&blocks(51), limits::Surface::Message).len(), 1);
+    assert!(limits::blocks(&blocks(100), limits::Surface::Home).is_empty());
+    assert_eq!(limits::blocks(&blocks(101), limits::Surface::Home).len(), 1);
+    let twice = json!([{"type": "divider", "block_id": "a"}, {"type": "divider", "block_id": "a"}]);
+    assert_eq!(limits::blocks(&twice, limits::Surface::Message).len(), 1);
+    let much = several(5, &|_| json!({"type": "section", "text": words(2_650)}));
+    assert_eq!(limits::blocks(&much, limits::Surface::Message).len(), 1);
+}
+
+#[test]
+fn it_takes_a_modal_at_each_limit_and_minds_those_above() {
+    let plain = |n: usize| json!({"type": "plain_text", "text": "x".repeat(n)});
+    let input = |most: u64, initial: usize| {
+        json!({"type": "input", "block_id": "a", "label": plain(3),
+            "element": {"type": "plain_text_input", "action_id": "v", "max_length": most,
+                "initial_value": "x".repeat(initial)}})
+    };
+    let modal = |title: usize, metadata: usize, input: Value| {
+        json!({"type": "modal", "callback_id": "c", "title": plain(title), "submit": plain(24),
+            "private_metadata": "x".repeat(metadata), "blocks": [input]})
+    };
+    assert_eq!(limits::view(&modal(24, 3000, input(3000, 3000))), Vec::<String>::new());
+    for above in [
+        modal(25, 3000, input(3000, 3000)),
+        modal(24, 3001, input(3000, 3000)),
+        modal(24, 3000, input(3001, 3000)),
+        modal(24, 3000, input(10, 11)),
+    ] {
+        assert_eq!(limits::view(&above).len(), 1);
+    }
+    let mut without = modal(24, 0, input(10, 1));
+    without.as_object_mut().unwrap().remove("submit");
+    assert_eq!(limits::view(&without).len(), 1);
+}
+
+#[tokio::test]
+async fn an_update_with_the_id_of_a_block_that_stands_is_the_programs_mistake() {
+    let (fake, api) = start().await;
+    let blocks = |text: &str| json!([{"type": "section", "block_id": "a", "text": {"type": "mrkdwn", "text": text}}]);
+    let posted = call(&api, "chat.postMessage", json!({"channel": "C1", "text": "x", "blocks": blocks("one")})).await;
+    let ts = posted.unwrap()["ts"].clone();
+    let update = |text: &str| json!({"channel": "C1", "ts": ts, "text": "x", "blocks": blocks(text)});
+    // The same once more is nothing.
+    call(&api, "chat.update", update("one")).await.unwrap();
+    assert_eq!(call(&api, "chat.update", update("two")).await, Err("invalid_blocks".to_owned()));
+    assert_eq!(fake.excuse("the block_id `a` stands already").len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_acknowledgement_brings_the_event_again_on_another() {
+    let (fake, api) = start().await;
+    let (mut one, mut two) = (open(&fake, &api).await, open(&fake, &api).await);
+    let ids = fake.until_sockets("A1", 2).await;
+    let event = fake.event("T1", json!({"type": "something_new"}));
+    let sending = tokio::spawn({
+        let (fake, event) = (fake.handle(), event.clone());
+        async move { fake.deliver(&event).await }
+    });
+    // Whichever got it breaks; the other one acknowledges.
+    let (first, broken) = tokio::select! {
+        envelope = next(&mut one) => (envelope, ids[0]),
+        envelope = next(&mut two) => (envelope, ids[1]),
+    };
+    assert_eq!((&first["retry_attempt"], &first["payload"]["event_id"]), (&json!(0), &json!(event.event_id())));
+    fake.sever_socket(broken);
+    let other = if broken == ids[0] { &mut two } else { &mut one };
+    let again = next(other).await;
+    assert_eq!((&again["retry_attempt"], &again["payload"]["event_id"]), (&json!(1), &json!(event.event_id())));
+    other.send(json!({"envelope_id": again["envelope_id"]}).to_string().into()).await.unwrap();
+    assert_eq!(sending.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn socket_mode_that_is_switched_off_says_link_disabled_and_lets_nobody_in() {
+    let (fake, api) = start().await;
+    let mut socket = open(&fake, &api).await;
+    fake.disable_socket("A1", true);
+    let told = next(&mut socket).await;
+    assert_eq!((&told["type"], &told["reason"]), (&json!("disconnect"), &json!("link_disabled")));
+    let answer = api.call(&"xapp-test-A1".to_owned().into(), "apps.connections.open", &json!({})).await.unwrap();
+    let url = answer["url"].as_str().unwrap();
+    let (mut again, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    assert_eq!(next(&mut again).await["reason"], "link_disabled");
+    // A ticket is used once.
+    tokio_tungstenite::connect_async(url).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_is_said_in_private_and_not_looked_at_fails_the_test() {
+    let (fake, api) = start().await;
+    fake.fault("chat.update", Fault::Error("message_not_found"));
+    call(&api, "chat.postEphemeral", json!({"channel": "C1", "user": "U1", "text": "no"})).await.unwrap();
+    let handle = fake.handle();
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.check()));
+    assert!(failed.is_err(), "a fault was not met");
+    call(&api, "chat.update", json!({"channel": "C1", "ts": "1.2", "text": "x"})).await.unwrap_err();
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.check()));
+    assert!(failed.is_err(), "nobody looked");
+    assert_eq!(fake.private("T1", "U1").await.by, "ephemeral");
+    fake.finish();
 }

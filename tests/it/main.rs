@@ -29,6 +29,8 @@ mod schedules;
 mod site;
 mod slack_http;
 mod slack_inbound;
+mod slack_lookup;
+mod slack_post;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

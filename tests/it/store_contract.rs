@@ -507,7 +507,13 @@ async fn filters_must_all_hold(store: &Store) {
     ];
     for (n, status) in (10..).zip(statuses) {
         put(n, status, "every", 0, 0).await;
-        let filter = Filter { status: Some(status), agent: Some("every".to_owned()), waiting: false, requester: None };
+        let filter = Filter {
+            status: Some(status),
+            agent: Some("every".to_owned()),
+            waiting: false,
+            requester: None,
+            intents: false,
+        };
         let page = store.list(&filter, None, 50).await.unwrap();
         assert_eq!(page.items.iter().map(|s| s.thread.clone()).collect::<Vec<_>>(), [thread(n)], "{status:?}");
     }
@@ -515,13 +521,31 @@ async fn filters_must_all_hold(store: &Store) {
     for (filter, expected) in [
         (Filter { agent: agent("support"), ..Filter::default() }, vec![5, 4, 3]),
         (
-            Filter { status: Some(Status::WaitingApproval), agent: agent("support"), waiting: false, requester: None },
+            Filter {
+                status: Some(Status::WaitingApproval),
+                agent: agent("support"),
+                waiting: false,
+                requester: None,
+                intents: false,
+            },
             vec![4],
         ),
         (Filter { waiting: true, ..Filter::default() }, vec![6, 4, 3, 2]),
-        (Filter { waiting: true, status: Some(Status::WaitingApproval), agent: None, requester: None }, vec![4, 2]),
-        (Filter { waiting: true, status: None, agent: agent("deployment"), requester: None }, vec![6, 2]),
-        (Filter { waiting: true, status: Some(Status::Done), agent: None, requester: None }, vec![]),
+        (
+            Filter {
+                waiting: true,
+                status: Some(Status::WaitingApproval),
+                agent: None,
+                requester: None,
+                intents: false,
+            },
+            vec![4, 2],
+        ),
+        (
+            Filter { waiting: true, status: None, agent: agent("deployment"), requester: None, intents: false },
+            vec![6, 2],
+        ),
+        (Filter { waiting: true, status: Some(Status::Done), agent: None, requester: None, intents: false }, vec![]),
         (Filter { agent: agent("nobody"), ..Filter::default() }, vec![]),
     ] {
         // One at a time, so that the filter also holds across pages.

@@ -15,7 +15,7 @@ use twelve::agent::*;
 use twelve::llm::{Provider, Scripted};
 use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
-use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings};
+use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings, Surfaces};
 use twelve::store::{ApprovalFilter, ApprovalRow, Durability, Store, StoreConfig};
 use twelve::tools::{Boxed, CallContext, Registry, Tool};
 
@@ -98,6 +98,8 @@ pub struct Setup {
     pub durability: Durability,
     pub settings: Settings,
     pub platforms: Platforms,
+    /// Asked in place of the platforms.
+    pub surfaces: Option<Arc<dyn Surfaces>>,
     /// Takes the place of the script.
     pub provider: Option<Arc<dyn Fn() -> Provider + Send + Sync>>,
 }
@@ -123,8 +125,10 @@ impl Default for Setup {
                 max_cached_threads: 64,
                 lease_ms: 30_000,
                 sweep_ms: 30_000,
+                keep_intents_ms: 30 * 86_400_000,
             },
             platforms: Platforms::default(),
+            surfaces: None,
             provider: None,
         }
     }
@@ -136,9 +140,13 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
+        Self::at(Clock::manual(START), setup).await
+    }
+
+    /// A world whose clock somebody else has as well.
+    pub async fn at(clock: Clock, setup: Setup) -> Self {
         crate::crypto();
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let clock = Clock::manual(START);
         let outside = Outside::new(dir.path());
         let runtime = open(dir.path(), &clock, &outside, &setup).await;
         Self { dir, clock, runtime, outside, setup }
@@ -156,7 +164,12 @@ impl World {
 
     /// From the next crash on there is no surface to write to.
     pub fn disconnect(&mut self) {
-        self.setup.platforms = Platforms::default();
+        self.reconnect(Platforms::default());
+    }
+
+    /// From the next crash on these are the surfaces.
+    pub fn reconnect(&mut self, platforms: Platforms) {
+        self.setup.platforms = platforms;
     }
 
     /// A person writes; then everything happens that can happen without waiting.
@@ -250,7 +263,11 @@ impl World {
 
 async fn open(dir: &Path, clock: &Clock, outside: &Outside, setup: &Setup) -> Runtime {
     let store = Store::open(&StoreConfig { path: dir.join("twelve.db"), durability: setup.durability }).await.unwrap();
-    Runtime::new(parts(store, clock, outside, setup))
+    let parts = parts(store, clock, outside, setup);
+    match &setup.surfaces {
+        Some(surfaces) => Runtime::with_surfaces(parts, surfaces.clone()),
+        None => Runtime::new(parts),
+    }
 }
 
 /// The parts of a world over any store.

@@ -12,8 +12,10 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `catch_up` | what was said while nothing could reach us |
 
 pub mod asked;
+pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
@@ -21,14 +23,17 @@ pub mod progress;
 pub mod socket;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use catch_up::catch_up;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 use crate::agent::{Answer, Intent, Principal, Refusal, ThreadId};
+use crate::platform::replies;
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
 use crate::platform::slack::{Hot, SURFACE, Slack};
 use crate::runtime::{DeliverError, Delivered, Runtime};
@@ -39,6 +44,9 @@ use crate::store::StoreError;
 const MAX_AFTER: usize = 512;
 /// How long one of them may take.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long reading may take what Slack left out: many conversations, at the pace that Slack allows.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What the way in is told.
 #[derive(Clone, Debug)]
@@ -67,6 +75,10 @@ pub(crate) struct Inner {
     after: Arc<Semaphore>,
     /// How much of it is at work.
     at_work: watch::Sender<usize>,
+    /// What workspaces do not let us show.
+    pub refused: progress::Refused,
+    /// Whose App Home has been opened.
+    pub homes: home::Homes,
 }
 
 /// The answer to a delivery.
@@ -137,8 +149,15 @@ impl Aside {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
-        let after = Arc::new(Semaphore::new(MAX_AFTER));
-        Self(Arc::new(Inner { runtime, slack, settings, after, at_work: watch::Sender::new(0) }))
+        Self(Arc::new(Inner {
+            runtime,
+            slack,
+            settings,
+            after: Arc::new(Semaphore::new(MAX_AFTER)),
+            at_work: watch::Sender::new(0),
+            refused: progress::Refused::default(),
+            homes: home::Homes::default(),
+        }))
     }
 
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].
@@ -183,7 +202,16 @@ impl Front {
             Inbound::Reaction { by, name, channel, ts, at } => {
                 messages::reaction(self, &by, &name, &channel, &ts, &at).await
             }
-            Inbound::HomeOpened { by: _ } | Inbound::ViewOpened { .. } => Taken::LOOKED,
+            Inbound::HomeOpened { by } => {
+                let front = self.clone();
+                self.after(async move { home::publish(&front, &by).await });
+                Taken::LOOKED
+            }
+            Inbound::ViewOpened { by, channel, thread } => {
+                let front = self.clone();
+                self.after(async move { progress::suggest(&front, &by.team, &channel, &thread).await });
+                Taken::LOOKED
+            }
             Inbound::Action(action) => interactions::action(self, *action).await,
             Inbound::Submission(submission) => interactions::submission(self, *submission).await,
             Inbound::Closed { .. } => Taken::IGNORED,
@@ -199,6 +227,7 @@ impl Front {
             }
             Inbound::RateLimited { team, minute } => {
                 tracing::warn!(slack.team = team, minute, "Slack left events out, because there were too many");
+                self.after_within(CATCH_UP_TIMEOUT, caught_up(self.clone(), team));
                 Taken::LOOKED
             }
             Inbound::Ignored { why } => {
@@ -220,6 +249,10 @@ impl Front {
 
     /// Does something after the acknowledgement.
     pub(super) fn after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.after_within(AFTER_TIMEOUT, work);
+    }
+
+    fn after_within(&self, limit: Duration, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(permit) = self.0.after.clone().try_acquire_owned() else {
             tracing::warn!("too much is at work for Slack; an answer was left out");
             self.0.runtime.parts().metrics.delivery(SURFACE, "answer", "dropped");
@@ -227,7 +260,7 @@ impl Front {
         };
         let one = AtWork::one(&self.0);
         tokio::spawn(async move {
-            if tokio::time::timeout(AFTER_TIMEOUT, work).await.is_err() {
+            if tokio::time::timeout(limit, work).await.is_err() {
                 tracing::warn!("what was to follow an acknowledgement took too long and was given up");
             }
             drop((permit, one));
@@ -245,13 +278,21 @@ impl Front {
         }
     }
 
+    /// Whether it is kept already.
+    pub(super) async fn knows(&self, team: &str, key: &[&str]) -> bool {
+        match deed(team, key) {
+            Some(id) => self.0.runtime.parts().store.summary(id.short()).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// What an input came to, once the log has answered.
     pub(super) fn answered(&self, delivered: &Delivered, aside: &Aside) -> Taken {
         match &delivered.answer {
             Answer::Accepted | Answer::Go { .. } => Taken::KEPT,
             Answer::Duplicate | Answer::Stale => Taken::DUPLICATE,
             Answer::Refused(refusal) => {
-                self.tell(aside.clone(), refusal.to_string());
+                self.tell(aside.clone(), replies::refused(refusal));
                 Taken::REFUSED
             }
         }
@@ -323,6 +364,13 @@ impl Front {
     }
 }
 
+/// Reads what was left out. In a box, because what it finds is taken like a delivery, which may be another such.
+fn caught_up(front: Front, team: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        catch_up(&front, &team).await;
+    })
+}
+
 /// Counts something at work, until it is dropped: also when it breaks off.
 struct AtWork(Arc<Inner>);
 
@@ -383,6 +431,6 @@ pub(super) fn stranger(value: &str) -> String {
     let id = value.split(['|', ' ']).next().unwrap_or("");
     match id.parse() {
         Ok(id) => Refusal::NoSuchApproval { id }.to_string(),
-        Err(_) => "I don't know this request any more.".to_owned(),
+        Err(_) => replies::unknown("request"),
     }
 }

@@ -1,154 +1,16 @@
-//! A form for the arguments of a call, made from the tool's schema, and arguments made from what was posted.
-//!
-//! Text, numbers, yes or no, one of several, and lists of texts have fields of their own; everything else
-//! is a box of JSON. What nobody touched stays as it was, byte for byte: a browser changes line ends, and an
-//! absent argument is not an empty one. Whether the result is allowed is not decided here: it goes the same
-//! way as a model's.
+//! The form for changed arguments, as a page posts it. The fields themselves are `platform::form`'s.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::door::Fields;
-use crate::agent::json;
-use crate::platform::visible::{is_invisible, visible_json};
+pub use crate::platform::form::{Field, fields};
 
-/// Texts up to this many characters get one line.
-const ONE_LINE: usize = 80;
-
-/// One argument to be changed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Field {
-    pub name: String,
-    pub kind: Kind,
-    /// As the field shows it.
-    pub value: String,
-    pub required: bool,
-    pub options: Vec<String>,
-    /// The schema's own sentence.
-    pub help: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    Long,
-    Whole,
-    Number,
-    /// Yes or no.
-    Bool,
-    Choice,
-    /// One text a line.
-    List,
-    Json,
-}
-
-impl Field {
-    pub fn is(&self, kind: &str) -> bool {
-        kind == match self.kind {
-            Kind::Text => "text",
-            Kind::Long => "long",
-            Kind::Whole | Kind::Number => "number",
-            Kind::Bool | Kind::Choice => "choice",
-            Kind::List => "list",
-            Kind::Json => "json",
-        }
+/// The field with what was typed.
+pub fn with(mut field: Field, posted: &Fields) -> Field {
+    if let Some(typed) = posted.get(&format!("arg.{}", field.name)) {
+        field.value = typed.to_owned();
     }
-
-    /// Lines that the box shows at first.
-    pub fn rows(&self) -> usize {
-        (self.value.lines().count() + 1).clamp(2, 16)
-    }
-
-    /// The same with what was typed.
-    pub fn with(mut self, fields: &Fields) -> Self {
-        if let Some(typed) = fields.get(&format!("arg.{}", self.name)) {
-            self.value = typed.to_owned();
-        }
-        self
-    }
-}
-
-/// The fields for these arguments, in the order of the schema.
-pub fn fields(schema: &Value, args: &Value) -> Vec<Field> {
-    let required = |name: &str| {
-        schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|n| n == name))
-    };
-    let properties = schema.get("properties").and_then(Value::as_object);
-    properties.into_iter().flatten().map(|(name, schema)| field(name, schema, args.get(name), required(name))).collect()
-}
-
-fn field(name: &str, schema: &Value, value: Option<&Value>, required: bool) -> Field {
-    let plain = without_null(schema);
-    let options: Vec<String> = match (plain.get("enum").and_then(Value::as_array), plain.get("type")) {
-        (Some(options), _) => options.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        (None, Some(kind)) if kind == "boolean" => vec!["true".to_owned(), "false".to_owned()],
-        (None, _) => Vec::new(),
-    };
-    let kind = kind(plain, value.filter(|v| !v.is_null()));
-    let help = schema.get("description").or_else(|| plain.get("description")).and_then(Value::as_str);
-    Field {
-        name: name.to_owned(),
-        kind,
-        value: value.map_or_else(String::new, |value| shown(kind, value)),
-        required,
-        options: if matches!(kind, Kind::Bool | Kind::Choice) { options } else { Vec::new() },
-        help: help.unwrap_or("").to_owned(),
-    }
-}
-
-/// The schema of the value itself, where null is allowed beside it.
-fn without_null(schema: &Value) -> &Value {
-    let branches = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
-    let is_null = |branch: &&Value| branch.get("type").is_some_and(|t| t == "null");
-    match branches.map(|branches| branches.iter().filter(|b| !is_null(b)).collect::<Vec<_>>()).as_deref() {
-        Some([one]) => one,
-        Some(_) | None => schema,
-    }
-}
-
-/// The kind that can show both what the schema allows and what is there now.
-fn kind(schema: &Value, value: Option<&Value>) -> Kind {
-    let named: Vec<&str> = match schema.get("type") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect(),
-        Some(_) | None => Vec::new(),
-    };
-    let fits = |wanted: fn(&Value) -> bool| value.is_none_or(wanted);
-    if let Some(options) = schema.get("enum").and_then(Value::as_array) {
-        let texts = options.iter().all(|o| o.is_string() || o.is_null());
-        return if texts && fits(Value::is_string) { Kind::Choice } else { Kind::Json };
-    }
-    match named.as_slice() {
-        // What is not seen cannot be edited as text.
-        ["string"] if fits(|v| v.as_str().is_some_and(is_seen)) => {
-            let text = value.and_then(Value::as_str).unwrap_or("");
-            if text.chars().count() > ONE_LINE || text.contains(['\n', '\r']) { Kind::Long } else { Kind::Text }
-        }
-        ["integer"] if fits(Value::is_number) => Kind::Whole,
-        ["number"] if fits(Value::is_number) => Kind::Number,
-        ["boolean"] if fits(Value::is_boolean) => Kind::Bool,
-        ["array"] => {
-            let of_texts = schema.get("items").and_then(|items| items.get("type")).is_some_and(|t| t == "string");
-            let one_line =
-                |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains(['\n', '\r']) && is_seen(t));
-            let lines = value.is_none_or(|v| v.as_array().is_some_and(|items| items.iter().all(one_line)));
-            if of_texts && lines { Kind::List } else { Kind::Json }
-        }
-        _ => Kind::Json,
-    }
-}
-
-fn is_seen(text: &str) -> bool {
-    !text.chars().any(|c| is_invisible(c) || (c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
-}
-
-fn shown(kind: Kind, value: &Value) -> String {
-    match (kind, value) {
-        (Kind::Json, value) => visible_json(&serde_json::to_string_pretty(value).unwrap_or_default()),
-        (_, Value::Null) => String::new(),
-        (_, Value::String(text)) => text.clone(),
-        (Kind::List, Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
-        (_, value) => value.to_string(),
-    }
+    field
 }
 
 /// The arguments as JSON text: those of now, with what was changed in the form.
@@ -156,58 +18,15 @@ fn shown(kind: Kind, value: &Value) -> String {
 /// # Errors
 /// A sentence about the first field that cannot be read.
 pub fn arguments(schema: &Value, args: &Value, posted: &Fields) -> Result<String, String> {
-    let mut changed: Map<String, Value> = args.as_object().cloned().unwrap_or_default();
-    for field in fields(schema, args) {
-        let Some(typed) = posted.get(&format!("arg.{}", field.name)) else { continue };
-        let typed = lines(typed);
-        if typed == lines(&field.value) {
-            continue;
-        }
-        match read(&field, &typed)? {
-            Some(value) => _ = changed.insert(field.name, value),
-            None => _ = changed.remove(&field.name),
-        }
-    }
-    Ok(Value::Object(changed).to_string())
-}
-
-/// Browsers send line ends as two characters, whatever they were.
-fn lines(text: &str) -> String {
-    text.replace("\r\n", "\n").replace('\r', "\n")
-}
-
-/// `None`: the argument is left out.
-fn read(field: &Field, typed: &str) -> Result<Option<Value>, String> {
-    let wrong = |what: &str| format!("`{}` {what}", field.name);
-    if typed.trim().is_empty() && !(field.required && matches!(field.kind, Kind::Text | Kind::Long | Kind::List)) {
-        return if field.required { Err(wrong("is needed, and was left empty")) } else { Ok(None) };
-    }
-    match field.kind {
-        Kind::Text | Kind::Long | Kind::Choice => Ok(Some(Value::String(typed.to_owned()))),
-        Kind::Whole => match typed.trim().parse::<i64>() {
-            Ok(number) => Ok(Some(number.into())),
-            Err(_) => Err(wrong("has to be a whole number")),
-        },
-        Kind::Number => match json::parse(typed.trim()) {
-            Ok(number @ Value::Number(_)) => Ok(Some(number)),
-            Ok(_) | Err(_) => Err(wrong("has to be a number, such as 1.5")),
-        },
-        Kind::Bool => match typed {
-            "true" => Ok(Some(Value::Bool(true))),
-            "false" => Ok(Some(Value::Bool(false))),
-            _ => Err(wrong("has to be yes or no")),
-        },
-        Kind::List => {
-            let items = typed.lines().filter(|line| !line.trim().is_empty());
-            Ok(Some(items.map(|line| Value::String(line.to_owned())).collect()))
-        }
-        Kind::Json => json::parse(typed).map(Some).map_err(|e| wrong(&format!("is not JSON that can be used: {e}"))),
-    }
+    let typed = |field: &Field| posted.get(&format!("arg.{}", field.name)).map(str::to_owned);
+    let first = |wrong: Vec<(String, String)>| wrong.into_iter().next().map(|(_, why)| why).unwrap_or_default();
+    crate::platform::form::arguments(schema, args, typed).map_err(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::form::Kind;
     use serde_json::json;
 
     fn schema() -> Value {

@@ -378,7 +378,7 @@ pub async fn edit(
     if !caller.sees_approval(&thread, &approval) {
         return Ok(door::go(&service, "/inbox", Some(Note { good: false, text: wrong })));
     }
-    card.form = card.form.into_iter().map(|field| field.with(&fields)).collect();
+    card.form = card.form.into_iter().map(|field| form::with(field, &fields)).collect();
     let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
     let page = page.with_note(Note { good: false, text: wrong });
     let template = EditPage { page, card, back: fields.text("back").to_owned() };

@@ -17,6 +17,7 @@ use crate::agent::{
 use crate::config::Scope;
 use crate::http::Caller;
 use crate::platform::visible::{harmless, spelled, visible, visible_json};
+use crate::platform::words::{act_words, gathered_words};
 use crate::platform::{Card, CardState};
 use crate::tools::Registry;
 
@@ -382,6 +383,18 @@ impl Told<'_> {
                 let text = format!("Goes on from {} after its event {}", parent.thread.short(), parent.seq);
                 self.items.push(notice(text, "rest"));
             }
+            Body::Gathered { texts, .. } if !texts.is_empty() => {
+                self.items.push(notice(format!("Read along: {}", gathered_words(texts)), "rest"));
+            }
+            Body::IntentReceived { intent, .. } => {
+                let text = format!("{} wants to {}", harmless(intent.by.label()), act_words(&intent.act));
+                self.items.push(notice(text, "rest"));
+            }
+            Body::IntentHandled { done, said } => {
+                let (what, tone) = if *done { ("Done", "good") } else { ("Refused", "bad") };
+                self.items.push(notice(format!("{what}: {}", harmless(said)), tone));
+            }
+            // What came with it is told when it has been read.
             Body::MessageReceived { from, text, prefetch, outside, attached: _ } => {
                 self.items.push(Item::Said {
                     key,

@@ -57,6 +57,8 @@ pub struct SlackSettings {
     pub max_file: usize,
     /// Most messages that are read when an agent joins a conversation.
     pub max_earlier: usize,
+    /// How fast calls go out. Not for operators: they are Slack's limits.
+    pub pace: api::Pace,
 }
 
 /// One installation.
@@ -98,6 +100,14 @@ pub struct Hot {
     pub at: i64,
 }
 
+/// The same, and how much of the right is left.
+pub(crate) struct Remembered {
+    pub hot: Hot,
+    /// When it came here: Slack's times are not our clock's.
+    pub since: tokio::time::Instant,
+    pub used: u32,
+}
+
 /// Slack, connected or connecting. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Slack(pub(crate) Arc<Inner>);
@@ -105,28 +115,32 @@ pub struct Slack(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub settings: SlackSettings,
     pub api: api::Api,
+    pub gates: api::Gates,
     /// By team.
     pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
     /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
     pub troubles: Mutex<BTreeMap<String, String>>,
     /// By the intent's log.
-    pub hot: Mutex<lru::LruCache<ShortId, Hot>>,
+    pub hot: Mutex<lru::LruCache<ShortId, Remembered>>,
     pub posts: post::Posts,
+    pub lookups: lookup::Lookups,
 }
 
 impl Slack {
     /// # Errors
     /// No trusted root certificates on this machine; a base URL that is none.
     pub fn new(settings: SlackSettings) -> anyhow::Result<Self> {
-        let api = api::Api::new(&settings.api_url)?;
+        let api = api::Api::within(&settings.api_url, settings.pace.attempt)?;
         // reason: it is not zero
         let hot = std::num::NonZeroUsize::new(HOT).unwrap_or(std::num::NonZeroUsize::MIN);
         Ok(Self(Arc::new(Inner {
             api,
+            gates: api::Gates::default(),
             workspaces: RwLock::default(),
             troubles: Mutex::default(),
             hot: Mutex::new(lru::LruCache::new(hot)),
             posts: post::Posts::default(),
+            lookups: lookup::Lookups::new(),
             settings,
         })))
     }
@@ -169,6 +183,17 @@ impl Slack {
         self.0.workspaces.write().unwrap_or_else(PoisonError::into_inner).remove(team);
     }
 
+    /// A link to the first message of a thread, or to the first of the messages that a posting's reference names.
+    pub fn link(&self, thread: &ThreadId, reference: Option<&str>) -> Option<String> {
+        let place = Place::parse(thread.as_str())?;
+        let root = place.thread.clone()?;
+        let first = reference.and_then(|reference| reference.split(' ').next()?.split_once('/'));
+        let (channel, ts) = first.unwrap_or((&place.channel, &root));
+        let workspace = self.workspace(&place.team)?;
+        let within = (*channel == *place.channel && ts != root).then_some(root.as_str());
+        Some(permalink(&workspace.url, channel, ts, within))
+    }
+
     /// Notes what is wrong with a connection, or that all is well again. `what` names it.
     pub fn trouble(&self, what: &str, trouble: Option<String>) {
         let mut troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +211,8 @@ impl Slack {
 
     /// Keeps what gives a right to answer the intent `key`.
     pub fn remember(&self, key: ShortId, hot: Hot) {
-        self.0.hot.lock().unwrap_or_else(PoisonError::into_inner).put(key, hot);
+        let remembered = Remembered { hot, since: tokio::time::Instant::now(), used: 0 };
+        self.0.hot.lock().unwrap_or_else(PoisonError::into_inner).put(key, remembered);
     }
 }
 
@@ -213,6 +239,13 @@ impl Place {
     pub fn thread_id(&self, ts: &str) -> Option<ThreadId> {
         format!("{SURFACE}:{}:{}:{ts}", self.team, self.channel).parse().ok()
     }
+}
+
+/// The address of a message, as `chat.getPermalink` gives it; `thread` is the first message of its thread, if it is
+/// not that one itself. `workspace` ends with a slash.
+pub fn permalink(workspace: &str, channel: &str, ts: &str, thread: Option<&str>) -> String {
+    let within = thread.map_or_else(String::new, |first| format!("?thread_ts={first}&cid={channel}"));
+    format!("{workspace}archives/{channel}/p{}{within}", ts.replace('.', ""))
 }
 
 /// The team and user of a person's id.

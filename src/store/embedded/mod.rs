@@ -110,6 +110,27 @@ impl Embedded {
         self.tombstone(thread).await?.ok_or(StoreError::Unknown(thread))
     }
 
+    pub async fn forget(&self, thread: ShortId, version: u64) -> Result<(), StoreError> {
+        let version = i64::try_from(version).unwrap_or(i64::MAX);
+        self.ask(|answer| Request::Change(Change::Forget { thread, version }, answer)).await.map(|_| ())
+    }
+
+    pub async fn resting_intents(&self, before: Timestamp, limit: usize) -> Result<Vec<(ShortId, u64)>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(move |conn, path| {
+            conn.prepare_cached(
+                "SELECT short, version FROM threads INDEXED BY threads_changed
+                 WHERE updated_at < ?1 AND agent = '' AND due_at IS NULL ORDER BY updated_at, short LIMIT ?2",
+            )
+            .and_then(|mut query| {
+                let found = |row: &Row| Ok((short(row, 0)?, row.get::<_, i64>(1)?.unsigned_abs()));
+                query.query_map(params![before.0, limit], found)?.collect()
+            })
+            .map_err(|e| explain(path, None, &e))
+        })
+        .await
+    }
+
     pub async fn claim(
         &self,
         worker: &str,
@@ -460,17 +481,19 @@ fn read_page(
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    let Filter { status, agent, waiting, requester } = filter;
+    let Filter { status, agent, waiting, requester, intents } = filter;
     let sql = if *waiting {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_waiting
          WHERE waiting = 1 AND (updated_at, short) < (?1, ?2)
            AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
-         ORDER BY updated_at DESC, short DESC LIMIT ?6"
+           AND (?6 OR agent <> '')
+         ORDER BY updated_at DESC, short DESC LIMIT ?7"
     } else {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_changed
          WHERE (updated_at, short) < (?1, ?2)
            AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
-         ORDER BY updated_at DESC, short DESC LIMIT ?6"
+           AND (?6 OR agent <> '')
+         ORDER BY updated_at DESC, short DESC LIMIT ?7"
     };
     let requester = requester.as_ref().map(approvals::requester);
     // `~` comes after every short id: the first page begins after nothing.
@@ -481,9 +504,10 @@ fn read_page(
         .prepare_cached(sql)
         .and_then(|mut query| {
             query
-                .query_map(params![at, id, status.map(summary::status_number), agent, requester, asked], |row| {
-                    Ok((row.get(0)?, Cursor { updated_at: Timestamp(row.get(2)?), thread: short(row, 1)? }))
-                })?
+                .query_map(
+                    params![at, id, status.map(summary::status_number), agent, requester, intents, asked],
+                    |row| Ok((row.get(0)?, Cursor { updated_at: Timestamp(row.get(2)?), thread: short(row, 1)? })),
+                )?
                 .collect()
         })
         .map_err(|e| explain(path, None, &e))?;

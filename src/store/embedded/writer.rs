@@ -76,6 +76,10 @@ pub enum Change {
         by: String,
         at: Timestamp,
     },
+    Forget {
+        thread: ShortId,
+        version: i64,
+    },
     Project(Projection),
 }
 
@@ -125,7 +129,7 @@ impl Writer {
                                 leases.take(append.thread, lease, append.summary.updated_at);
                             }
                         }
-                        Change::Delete { thread, .. } => leases.forget(thread),
+                        Change::Delete { thread, .. } | Change::Forget { thread, .. } => leases.forget(thread),
                         Change::Project(_) => {}
                     }
                 }
@@ -224,7 +228,7 @@ impl Change {
     fn thread(&self) -> Option<ShortId> {
         match self {
             Change::Append { append, .. } => Some(append.thread),
-            Change::Delete { thread, .. } => Some(*thread),
+            Change::Delete { thread, .. } | Change::Forget { thread, .. } => Some(*thread),
             Change::Project(_) => None,
         }
     }
@@ -234,7 +238,7 @@ impl Change {
             Change::Append { append, approvals, .. } => {
                 append.events.iter().map(Vec::len).sum::<usize>() + approvals.iter().map(|a| a.size()).sum::<usize>()
             }
-            Change::Delete { .. } | Change::Project(_) => 0,
+            Change::Delete { .. } | Change::Forget { .. } | Change::Project(_) => 0,
         }
     }
 
@@ -242,6 +246,7 @@ impl Change {
         match self {
             Change::Append { append, row, approvals } => write_append(conn, append, row, approvals),
             Change::Delete { thread, by, at } => write_delete(conn, *thread, by, *at),
+            Change::Forget { thread, version } => write_forget(conn, *thread, *version),
             Change::Project(Projection { version, progress }) => {
                 let progress = progress.as_ref().and_then(|at| serde_json::to_string(at).ok());
                 conn.prepare_cached("UPDATE projection SET version = ?1, progress = ?2")?
@@ -349,14 +354,41 @@ fn write_delete(
     };
     // What people want gone is overwritten, not only forgotten.
     conn.pragma_update(None, "secure_delete", true)?;
-    conn.prepare_cached("DELETE FROM events WHERE id BETWEEN ?1 AND ?2")?
-        .execute([schema::event_id(no, 0), schema::event_id(no, schema::MAX_EVENTS)])?;
-    conn.prepare_cached("DELETE FROM approvals WHERE no = ?1")?.execute([no])?;
-    conn.prepare_cached("DELETE FROM threads WHERE no = ?1")?.execute([no])?;
+    remove(conn, no)?;
     conn.pragma_update(None, "secure_delete", schema::SECURE_DELETE)?;
     conn.prepare_cached("INSERT INTO tombstones (short, version, head, at, deleter) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![thread.as_str(), version, head, at.0, by])?;
     Ok(Ok(version.unsigned_abs()))
+}
+
+fn write_forget(conn: &Connection, thread: ShortId, expected: i64) -> rusqlite::Result<Result<u64, StoreError>> {
+    let stored: Option<(i64, i64, String)> = conn
+        .prepare_cached("SELECT no, version, agent FROM threads WHERE short = ?1")?
+        .query_row([thread.as_str()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .optional()?;
+    Ok(match stored {
+        None => Ok(0),
+        Some((_, _, agent)) if !agent.is_empty() => Err(StoreError::Failed(format!(
+            "Thread {thread} was not forgotten: the agent `{agent}` works on it. Delete it instead."
+        ))),
+        Some((_, version, _)) if version != expected => {
+            let (expected, found) = (expected.unsigned_abs(), version.unsigned_abs());
+            Err(StoreError::Conflict { thread, expected, found })
+        }
+        Some((no, ..)) => {
+            remove(conn, no)?;
+            Ok(0)
+        }
+    })
+}
+
+/// Takes thread number `no` out of the file.
+fn remove(conn: &Connection, no: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM events WHERE id BETWEEN ?1 AND ?2")?
+        .execute([schema::event_id(no, 0), schema::event_id(no, schema::MAX_EVENTS)])?;
+    conn.prepare_cached("DELETE FROM approvals WHERE no = ?1")?.execute([no])?;
+    conn.prepare_cached("DELETE FROM threads WHERE no = ?1")?.execute([no])?;
+    Ok(())
 }
 
 /// Who works on which thread. A lease whose `until` has come is as good as none.

@@ -1,12 +1,43 @@
 //! What people see in Slack, as Block Kit. PURE: words, folds and settings in, JSON out.
 //!
-//! Limits are Slack's (PLATFORMS, S13) and hold whatever is passed in. Foreign text is never interpreted: it is
-//! escaped in mrkdwn, or stands in elements that interpret nothing.
+//! Limits are Slack's (PLATFORMS, S13) and hold whatever is passed in. Foreign text is never interpreted: names are
+//! escaped in mrkdwn; what people, models and tools wrote stands in rich text, which interprets nothing; only the
+//! answers and questions of a model keep their formatting, in `markdown` blocks without mentions and hidden links.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `card` | approvals: one, several, each state; what must be seen before Approve is offered |
+//! | `question` | questions, unknown outcomes |
+//! | `answer` | answers of any length, lines from the engine |
+//! | `modals` | reasons, review, answers in words, starting a run |
+//! | `edit` | changing arguments: inputs from a schema, and back |
+//! | `mrkdwn` | Slack's two markups, and foreign text in them |
+//! | `parts` | the elements of messages and views |
+//! | `limits` | what Slack allows |
+
+mod answer;
+mod card;
+mod edit;
+mod limits;
+mod modals;
+mod mrkdwn;
+pub mod parts;
+mod question;
+
+mod home;
+mod listing;
 
 use serde_json::Value;
 
-use crate::agent::{AnswerKind, Approval, Question, QuestionId};
-use crate::platform::Card;
+pub use home::{Home, HomeRequest, HomeRun, home};
+pub use listing::{listing, listing_modal};
+
+pub use answer::{answer, notice};
+pub use card::{card, covered, link_to_card};
+pub use edit::{edit_modal, edited_args};
+pub use modals::{answer_modal, deny_modal, review_modal, start_modal};
+pub use mrkdwn::{escape, moment};
+pub use question::{question, question_closed, unknown};
 
 /// The action ids of our buttons. Their values are `<id>|<digest prefix>`, or only the id.
 pub mod action {
@@ -15,8 +46,6 @@ pub mod action {
     pub const EDIT: &str = "apr.edit";
     /// Opens a modal with everything, where Approve is the submit.
     pub const REVIEW: &str = "apr.review";
-    /// The overflow menu; the option's value is `<what>|<id>|<digest prefix>`.
-    pub const MORE: &str = "apr.more";
     /// Approves every row of a card with several; the value is `<id>|<digest prefix>` of each, by spaces.
     pub const APPROVE_ALL: &str = "apr.all";
     /// Asks the agent to ask again; the value is the approval's id.
@@ -27,7 +56,7 @@ pub mod action {
     pub const MARK: &str = "mark.";
     /// `q.<n>`: the choice with this number; the value is `<question id>|<the answer>`.
     pub const ANSWER: &str = "q.";
-    /// A select of choices; the option's value is `<question id>|<number from 1>`.
+    /// A select of choices; the option's value is `<question id>|<the answer, or its number from 1>`.
     pub const CHOOSE: &str = "q.choose";
     /// Opens a modal for an answer in words; the value is the question's id.
     pub const WRITE: &str = "q.write";
@@ -47,6 +76,27 @@ pub mod callback {
     pub const ANSWER: &str = "answer";
     /// `private_metadata`: JSON of [`StartModal`].
     pub const START: &str = "start";
+    /// Only shows something; it has no submit.
+    pub const SHOW: &str = "show";
+}
+
+/// The block ids of inputs in our modals, for [`typed`].
+pub mod field {
+    /// Why it is denied.
+    pub const REASON: &str = "reason";
+    /// The note of an approval, in the review.
+    pub const NOTE: &str = "note";
+    pub const ANSWER: &str = "answer";
+    pub const AGENT: &str = "agent";
+    pub const TASK: &str = "task";
+}
+
+/// What was entered in the input with this block id: the text, or the value of the chosen option. `state` is the
+/// view's `state.values`. `None`: nothing was.
+pub fn typed(state: &Value, block_id: &str) -> Option<String> {
+    let element = state.get(block_id)?.get(parts::INPUT_ACTION)?;
+    let value = element.get("value").or_else(|| element.get("selected_option")?.get("value"))?;
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// What a card needs to know besides its thread.
@@ -75,81 +125,4 @@ pub struct StartModal {
     /// Label and text of the message that the task is about.
     #[serde(default)]
     pub about: Option<(String, String)>,
-}
-
-/// The card of an approval, or of several that one reply asked for (`cards` has at least one).
-pub fn card(_cards: &[Card], _look: &Look) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// A one-line link to a card that stands elsewhere.
-pub fn link_to_card(_card: &Card, _permalink: Option<&str>, _look: &Look) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// An answer of an agent, in as many messages as it needs, with `footer` below the last.
-pub fn answer(_text: &str, _footer: &str) -> Vec<Message> {
-    Vec::new()
-}
-
-/// An open question.
-pub fn question(_id: QuestionId, _question: &Question, _look: &Look) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// A question that is no longer open.
-pub fn question_closed(_id: QuestionId, _look: &Look) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// A call whose outcome is unknown.
-pub fn unknown(_call: crate::agent::CallId, _title: &str, _waits_for: &str, _look: &Look) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// A line from the engine.
-pub fn notice(_text: &str) -> Message {
-    Message { text: String::new(), blocks: Vec::new() }
-}
-
-/// The modal that asks for a reason (optional).
-pub fn deny_modal(_card: &Card, _look: &Look) -> Value {
-    Value::Null
-}
-
-/// The modal that shows everything; its submit approves.
-pub fn review_modal(_card: &Card, _look: &Look) -> Value {
-    Value::Null
-}
-
-/// The modal with one input for each argument, made from the tool's schema.
-pub fn edit_modal(_card: &Card, _schema: &Value, _look: &Look) -> Value {
-    Value::Null
-}
-
-/// The arguments that a submitted edit modal stands for, as JSON text.
-///
-/// # Errors
-/// By block id: what is wrong with the input, for `response_action: errors`.
-pub fn edited_args(
-    _approval: &Approval,
-    _schema: &Value,
-    _state: &Value,
-) -> Result<String, std::collections::BTreeMap<String, String>> {
-    Ok(String::new())
-}
-
-/// The modal for an answer in words.
-pub fn answer_modal(_id: QuestionId, _text: &str, _answer: &AnswerKind) -> Value {
-    Value::Null
-}
-
-/// The modal that starts a run: agent picker and task. `agents`: name and description.
-pub fn start_modal(_carried: &StartModal, _agents: &[(String, String)], _preset: Option<&str>) -> Value {
-    Value::Null
-}
-
-/// mrkdwn in which foreign text is only text.
-pub fn escape(_text: &str) -> String {
-    String::new()
 }

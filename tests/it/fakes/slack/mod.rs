@@ -678,8 +678,8 @@ impl Handle {
     /// Waits for the modal that is open before somebody.
     pub async fn modal(&self, team: &str, user: &str) -> View {
         self.until(&format!("an open modal of {user}"), |s| {
-            let views = s.teams.get(team)?.views.values();
-            views.filter(|v| v.user == user && v.open).next_back().cloned()
+            let mut views = s.teams.get(team)?.views.values();
+            views.rfind(|v| v.user == user && v.open).cloned()
         })
         .await
     }

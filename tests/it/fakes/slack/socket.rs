@@ -65,6 +65,8 @@ pub(super) async fn serve(fake: Handle, listener: TcpListener) {
     }
 }
 
+// The library's own type of a refusal is that large.
+#[allow(clippy::result_large_err)]
 async fn connection(fake: Handle, stream: TcpStream) {
     let mut app = None;
     let accepted = tokio_tungstenite::accept_hdr_async(stream, |request: &Request, response: Response| {

@@ -1,14 +1,38 @@
 //! The words of `/agent …`, `@agent …` and `!agent …`: reading them, and answering those that only look.
+//!
+//! It is the same on every surface. A surface reads a text with [`parse`] or [`parse_in_message`], passes what came
+//! of it to [`answer`], and does what the [`Outcome`] says: nothing here writes, neither into a log nor to people.
+//! What a [`Listing`] looks like is the room `platform`'s.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `read` | PURE: a text becomes a [`Command`] |
+//! | `look` | who may see which run and which request; finding the one that is meant |
+//! | `answer` | what a command comes to |
+//! | `words` | PURE: folds and rows become the words of answers |
+
+mod answer;
+mod look;
+mod read;
+mod words;
 
 use crate::agent::{Act, ApprovalId, Principal, ShortId, Steer};
 use crate::runtime::Runtime;
 
+pub use crate::platform::{Listing, Row};
+pub use answer::answer;
+pub(in crate::chat) use look::{Broken, ROWS, is_reachable};
+pub use look::{Groups, groups_of};
+pub use read::{parse, parse_in_message};
+pub(in crate::chat) use words::EXAMPLES;
+pub use words::status_words;
+
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Without a task: a picker is wanted.
+    /// Without a task: a picker is wanted. Which agents exist is not known where a text is read: a name that the
+    /// task begins with is taken off by [`answer`].
     Run {
-        agent: Option<String>,
         task: String,
     },
     Status {
@@ -25,6 +49,7 @@ pub enum Command {
         id: String,
         reason: String,
     },
+    /// Without an id: the one question that is open.
     Answer {
         id: String,
         text: String,
@@ -57,6 +82,8 @@ pub struct Asker<'a> {
     pub public_url: &'a str,
     /// How the command is written here (`/agent`), for examples in answers.
     pub prefix: &'a str,
+    /// Whether this is one of the people who look after the bot: they see all runs of their workspace.
+    pub operator: bool,
 }
 
 /// What a command comes to.
@@ -66,48 +93,13 @@ pub enum Outcome {
     Say(Listing),
     /// To be kept and carried out.
     Act(Act),
-    /// A new run with this agent and task; where its first message goes is the surface's business.
+    /// A new run with this agent and task; where its first message goes is the surface's business. Without an
+    /// agent: that of the place.
     Start { agent: Option<String>, task: String },
-    /// A picker of agents.
-    Pick,
+    /// A picker of agents, with this one chosen.
+    Pick { agent: Option<String> },
     /// The card of this approval, in private: words alone are not enough to decide it.
     Show(ApprovalId),
     /// The surface knows what to check.
     Doctor,
-}
-
-/// Words in no surface's form. Plain text: surfaces escape it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// One line above the rows; may be all there is.
-    pub title: String,
-    pub rows: Vec<Row>,
-    /// Below the rows.
-    pub hint: String,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    pub text: String,
-    /// In smaller print.
-    pub detail: String,
-    pub link: Option<String>,
-    /// The approval that the row is about, where people can be offered to look at it.
-    pub approval: Option<ApprovalId>,
-}
-
-/// Reads the words after the command. Total: what is not understood is [`Command::Unknown`].
-pub fn parse(_text: &str) -> Command {
-    Command::Help
-}
-
-/// The command, if these words of a message that is addressed to the agent are one, whole, and not a task in
-/// words (`stop`, `status`, `approve apr_…`).
-pub fn parse_in_message(_text: &str) -> Option<Command> {
-    None
-}
-
-/// What a command comes to. Reads, and changes nothing.
-pub async fn answer(_asker: &Asker<'_>, _command: &Command) -> Outcome {
-    Outcome::Say(Listing::default())
 }

@@ -1,0 +1,273 @@
+//! Catching up: what was said while nothing could reach us is read, and goes the same way as a delivery.
+//!
+//! Slack drops events when there are too many (`app_rate_limited`), and while no connection is open. Afterwards the
+//! conversations that agents take part in are read from the last message that their log knows, and the channels of
+//! those conversations for new mentions. Every message gets the id that its delivery would have had, so one that
+//! arrives both ways is one.
+//!
+//! Left out: presses of buttons, which people repeat; edits and deletions; words that only ask for something to look
+//! at (`status`), because nobody waits for that answer any more; channels in which no agent has said anything lately.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Ack, Front};
+use crate::agent::{ShortId, Timestamp};
+use crate::chat::commands::{self, Command};
+use crate::platform::slack::inbound::Envelope;
+use crate::platform::slack::{Place, SURFACE};
+use crate::store::{Filter, MAX_PAGE, Status, StoreError};
+
+/// How far back is read, in milliseconds. Slack itself delivers again for up to a day.
+const BACK_MS: u64 = 24 * 3_600_000;
+/// Before a gap is noticed, messages may have been lost for so long, in milliseconds: a dead connection is found
+/// within half a minute, and clocks differ.
+const MARGIN_MS: u64 = 120_000;
+/// Conversations that are read, those with the latest changes first.
+const MAX_THREADS: usize = 200;
+/// Summaries that are looked through for them.
+const MAX_SCANNED: usize = 5_000;
+/// Only conversations with a change in this time, in milliseconds: a week, as long as an approval may be open.
+const RECENT_MS: u64 = 7 * 24 * 3_600_000;
+/// Channels that are read for new mentions.
+const MAX_CHANNELS: usize = 50;
+/// Pages of one conversation or channel.
+const MAX_PAGES: usize = 5;
+/// Messages of a page.
+const PAGE: &str = "100";
+/// Events at the end of a log in which the last message is looked for.
+const LOOK_BACK: u64 = 300;
+
+/// Reads what was said in the conversations of a team in the last day and is not known. Returns how many messages
+/// were handed over; most are known, and change nothing.
+pub async fn catch_up(front: &Front, team: &str) -> usize {
+    since(front, team, None).await
+}
+
+/// The same from a moment on at which all was still heard.
+pub(super) async fn since(front: &Front, team: &str, heard: Option<Timestamp>) -> usize {
+    let now = front.0.runtime.parts().clock.now();
+    let day_ago = Timestamp(now.0.saturating_sub(BACK_MS as i64));
+    let heard = heard.map_or(day_ago, |at| Timestamp(at.0.saturating_sub(MARGIN_MS as i64)).max(day_ago));
+    let oldest = u64::try_from(heard.0).unwrap_or(0).saturating_mul(1_000);
+    let threads = match conversations(front, team, now).await {
+        Ok(threads) => threads,
+        Err(error) => {
+            tracing::warn!(slack.team = team, %error, "cannot list the conversations to catch up with");
+            return 0;
+        }
+    };
+    let mut handed = 0;
+    for (short, version, place) in &threads {
+        let Some(root) = &place.thread else { continue };
+        let known = last_known(front, *short, *version, &place.channel).await;
+        let from = Reading { front, team, channel: &place.channel, root: Some(root), after: known.max(oldest) };
+        match from.read().await {
+            Some(messages) => handed += messages,
+            None => return handed,
+        }
+    }
+    let channels: BTreeSet<&str> = threads.iter().map(|(_, _, place)| place.channel.as_str()).collect();
+    for channel in channels.into_iter().take(MAX_CHANNELS) {
+        match (Reading { front, team, channel, root: None, after: oldest }).read().await {
+            Some(messages) => handed += messages,
+            None => return handed,
+        }
+    }
+    tracing::info!(slack.team = team, threads = threads.len(), messages = handed, "caught up with Slack");
+    handed
+}
+
+/// The conversations of a team that may have gone on, latest change first.
+async fn conversations(front: &Front, team: &str, now: Timestamp) -> Result<Vec<(ShortId, u64, Place)>, StoreError> {
+    let (mut found, mut after, mut scanned) = (Vec::new(), None, 0);
+    loop {
+        let page = front.0.runtime.parts().store.list(&Filter::default(), after, MAX_PAGE).await?;
+        for summary in page.items {
+            scanned += 1;
+            if scanned > MAX_SCANNED || found.len() == MAX_THREADS || now.ms_since(summary.updated_at) > RECENT_MS {
+                return Ok(found);
+            }
+            if summary.thread.surface() != SURFACE || summary.status == Status::Cancelled {
+                continue;
+            }
+            if let Some(place) = Place::parse(summary.thread.as_str()).filter(|place| place.team == team) {
+                found.push((summary.thread.short(), summary.version, place));
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The latest message of the channel that the end of the log knows, in microseconds since 1970; 0 if it knows none.
+async fn last_known(front: &Front, short: ShortId, version: u64, channel: &str) -> u64 {
+    #[derive(Deserialize)]
+    struct Sourced {
+        source: Option<String>,
+    }
+    let Ok(loaded) = front.0.runtime.parts().store.load(short, version.saturating_sub(LOOK_BACK)).await else {
+        return 0;
+    };
+    let prefix = format!("{SURFACE}:{channel}:");
+    let sources = loaded.events.iter().filter_map(|bytes| serde_json::from_slice::<Sourced>(bytes).ok()?.source);
+    sources.filter_map(|source| micros(source.strip_prefix(&prefix)?)).max().unwrap_or(0)
+}
+
+/// What is to be read: the answers of a conversation, or what is new in a channel.
+struct Reading<'a> {
+    front: &'a Front,
+    team: &'a str,
+    channel: &'a str,
+    root: Option<&'a str>,
+    /// In microseconds since 1970.
+    after: u64,
+}
+
+impl Reading<'_> {
+    /// Hands over what is new, oldest first; returns how many. `None`: nothing can be taken now.
+    async fn read(&self) -> Option<usize> {
+        let after = format!("{}.{:06}", self.after / 1_000_000, self.after % 1_000_000);
+        let (mut cursor, mut messages) = (String::new(), Vec::new());
+        for _ in 0..MAX_PAGES {
+            let mut params = vec![("channel", self.channel), ("oldest", after.as_str()), ("limit", PAGE)];
+            let method = match self.root {
+                Some(root) => {
+                    params.push(("ts", root));
+                    "conversations.replies"
+                }
+                None => "conversations.history",
+            };
+            if !cursor.is_empty() {
+                params.push(("cursor", cursor.as_str()));
+            }
+            let mut page = match self.front.0.slack.read(self.team, method, &params).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let channel = self.channel;
+                    tracing::warn!(slack.team = self.team, slack.channel = channel, %error, "cannot catch up here");
+                    break;
+                }
+            };
+            if let Some(Value::Array(found)) = page.get_mut("messages").map(Value::take) {
+                messages.extend(found);
+            }
+            let next = page.pointer("/response_metadata/next_cursor").and_then(Value::as_str).unwrap_or_default();
+            if next.is_empty() {
+                break;
+            }
+            cursor = next.to_owned();
+        }
+        let ts = |message: &Value| message.get("ts").and_then(Value::as_str).and_then(micros).unwrap_or(0);
+        // The first message of a conversation comes with every page.
+        messages.retain(|message| ts(message) > self.after && self.is_wanted(message));
+        messages.sort_by_key(ts);
+        messages.dedup_by_key(|message| ts(message));
+        let mut handed = 0;
+        for message in messages {
+            if self.root.is_none() && self.has_log(&message).await {
+                continue;
+            }
+            if self.front.take(self.envelope(message)).await == Ack::Again {
+                tracing::warn!(slack.team = self.team, "nothing can be taken now; catching up is given up");
+                return None;
+            }
+            handed += 1;
+        }
+        Some(handed)
+    }
+
+    /// Whether the message is worth handing over; whether it is meant for an agent is decided where deliveries are.
+    fn is_wanted(&self, message: &Value) -> bool {
+        let field = |name: &str| message.get(name).and_then(Value::as_str);
+        let bot = self.front.0.slack.workspace(self.team).map(|w| w.bot_user.clone()).unwrap_or_default();
+        let author = field("user").unwrap_or_default();
+        if author.is_empty() || author == bot || message.get("bot_id").is_some_and(|id| !id.is_null()) {
+            return false;
+        }
+        // In a channel's history, answers that were sent to the channel as well belong to their conversation.
+        if self.root.is_none() && field("thread_ts").is_some_and(|root| Some(root) != field("ts")) {
+            return false;
+        }
+        let text = field("text").unwrap_or_default().replace(&format!("<@{bot}>"), " ");
+        let words = text.trim();
+        let sign = format!("!{}", self.front.0.settings.command.trim_start_matches('/'));
+        let signed = words.strip_prefix(&sign).filter(|rest| rest.is_empty() || rest.starts_with(' '));
+        let only_looks = |command: Command| match command {
+            Command::Run { .. }
+            | Command::Approve { .. }
+            | Command::Deny { .. }
+            | Command::Answer { .. }
+            | Command::Steer { .. } => false,
+            Command::Status { .. }
+            | Command::Pending { .. }
+            | Command::History { .. }
+            | Command::Rules
+            | Command::Agents
+            | Command::Tools
+            | Command::Doctor
+            | Command::Help
+            | Command::Unknown { .. } => true,
+        };
+        match signed {
+            Some(words) => !only_looks(commands::parse(words.trim())),
+            // A mere mention asks what there is.
+            None if words.is_empty() => message.get("files").is_some(),
+            None => !commands::parse_in_message(words).is_some_and(only_looks),
+        }
+    }
+
+    /// Whether this first message of a conversation was taken before: its answers are read with its log, and a
+    /// conversation that was deleted here is not begun again.
+    async fn has_log(&self, message: &Value) -> bool {
+        let place = Place { team: self.team.to_owned(), channel: self.channel.to_owned(), thread: None };
+        let ts = message.get("ts").and_then(Value::as_str).unwrap_or_default();
+        let Some(thread) = place.thread_id(ts) else { return true };
+        let summary = self.front.0.runtime.parts().store.summary(thread.short()).await;
+        !matches!(summary, Err(StoreError::Unknown(_)))
+    }
+
+    /// The delivery that this message would have been.
+    fn envelope(&self, mut message: Value) -> Envelope {
+        let kind = match self.channel.as_bytes().first() {
+            Some(b'D') => "im",
+            Some(b'G') => "group",
+            _ => "channel",
+        };
+        if let Some(event) = message.as_object_mut() {
+            event.insert("type".to_owned(), json!("message"));
+            event.insert("channel".to_owned(), json!(self.channel));
+            event.insert("channel_type".to_owned(), json!(kind));
+        }
+        Envelope::Event(json!({
+            "type": "event_callback",
+            "team_id": self.team,
+            "event": message,
+            "authorizations": [{"team_id": self.team, "is_bot": true, "is_enterprise_install": false}],
+        }))
+    }
+}
+
+/// Slack's `1767225600.000100` in microseconds.
+fn micros(ts: &str) -> Option<u64> {
+    let (seconds, fraction) = ts.split_once('.')?;
+    let fraction: u64 = fraction.parse().ok().filter(|_| fraction.len() == 6)?;
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_plain_number_of_a_message_is_a_time() {
+        assert_eq!(micros("1767225600.000100"), Some(1_767_225_600_000_100));
+        assert_eq!(micros("1767225600.0001"), None);
+        assert_eq!(micros("1767225600.000100:edited"), None);
+        assert_eq!(micros("99999999999999999999.000100"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! What people are told, in private, of what they pressed or commanded: one line each, what and why and what
+//! next. Pure functions; in no surface's form, and what others wrote is not escaped yet.
+
+use super::words::quote;
+use crate::agent::*;
+
+/// Calls that are named after a stop; the rest is counted.
+const MAX_NAMED: usize = 5;
+
+/// A vote, a change or a denial was taken; `request` is how it stands now.
+pub fn voted(choice: &Choice, request: &Approval) -> String {
+    let title = quote(&request.title);
+    match choice {
+        Choice::Approve { .. } if request.is_open() => {
+            let (have, needed) = (request.approved_by().len(), request.terms.approvers.quorum.max(1));
+            format!("Your approval of \"{title}\" counts: {have} of {needed}. It waits for someone else.")
+        }
+        Choice::Approve { .. } => format!("You approved \"{title}\"."),
+        Choice::Deny { reason } if reason.trim().is_empty() => format!("You denied \"{title}\". It will not run."),
+        Choice::Deny { .. } => format!("You denied \"{title}\". It will not run, and the agent is told why."),
+        Choice::Edit { .. } => {
+            format!("You changed it to \"{title}\". Nothing runs until the changed request is approved.")
+        }
+    }
+}
+
+/// How a request stands that this person has decided before.
+pub fn stands(request: &Approval, by: &Principal) -> String {
+    match request.state {
+        ApprovalState::Pending if request.approved_by().contains(&by) => Refusal::AlreadyVoted.to_string(),
+        ApprovalState::Pending => {
+            format!("\"{}\" waits for {}.", quote(&request.title), request.terms.approvers.describe())
+        }
+        ApprovalState::Revising { .. } => {
+            format!("\"{}\" is being changed; the new request follows.", quote(&request.title))
+        }
+        ApprovalState::Approved { .. }
+        | ApprovalState::Used { .. }
+        | ApprovalState::Denied { .. }
+        | ApprovalState::Expired { .. }
+        | ApprovalState::Cancelled => Refusal::already_decided(request).to_string(),
+    }
+}
+
+/// Why nothing came of it.
+pub fn refused(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Expired { at } => {
+            format!("This expired at {at} and was denied. Press \"Ask again\" to have the agent ask anew.")
+        }
+        Refusal::NotAnApprover { .. }
+        | Refusal::Requester { .. }
+        | Refusal::NotAPerson
+        | Refusal::AlreadyDecided { .. }
+        | Refusal::AlreadyVoted
+        | Refusal::Changed
+        | Refusal::NoSuchApproval { .. }
+        | Refusal::InvalidEdit { .. }
+        | Refusal::NotEditable
+        | Refusal::NothingChanged
+        | Refusal::NoSuchQuestion
+        | Refusal::NotAChoice { .. }
+        | Refusal::NothingToMark
+        | Refusal::EmptyMessage
+        | Refusal::TooLong { .. }
+        | Refusal::Cancelled
+        | Refusal::NoConversation
+        | Refusal::ThreadExists
+        | Refusal::NothingRuns
+        | Refusal::AlreadyPaused
+        | Refusal::NotPaused => refusal.to_string(),
+    }
+}
+
+/// It could not be found out who is in the groups that may decide.
+pub fn unchecked(groups: &[String], why: &str) -> String {
+    let names: Vec<String> = groups.iter().map(|g| format!("@{g}")).collect();
+    let why = why.trim().trim_end_matches('.');
+    format!(
+        "I couldn't check who is in {} ({why}), so nobody was let through. An operator can run `doctor`.",
+        names.join(", ")
+    )
+}
+
+/// The same words for what is gone, what never was, and what is somebody else's.
+pub fn unknown(what: &str) -> String {
+    format!("I don't know this {what} any more.")
+}
+
+/// An answer was taken.
+pub fn answered(text: &str) -> String {
+    format!("Your answer was taken: {}", quote(text))
+}
+
+/// A call was marked.
+pub fn marked(mark: &Mark) -> String {
+    match mark {
+        Mark::Succeeded { .. } => "Noted: it took effect. The agent goes on.".to_owned(),
+        Mark::Failed { .. } => "Noted: it did not take effect. The agent goes on.".to_owned(),
+        Mark::Retry => "It is tried again; what needs an approval is asked for first.".to_owned(),
+    }
+}
+
+/// Words were taken in an existing conversation.
+pub fn taken(agent: &str) -> String {
+    format!("Taken: {agent} is on it.")
+}
+
+/// The first message of a new conversation, after "somebody asked".
+pub fn opening(agent: &str, text: &str) -> String {
+    format!("{agent}: {text}")
+}
+
+/// A new conversation was started.
+pub fn started(agent: &str) -> String {
+    format!("Started: {agent} is on it and answers in its own thread.")
+}
+
+/// A run was told to stop, pause or go on; `before` is the thread as it was.
+pub fn steered(what: Steer, before: &Thread) -> String {
+    match what {
+        Steer::Pause => "Paused: nothing starts until somebody resumes it.".to_owned(),
+        Steer::Resume => "Resumed.".to_owned(),
+        Steer::Stop => {
+            let started = before.run.as_ref().map_or(u64::MAX, |run| run.started);
+            let done = before
+                .approvals
+                .values()
+                .filter(|a| a.call.seq >= started && matches!(a.result, Some((Ending::Succeeded, _))));
+            let running = before.calls.values().filter(|c| c.stage == Stage::Started);
+            let mut said = "Stopped: nothing more will run.".to_owned();
+            let sentences = [
+                ("Already done", named(done.map(|a| quote(&a.title)).collect())),
+                ("Running already, and not broken off", named(running.map(|c| quote(&c.gated.title)).collect())),
+            ];
+            for (what, which) in sentences.into_iter().filter(|(_, which)| !which.is_empty()) {
+                said.push_str(&format!(" {what}: {which}."));
+            }
+            said
+        }
+    }
+}
+
+/// It is so already, because it was done before.
+pub fn steered_before(what: Steer) -> String {
+    match what {
+        Steer::Stop => "Stopped: nothing more will run.",
+        Steer::Pause => "Paused: nothing starts until somebody resumes it.",
+        Steer::Resume => "Resumed.",
+    }
+    .to_owned()
+}
+
+/// Somebody who has no part in it.
+pub fn not_yours(what: Steer) -> String {
+    let what = match what {
+        Steer::Stop => "stop",
+        Steer::Pause => "pause",
+        Steer::Resume => "resume",
+    };
+    format!("You can't {what} this one. Those who take part in it can, and those who decide what it waits for.")
+}
+
+/// It was tried for as long as makes sense.
+pub fn given_up(why: &str) -> String {
+    format!("This could not be done ({}), so nothing was changed. Please try again.", why.trim_end_matches('.'))
+}
+
+/// Something of ours is broken; `reference` finds it in the log.
+pub fn broken(reference: ShortId) -> String {
+    format!("Something broke on my side. Nothing was run. Reference {reference}.")
+}
+
+fn named(mut titles: Vec<String>) -> String {
+    let more = titles.len().saturating_sub(MAX_NAMED);
+    titles.truncate(MAX_NAMED);
+    if more > 0 {
+        titles.push(format!("{more} more"));
+    }
+    titles.join(", ")
+}
