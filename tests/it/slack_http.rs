@@ -589,7 +589,7 @@ async fn files_come_along_by_their_ids() {
     let bare = chat.ann().share("C1", None, "<@UBOTT1>", &[&file]).await;
     chat.settle().await;
     let attached = vec![Attached::File { name: "errors.log".into(), place: file }];
-    assert_eq!(chat.attached(&format!("slack:T1:C1:{ts}")).await, [attached.clone()]);
+    assert_eq!(chat.attached(&format!("slack:T1:C1:{ts}")).await, std::slice::from_ref(&attached));
     let bare = format!("slack:T1:C1:{bare}");
     assert_eq!(chat.attached(&bare).await, [attached]);
     assert_eq!(chat.said(&bare).await[0].1, "Look at what came with this message.");
