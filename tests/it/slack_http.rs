@@ -10,6 +10,8 @@ use tokio::sync::broadcast;
 use twelve::agent::*;
 use twelve::chat::slack::{Ack, Front, FrontSettings};
 use twelve::platform::Platforms;
+use twelve::platform::slack::api::Pace;
+use twelve::platform::slack::blocks::{field, parts};
 use twelve::platform::slack::inbound::Envelope;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
 use twelve::runtime::{Change, Clock};
@@ -45,7 +47,7 @@ fn slack(fake: &FakeSlack) -> Slack {
         public_url: "https://agents.example".to_owned(),
         max_file: 65_536,
         max_earlier: 50,
-        pace: Default::default(),
+        pace: Pace { second: Duration::from_millis(1), ..Pace::default() },
     };
     Slack::new(settings).unwrap()
 }
@@ -587,7 +589,7 @@ async fn files_come_along_by_their_ids() {
     let bare = chat.ann().share("C1", None, "<@UBOTT1>", &[&file]).await;
     chat.settle().await;
     let attached = vec![Attached::File { name: "errors.log".into(), place: file }];
-    assert_eq!(chat.attached(&format!("slack:T1:C1:{ts}")).await, [attached.clone()]);
+    assert_eq!(chat.attached(&format!("slack:T1:C1:{ts}")).await, std::slice::from_ref(&attached));
     let bare = format!("slack:T1:C1:{bare}");
     assert_eq!(chat.attached(&bare).await, [attached]);
     assert_eq!(chat.said(&bare).await[0].1, "Look at what came with this message.");
@@ -856,13 +858,13 @@ async fn a_window_is_checked_before_it_closes_and_kept_once() {
     let thread = format!("slack:T1:C1:{ts}");
     let request = chat.world.pending(&thread).await;
     let about = format!("{}|{}", request.id, request.digest.prefix());
-    let reason = json!({"why": {"text": {"type": "plain_text_input", "value": "not today"}}});
+    let reason = json!({field::REASON: {parts::INPUT_ACTION: {"type": "plain_text_input", "value": "not today"}}});
     let mut intents = chat.intents();
     // An old card's window: what it shows is no longer what is asked.
     let stale = submit("deny", &format!("{}|000000000000", request.id), reason.clone(), "1.a");
     let acked = chat.fake.send(&stale).await;
     let text = "The request changed since this card was posted. Look at the current one and decide that.";
-    assert_eq!(acked.body, json!({"response_action": "errors", "errors": {"why": text}}));
+    assert_eq!(acked.body, json!({"response_action": "errors", "errors": {field::REASON: text}}));
     // Without an input there is nothing to put an error at: the window says it itself.
     let acked = chat.fake.send(&submit("review", &format!("{}|000000000000", request.id), json!({}), "1.b")).await;
     assert_eq!(acked.body["response_action"], "update");
@@ -873,7 +875,7 @@ async fn a_window_is_checked_before_it_closes_and_kept_once() {
     assert!(words.starts_with("You asked for this, so someone else has to decide"), "{words}");
     let unknown = submit("deny", "apr_abcdefghijklmnop_5|0123456789ab", reason.clone(), "1.d");
     let acked = chat.fake.send(&unknown).await;
-    assert_eq!(acked.body["errors"]["why"], "I don't know this request any more. Id apr_abcdefghijklmnop_5.");
+    assert_eq!(acked.body["errors"][field::REASON], "I don't know this request any more. Id apr_abcdefghijklmnop_5.");
     assert_eq!(intents.kept(), []);
     // She may deny it.
     let deny = submit("deny", &about, reason, "1.e");
@@ -899,8 +901,8 @@ async fn a_run_is_started_from_a_window_with_an_agent_and_a_task() {
     let carried = |place: &str, about: Value| json!({"place": place, "about": about}).to_string();
     let state = |agent: &str, task: Value| {
         json!({
-            "who": {"agent": {"type": "static_select", "selected_option": {"value": agent, "text": {}}}},
-            "what": {"task": {"type": "plain_text_input", "value": task}},
+            field::AGENT: {parts::INPUT_ACTION: {"type": "static_select", "selected_option": {"value": agent, "text": {}}}},
+            field::TASK: {parts::INPUT_ACTION: {"type": "plain_text_input", "value": task}},
         })
     };
     let elsewhere = submit("start", &carried("slack:T2:C1", Value::Null), state("tester", json!("look")), "1.a");
@@ -949,4 +951,195 @@ async fn an_acknowledgement_waits_for_nothing_of_slacks() {
     chat.settle().await;
     let asked = chat.fake.with(|s| s.calls.iter().skip(before).map(|call| call.method.clone()).collect::<Vec<_>>());
     assert!(!asked.iter().any(|method| method == "users.info"), "{asked:?}");
+}
+
+// ---- with a Slack that answers
+
+async fn connected() -> Chat {
+    let chat = chat().await;
+    assert!(chat.slack.connect().await, "{:?}", chat.slack.problems());
+    chat
+}
+
+/// Ann asks for something to be shipped; gives the thread and the card that stands in it.
+async fn asked(chat: &Chat) -> (String, crate::fakes::slack::Message) {
+    let ts = chat.ann().mention("C1", "ship v7").await;
+    chat.settle().await;
+    (format!("slack:T1:C1:{ts}"), chat.fake.posted("T1", "C1", "Approval needed").await)
+}
+
+#[tokio::test]
+async fn s10_a_window_opens_within_three_seconds_or_the_person_is_told_to_press_again() {
+    let chat = connected().await;
+    let (thread, card) = asked(&chat).await;
+    let bob = chat.fake.person("T1", "U2");
+    let late = bob.press_delivery(&card, "apr.deny", None);
+    chat.fake.clock().advance_ms(3_001);
+    assert_eq!(status(&chat.fake.send(&late).await), 200);
+    chat.settle().await;
+    let told = chat.fake.private("T1", "U2").await;
+    assert_eq!(
+        told.text,
+        "That took longer than the three seconds that Slack gives a window to open. Nothing was done: press again."
+    );
+    bob.press(&card, "apr.deny").await;
+    chat.settle().await;
+    let window = chat.fake.modal("T1", "U2").await;
+    let sent = bob.submit(&window, &[(field::REASON, "not today")]).await;
+    assert!(sent.closed, "{sent:?}");
+    chat.settle().await;
+    let request = chat.world.thread(&thread).await.approvals.into_values().next().unwrap();
+    assert_eq!(request.denial(), Some("not today".to_owned()));
+    assert_eq!(chat.world.outside.ledger(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_window_for_what_is_decided_already_is_not_opened() {
+    let chat = connected().await;
+    let (_, card) = asked(&chat).await;
+    let bob = chat.fake.person("T1", "U2");
+    bob.press(&card, "apr.approve").await;
+    chat.settle().await;
+    assert_eq!(chat.world.outside.ledger(), ["v7"]);
+    for action in ["apr.deny", "apr.edit"] {
+        bob.press_stale(&card, action).await;
+        chat.settle().await;
+    }
+    assert_eq!(chat.fake.calls("views.open"), []);
+    let told = chat.fake.with(|s| s.private.iter().map(|p| p.text.clone()).collect::<Vec<_>>());
+    assert_eq!(told.iter().filter(|text| text.starts_with("Already approved by")).count(), 2, "{told:?}");
+}
+
+#[tokio::test]
+async fn s15_a_run_is_stopped_by_words_in_its_thread_where_no_slash_command_works() {
+    for (words, is_mention) in [("stop", true), ("!agent stop", false), ("stop", false)] {
+        let chat = connected().await;
+        let (thread, card) = asked(&chat).await;
+        let root = card.thread_ts.clone().unwrap();
+        if is_mention {
+            chat.ann().mention_in("C1", &root, words).await;
+        } else {
+            chat.ann().say_in_thread("C1", &root, words).await;
+        }
+        chat.settle().await;
+        let stopped = chat.world.thread(&thread).await;
+        assert_eq!(stopped.status(), Status::Stopped, "{words}");
+        assert_eq!(chat.said(&thread).await.len(), 1, "{words}: a command is not a message to the agent");
+        assert_eq!(chat.world.outside.ledger(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn s15_words_that_only_look_are_answered_in_private_and_start_nothing() {
+    let chat = connected().await;
+    let bob = chat.fake.person("T1", "U2");
+    for words in ["<@UBOTT1> hello", "<@UBOTT1>", "!agent help", "<@UBOTT1> agents", "!agent stauts"] {
+        let ts = bob.say("C1", words).await;
+        chat.settle().await;
+        let told = chat.fake.private("T1", "U2").await;
+        assert_eq!(told.by, "ephemeral");
+        assert!(!told.words().trim().is_empty(), "{words}");
+        assert_eq!(chat.said(&format!("slack:T1:C1:{ts}")).await, [], "{words}");
+    }
+    // Among people, only what stops is a command without being called.
+    let (thread, card) = asked(&chat).await;
+    bob.say_in_thread("C1", card.thread_ts.as_deref().unwrap(), "hello").await;
+    chat.settle().await;
+    assert_eq!(chat.said(&thread).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_slash_command_that_looks_is_answered_with_its_acknowledgement_wherever_it_is_given() {
+    let chat = connected().await;
+    let bob = chat.fake.person("T1", "U2");
+    // The bot is not in this channel.
+    for words in ["help", "status", "pending", "agents", "tools", "rules", "stauts", ""] {
+        let acked = chat.fake.send(&bob.command_delivery("C2", words)).await;
+        assert_eq!(acked.body["response_type"], "ephemeral", "{words}: {acked:?}");
+        assert!(acked.body["blocks"].as_array().is_some_and(|blocks| !blocks.is_empty()), "{words}");
+    }
+    bob.command("C2", "status").await;
+    chat.fake.private("T1", "U2").await;
+    chat.settle().await;
+}
+
+#[tokio::test]
+async fn a_slash_command_starts_a_run_once_however_often_it_is_delivered() {
+    let chat = connected().await;
+    let bob = chat.fake.person("T1", "U2");
+    let delivery = bob.command_delivery("C1", "run look");
+    for _ in 0..2 {
+        assert_eq!(chat.fake.send(&delivery).await.body, Value::Null);
+    }
+    chat.settle().await;
+    let root = chat.fake.posted("T1", "C1", "look").await;
+    let thread = format!("slack:T1:C1:{}", root.root());
+    assert_eq!(chat.said(&thread).await, [("slack:T1:U2".to_owned(), "look".to_owned())]);
+    assert_eq!(chat.world.answer(&thread).await, "look succeeded");
+    let roots = chat.fake.messages("T1", "C1").into_iter().filter(|m| m.thread_ts.is_none()).count();
+    assert_eq!(roots, 1);
+}
+
+#[tokio::test]
+async fn a_shortcut_on_a_message_starts_a_run_about_it_in_its_thread() {
+    let chat = connected().await;
+    let (ann, bob) = (chat.ann(), chat.fake.person("T1", "U2"));
+    let ts = ann.say("C1", "the api is &lt;down&gt;").await;
+    bob.message_shortcut(&chat.fake.message("T1", "C1", &ts), "ask_about").await;
+    chat.settle().await;
+    let window = chat.fake.modal("T1", "U2").await;
+    assert!(window.words().contains("the api is <down>"), "{}", window.words());
+    let sent = bob.submit(&window, &[(field::TASK, "look")]).await;
+    assert!(sent.closed, "{sent:?}");
+    chat.settle().await;
+    let thread = format!("slack:T1:C1:{ts}");
+    assert_eq!(chat.said(&thread).await, [("slack:T1:U2".to_owned(), "look".to_owned())]);
+    let about = Attached::Quoted { label: "a message of @U1".into(), text: "the api is <down>".into() };
+    assert!(chat.attached(&thread).await[0].contains(&about));
+}
+
+#[tokio::test]
+async fn a_review_leads_to_a_denial_on_top_of_it_and_both_close() {
+    let chat = connected().await;
+    let (thread, card) = asked(&chat).await;
+    let bob = chat.fake.person("T1", "U2");
+    let request = chat.world.pending(&thread).await;
+    // As the App Home and long cards offer it.
+    let value = format!("{}|{}", request.id, request.digest.prefix());
+    let mut body = bob.press_delivery(&card, "apr.deny", None);
+    body.body["actions"][0]["action_id"] = "apr.review".into();
+    body.body["actions"][0]["value"] = value.into();
+    assert_eq!(status(&chat.fake.send(&body).await), 200);
+    chat.settle().await;
+    let review = chat.fake.modal("T1", "U2").await;
+    assert_eq!(review.callback(), "review");
+    bob.press_in(&review, "apr.deny", None).await;
+    chat.settle().await;
+    let deny = chat.fake.modal("T1", "U2").await;
+    assert_eq!(deny.callback(), "deny");
+    let mut denied = bob.submit_delivery(&deny, &[]);
+    denied.body["view"]["root_view_id"] = review.id.clone().into();
+    denied.body["view"]["previous_view_id"] = review.id.clone().into();
+    for _ in 0..2 {
+        let acked = chat.fake.send(&denied).await;
+        assert_eq!(acked.body, json!({"response_action": "clear"}), "it is no error when it comes again");
+    }
+    chat.settle().await;
+    assert_eq!(chat.world.thread(&thread).await.pending_approvals().count(), 0);
+}
+
+#[tokio::test]
+async fn s20_a_guest_who_presses_is_told_that_there_is_no_such_request() {
+    let chat = connected().await;
+    let (thread, card) = asked(&chat).await;
+    chat.fake.team("T1", |t| t.users.get_mut("U2").unwrap().home = "T9".to_owned());
+    let guest = chat.fake.person("T1", "U2");
+    let request = chat.world.pending(&thread).await;
+    for action in ["apr.approve", "apr.deny"] {
+        guest.press(&card, action).await;
+        chat.settle().await;
+        let told = chat.fake.private("T1", "U2").await;
+        assert_eq!(told.text, format!("I don't know this request any more. Id {}.", request.id));
+    }
+    assert_eq!(chat.world.pending(&thread).await.votes, []);
 }

@@ -8,23 +8,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Ack, Aside, Front, Taken, principal, stranger};
+use super::{Aside, Front, Taken, principal, stranger};
 use crate::agent::{ApprovalId, Intent, ShortId};
 use crate::chat::commands::{self, Asker, Command, Listing, Outcome};
 use crate::platform::Card;
 use crate::platform::slack::SURFACE;
-use crate::platform::slack::blocks::{self, Look, Message, StartModal, action};
+
+use crate::platform::slack::blocks::{self, Look, Message, StartModal, callback, listing, parts};
 use crate::platform::slack::inbound::Who;
-use crate::platform::visible::harmless;
 
 /// How long an acknowledgement waits for its answer: Slack gives three seconds.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
-/// Rows that are shown; the rest is in the inbox.
-const MAX_ROWS: usize = 20;
-/// Longest line of a row, in characters; a section takes 3,000.
-const MAX_LINE: usize = 1_000;
-/// Characters of a message that a task is about, in a window's 3,000 of its own notes, where JSON may double them.
-const MAX_ABOUT: usize = 1_200;
+/// Characters of what a window only says; Slack takes 3,000 in a section.
+const MAX_NOTICE: usize = 2_900;
 
 /// A command, and where it was given.
 pub(super) struct Asked {
@@ -117,9 +113,10 @@ async fn answer_after(front: &Front, asked: Asked, command: Command) -> Taken {
     front.after(async move {
         let outcome = outcome(&here, &asked, &command).await;
         if let Err((asked, outcome)) = send.send((asked, outcome)) {
-            let aside = asked.aside.clone();
-            if let Ack::Json(late) = present(&here, asked, outcome).await.ack {
-                here.say(&aside, late["text"].as_str().unwrap_or("")).await;
+            let (aside, look) = (asked.aside.clone(), asked.by.clone());
+            match outcome {
+                Outcome::Say(late) => show(&here, &aside, &listing(&late, &self::look(&here, &look))).await,
+                other => drop(present(&here, asked, other).await),
             }
         }
     });
@@ -131,12 +128,12 @@ async fn answer_after(front: &Front, asked: Asked, command: Command) -> Taken {
 
 /// Shows what a command came to, to the one who gave it.
 async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
-    let look = Look { team: &asked.by.team, public_url: &front.0.slack.settings().public_url, counter: 0 };
+    let look = look(front, &asked.by);
     let message = match outcome {
-        Outcome::Say(listing) => blocks::listing(&listing, &look),
+        Outcome::Say(said) => listing(&said, &look),
         Outcome::Show(id) => match card(front, &asked.by, id).await {
             Ok(card) => blocks::card(&[card], &look),
-            Err(why) => words(&why),
+            Err(why) => listing(&Listing::line(why), &look),
         },
         Outcome::Pick { agent } => match &asked.trigger {
             Some(trigger) => {
@@ -145,9 +142,13 @@ async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
                 open_after(front, &asked.by.team, trigger, false, view, asked.aside);
                 return Taken::LOOKED;
             }
+            // A message gives no right to open a window.
             None => match self::outcome(front, &asked, &Command::Agents).await {
-                Outcome::Say(listing) => blocks::listing(&listing, &look),
-                _ => words(&format!("Say who shall do what: {} run <agent> <task>", asked.prefix)),
+                Outcome::Say(agents) => listing(&agents, &look),
+                _ => listing(
+                    &Listing::line(format!("Say who shall do what: {} run <agent> <task>", asked.prefix)),
+                    &look,
+                ),
             },
         },
         Outcome::Doctor => {
@@ -168,6 +169,10 @@ async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
     let here = front.clone();
     front.after(async move { show(&here, &asked.aside, &message).await });
     Taken::LOOKED
+}
+
+pub(super) fn look<'a>(front: &'a Front, by: &'a Who) -> Look<'a> {
+    Look { team: &by.team, public_url: &front.0.slack.settings().public_url, counter: 0 }
 }
 
 /// Shows a message to one person, where they are.
@@ -211,12 +216,6 @@ pub(super) fn start_window(front: &Front, carried: &StartModal, preset: Option<&
     blocks::start_modal(carried, &agents, preset)
 }
 
-/// A text that a task is about, short enough for a window to carry.
-pub(super) fn carried(text: &str) -> String {
-    let cut: String = text.chars().take(MAX_ABOUT).collect();
-    if cut.len() < text.len() { format!("{cut} … (cut: the message is longer)") } else { cut }
-}
-
 /// The name of a place to post.
 pub(super) fn place(team: &str, channel: &str, thread: Option<&str>) -> String {
     let thread = thread.map_or_else(String::new, |thread| format!(":{thread}"));
@@ -254,67 +253,8 @@ pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool,
 
 /// A window that only says something.
 pub(super) fn notice(title: &str, text: &str) -> Value {
-    json!({
-        "type": "modal",
-        "title": plain(title, 24),
-        "close": plain("Close", 24),
-        "blocks": [{"type": "section", "text": plain(text, 2_900)}],
-    })
-}
-
-/// One line as a message.
-fn words(text: &str) -> Message {
-    listed(&Listing { title: text.to_owned(), ..Listing::default() })
-}
-
-/// Text that Slack interprets nothing in.
-fn plain(text: &str, most: usize) -> Value {
-    let text = harmless(text);
-    let cut: String = if text.chars().count() > most {
-        text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
-    } else {
-        text
-    };
-    // Slack refuses a text without anything in it.
-    let cut = if cut.trim().is_empty() { "-".to_owned() } else { cut };
-    json!({"type": "plain_text", "text": cut, "emoji": false})
-}
-
-/// Rows as a message, in elements that interpret nothing.
-pub(super) fn listed(listing: &Listing) -> Message {
-    let mut blocks = Vec::new();
-    let mut text = listing.title.clone();
-    if !listing.title.is_empty() {
-        blocks.push(json!({"type": "section", "text": plain(&listing.title, MAX_LINE)}));
-    }
-    for (number, row) in listing.rows.iter().take(MAX_ROWS).enumerate() {
-        let mut section = json!({"type": "section", "text": plain(&row.text, MAX_LINE)});
-        let link = row.link.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"));
-        if let (Some(url), Some(section)) = (link.filter(|url| url.len() <= 3_000), section.as_object_mut()) {
-            let open = json!({
-                "type": "button",
-                "action_id": format!("{}.{number}", action::OPEN),
-                "text": plain("Open", 75),
-                "url": url,
-            });
-            section.insert("accessory".to_owned(), open);
-        }
-        blocks.push(section);
-        if !row.detail.is_empty() {
-            blocks.push(json!({"type": "context", "elements": [plain(&row.detail, MAX_LINE)]}));
-        }
-        text.push_str(&format!("\n• {}", row.text));
-    }
-    let hidden = listing.rows.len().saturating_sub(MAX_ROWS);
-    let hint = match hidden {
-        0 => listing.hint.clone(),
-        more => format!("and {more} more. {}", listing.hint),
-    };
-    if !hint.is_empty() {
-        blocks.push(json!({"type": "context", "elements": [plain(&hint, MAX_LINE)]}));
-        text.push_str(&format!("\n{hint}"));
-    }
-    Message { text: harmless(&text).chars().take(3_000).collect(), blocks }
+    let said = json!({"type": "section", "text": parts::plain(text, MAX_NOTICE)});
+    parts::modal(callback::SHOW, "", title, None, vec![said])
 }
 
 /// What an operator can find out from this channel.

@@ -7,14 +7,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::asked::{self, Asked, Came, card, carried, open_after, place, start_window};
+use super::asked::{self, Asked, Came, card, look, open_after, place, start_window};
 use super::{Aside, Front, Taken, principal, stranger};
 use crate::agent::*;
 use crate::chat::commands;
-use crate::platform::Card;
-use crate::platform::slack::blocks::{self, Look, StartModal, action, callback};
+use crate::platform::slack::blocks::{self, StartModal, action, callback, field, typed};
 use crate::platform::slack::inbound::{self, Who};
 use crate::platform::slack::{Hot, SURFACE};
+use crate::platform::{Card, replies};
 
 /// Cards that one press of "Approve all" decides; a card shows fewer.
 const MAX_AT_ONCE: usize = 20;
@@ -195,9 +195,9 @@ async fn may_still(front: &Front, card: &Card, by: &Principal, digest: &str, wan
     };
     match rehearsed(front, &card.approval, by, digest, vote).await {
         Answer::Refused(Refusal::AlreadyVoted) => Ok(()),
+        Answer::Accepted if wants == action::EDIT && !card.editable => Err(replies::refused(&Refusal::NotEditable)),
         Answer::Refused(Refusal::NotAnApprover { .. } | Refusal::Requester { .. }) if wants == action::REVIEW => Ok(()),
-        Answer::Refused(_) if wants == action::EDIT && !card.editable => Err(Refusal::NotEditable.to_string()),
-        Answer::Refused(refusal) => Err(refusal.to_string()),
+        Answer::Refused(refusal) => Err(replies::refused(&refusal)),
         Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Go { .. } => Ok(()),
     }
 }
@@ -210,10 +210,6 @@ async fn rehearsed(front: &Front, approval: &Approval, by: &Principal, digest: &
         Input::Vote { approval: approval.id, digest: digest.to_owned(), by: by.clone(), groups, vote, source: None };
     // What cannot be tried is decided when it is carried out.
     front.0.runtime.rehearse(approval.id.thread, input).await.unwrap_or(Answer::Accepted)
-}
-
-fn look<'a>(front: &'a Front, by: &'a Who) -> Look<'a> {
-    Look { team: &by.team, public_url: &front.0.slack.settings().public_url, counter: 0 }
 }
 
 fn schema(front: &Front, tool: &str) -> Value {
@@ -253,6 +249,16 @@ pub(super) async fn submission(front: &Front, sent: inbound::Submission) -> Take
     if !sent.by.is_at_home() {
         return refused(&sent, &stranger(&sent.metadata));
     }
+    let key = ["submission", &sent.view, &sent.hash, &sent.by.user, &sent.callback, &sent.metadata];
+    // One window lies on another: what it was about is decided, so both close.
+    let closed = |taken: Taken| match taken {
+        Taken::KEPT | Taken::DUPLICATE if sent.on_top => taken.saying(json!({"response_action": "clear"})),
+        taken => taken,
+    };
+    // What it was delivered for before may be done: it would be refused now.
+    if front.knows(&sent.by.team, &key).await {
+        return closed(Taken::DUPLICATE);
+    }
     let act = match sent.callback.as_str() {
         callback::DENY | callback::EDIT | callback::REVIEW => vote(front, &sent).await,
         callback::ANSWER => answer(front, &sent).await,
@@ -268,13 +274,7 @@ pub(super) async fn submission(front: &Front, sent: inbound::Submission) -> Take
     };
     let aside = with_place(&act, &aside);
     let intent = Intent { by: principal(&sent.by), act, reply: aside.address() };
-    let key = ["submission", &sent.view, &sent.hash, &sent.by.user, &sent.callback, &sent.metadata];
-    let taken = front.keep(&key, intent, &aside).await;
-    match taken {
-        // One window lies on another: what it was about is decided, so both close.
-        taken @ (Taken::KEPT | Taken::DUPLICATE) if sent.on_top => taken.saying(json!({"response_action": "clear"})),
-        taken => taken,
-    }
+    closed(front.keep(&key, intent, &aside).await)
 }
 
 /// Why a submission was not taken, in the window itself: nothing else is seen while it is open.
@@ -297,9 +297,12 @@ async fn vote(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
     let (id, digest) = shown(&sent.metadata).ok_or_else(unknown)?;
     let card = card(front, &sent.by, id).await.map_err(|why| refused(sent, &why))?;
     let by = principal(&sent.by);
-    let note = typed(&sent.state).unwrap_or_default();
+    let words = |field| typed(&sent.state, field).unwrap_or_default();
     let (ballot, choice) = match sent.callback.as_str() {
-        callback::DENY => (Ballot::Deny { reason: note.clone() }, Choice::Deny { reason: note }),
+        callback::DENY => {
+            let reason = words(field::REASON);
+            (Ballot::Deny { reason: reason.clone() }, Choice::Deny { reason })
+        }
         callback::EDIT => {
             let schema = schema(front, &card.tool);
             let args = blocks::edited_args(&card.approval, &schema, &sent.state)
@@ -307,10 +310,13 @@ async fn vote(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
             let proposed = front.0.runtime.propose(&card.tool, &args);
             (Ballot::Edit { args: Box::new(proposed) }, Choice::Edit { args })
         }
-        _ => (Ballot::Approve { note: note.clone() }, Choice::Approve { note }),
+        _ => {
+            let note = words(field::NOTE);
+            (Ballot::Approve { note: note.clone() }, Choice::Approve { note })
+        }
     };
     match rehearsed(front, &card.approval, &by, &digest, ballot).await {
-        Answer::Refused(refusal) => Err(refused(sent, &refusal.to_string())),
+        Answer::Refused(refusal) => Err(refused(sent, &replies::refused(&refusal))),
         Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Go { .. } => {
             Ok(Act::Vote { approval: id, digest, choice })
         }
@@ -320,14 +326,14 @@ async fn vote(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
 async fn answer(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
     let closed = || refused(sent, &Refusal::NoSuchQuestion.to_string());
     let question: QuestionId = sent.metadata.parse().map_err(|_| closed())?;
-    let text = typed(&sent.state).or_else(|| picked(&sent.state)).unwrap_or_default();
+    let text = typed(&sent.state, field::ANSWER).unwrap_or_default();
     let thread = front.0.runtime.thread(question.thread).await.map_err(|_| closed())?;
     if !is_of_team(&thread.id, &sent.by) {
         return Err(closed());
     }
     let input = Input::Answer { question, by: principal(&sent.by), text: text.clone(), source: None };
     match front.0.runtime.rehearse(question.thread, input).await {
-        Ok(Answer::Refused(refusal)) => Err(refused(sent, &refusal.to_string())),
+        Ok(Answer::Refused(refusal)) => Err(refused(sent, &replies::refused(&refusal))),
         Ok(_) | Err(_) => Ok(Act::Answer { question, text }),
     }
 }
@@ -337,11 +343,11 @@ fn start(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
     let carried: StartModal = serde_json::from_str(&sent.metadata).map_err(|_| unreadable())?;
     let place = crate::platform::slack::Place::parse(&carried.place).filter(|place| place.team == sent.by.team);
     let place = place.ok_or_else(unreadable)?;
-    let agent = picked(&sent.state).unwrap_or_else(|| front.agent(&place.channel).to_owned());
+    let agent = typed(&sent.state, field::AGENT).unwrap_or_else(|| front.agent(&place.channel).to_owned());
     if let Err(unknown) = front.0.runtime.parts().agents.get(&agent) {
         return Err(refused(sent, &unknown.to_string()));
     }
-    let text = typed(&sent.state).unwrap_or_default();
+    let text = typed(&sent.state, field::TASK).unwrap_or_default();
     let text = match (text.trim(), &carried.about) {
         ("", None) => return Err(refused(sent, &Refusal::EmptyMessage.to_string())),
         ("", Some(_)) => "Look at this message and help.".to_owned(),
@@ -363,21 +369,6 @@ fn with_place(act: &Act, aside: &Aside) -> Aside {
     }
 }
 
-/// Every element of a window, by what it holds.
-fn elements(state: &Value) -> impl Iterator<Item = &Value> {
-    state.as_object().into_iter().flat_map(|blocks| blocks.values()).filter_map(Value::as_object).flat_map(Map::values)
-}
-
-/// The text that was typed: the windows that ask for one have one input for it.
-fn typed(state: &Value) -> Option<String> {
-    elements(state).find_map(|element| element["value"].as_str()).map(str::to_owned)
-}
-
-/// What was picked from a list.
-fn picked(state: &Value) -> Option<String> {
-    elements(state).find_map(|element| element["selected_option"]["value"].as_str()).map(str::to_owned)
-}
-
 // ---- shortcuts and slash commands ----
 
 pub(super) fn shortcut(front: &Front, used: inbound::Shortcut) -> Taken {
@@ -390,7 +381,7 @@ pub(super) fn shortcut(front: &Front, used: inbound::Shortcut) -> Taken {
     match (&used.message, &used.channel) {
         (Some((ts, thread, author, text)), Some(channel)) => {
             let root = thread.as_deref().unwrap_or(ts);
-            let about = Some((format!("a message of @{author}"), carried(text)));
+            let about = Some((format!("a message of @{author}"), text.clone()));
             let start = StartModal { place: place(&used.by.team, channel, Some(root)), about };
             let view = start_window(front, &start, Some(front.agent(channel)));
             open_after(front, &used.by.team, &used.trigger, false, view, aside);

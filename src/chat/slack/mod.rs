@@ -34,6 +34,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 use crate::agent::{Answer, Intent, Principal, Refusal, ThreadId};
+use crate::platform::replies;
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
 use crate::platform::slack::{Hot, SURFACE, Slack};
 use crate::runtime::{DeliverError, Delivered, Runtime};
@@ -274,13 +275,21 @@ impl Front {
         }
     }
 
+    /// Whether it is kept already.
+    pub(super) async fn knows(&self, team: &str, key: &[&str]) -> bool {
+        match deed(team, key) {
+            Some(id) => self.0.runtime.parts().store.summary(id.short()).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// What an input came to, once the log has answered.
     pub(super) fn answered(&self, delivered: &Delivered, aside: &Aside) -> Taken {
         match &delivered.answer {
             Answer::Accepted | Answer::Go { .. } => Taken::KEPT,
             Answer::Duplicate | Answer::Stale => Taken::DUPLICATE,
             Answer::Refused(refusal) => {
-                self.tell(aside.clone(), refusal.to_string());
+                self.tell(aside.clone(), replies::refused(refusal));
                 Taken::REFUSED
             }
         }
@@ -412,6 +421,6 @@ pub(super) fn stranger(value: &str) -> String {
     let id = value.split(['|', ' ']).next().unwrap_or("");
     match id.parse() {
         Ok(id) => Refusal::NoSuchApproval { id }.to_string(),
-        Err(_) => "I don't know this request any more.".to_owned(),
+        Err(_) => replies::unknown("request"),
     }
 }

@@ -541,7 +541,8 @@ fn interaction(body: &Value) -> Read<Inbound> {
                 state: view["state"]["values"].clone(),
                 hash: text(&view["hash"]),
                 trigger: text(&body["trigger_id"]),
-                on_top: view["root_view_id"].as_str().is_some_and(|root| root != id),
+                on_top: view["root_view_id"].as_str().is_some_and(|root| root != id)
+                    || view["previous_view_id"].is_string(),
                 view: id,
             })))
         }
