@@ -312,7 +312,10 @@ impl Runtime {
         let mut state = slot.state.lock().await;
         let thread = match state.thread.take() {
             Some(thread) => thread,
-            None => self.load(short, None).await?,
+            None => {
+                state.untried.clear();
+                self.load(short, None).await?
+            }
         };
         let copy = thread.clone();
         state.thread = Some(thread);
@@ -490,7 +493,10 @@ impl Runtime {
     async fn cancel_in(&self, slot: &Arc<Slot>, state: &mut SlotState, by: &Principal) -> Result<(), DeliverError> {
         let thread = match state.thread.take() {
             Some(thread) => thread,
-            None => self.load(slot.short, None).await?,
+            None => {
+                state.untried.clear();
+                self.load(slot.short, None).await?
+            }
         };
         // Nobody will ever say how a call ended whose agent is gone, unless it is at work here.
         let agent_is_there = self.0.parts.agents.get(&thread.agent).is_ok();
