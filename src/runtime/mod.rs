@@ -194,11 +194,11 @@ struct Inner {
     parts: Parts,
     /// Names this process in leases.
     worker: String,
-    slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
     surfaces: Arc<dyn Surfaces>,
-    permits: Arc<Semaphore>,
-    /// Those of intents.
+    /// What `permits` are to other effects, for intents.
     hands: Arc<Semaphore>,
+    slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
+    permits: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: AtomicBool,
     /// Fires when model calls and waits are to be given up (they are done again by the next process).
@@ -245,10 +245,10 @@ impl Runtime {
         parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain(count::unnamed_rules()));
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
-            slots: Mutex::new(lru::LruCache::unbounded()),
             surfaces,
-            permits: Arc::new(Semaphore::new(permits)),
             hands: Arc::new(Semaphore::new(intents::MAX_HANDLED_AT_ONCE)),
+            slots: Mutex::new(lru::LruCache::unbounded()),
+            permits: Arc::new(Semaphore::new(permits)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
