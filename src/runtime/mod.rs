@@ -196,12 +196,12 @@ struct Inner {
     parts: Parts,
     /// Names this process in leases.
     worker: String,
-    slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
     surfaces: Arc<dyn Surfaces>,
-    permits: Arc<Semaphore>,
-    /// Those of intents.
+    /// What `permits` are to other effects, for intents.
     hands: Arc<Semaphore>,
     posting_permits: Arc<Semaphore>,
+    slots: Mutex<lru::LruCache<ShortId, Arc<Slot>>>,
+    permits: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: AtomicBool,
     /// Fires when model calls and waits are to be given up (they are done again by the next process).
@@ -248,11 +248,11 @@ impl Runtime {
         parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain(count::unnamed_rules()));
         Self(Arc::new(Inner {
             worker: uuid::Uuid::now_v7().to_string(),
-            slots: Mutex::new(lru::LruCache::unbounded()),
             surfaces,
-            permits: Arc::new(Semaphore::new(permits)),
             hands: Arc::new(Semaphore::new(intents::MAX_HANDLED_AT_ONCE)),
             posting_permits: Arc::new(Semaphore::new(MAX_POSTINGS)),
+            slots: Mutex::new(lru::LruCache::unbounded()),
+            permits: Arc::new(Semaphore::new(permits)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -316,7 +316,10 @@ impl Runtime {
         let mut state = slot.state.lock().await;
         let thread = match state.thread.take() {
             Some(thread) => thread,
-            None => self.load(short, None).await?,
+            None => {
+                state.untried.clear();
+                self.load(short, None).await?
+            }
         };
         let copy = thread.clone();
         state.thread = Some(thread);
@@ -503,7 +506,10 @@ impl Runtime {
     async fn cancel_in(&self, slot: &Arc<Slot>, state: &mut SlotState, by: &Principal) -> Result<(), DeliverError> {
         let thread = match state.thread.take() {
             Some(thread) => thread,
-            None => self.load(slot.short, None).await?,
+            None => {
+                state.untried.clear();
+                self.load(slot.short, None).await?
+            }
         };
         // Nobody will ever say how a call ended whose agent is gone, unless it is at work here.
         let agent_is_there = self.0.parts.agents.get(&thread.agent).is_ok();

@@ -27,7 +27,7 @@ impl Runtime {
             Effect::PlanTool { call } => self.plan_tool(slot, id, *call).await,
             Effect::RunTool { call } => self.run_tool(slot, id, *call, give_up).await,
             Effect::Post { posting } => self.post(slot, id, posting).await,
-            Effect::Gather { attached, .. } => self.gather(slot, id, attached).await,
+            Effect::Gather { attached, .. } => self.gather(slot, id, attached, give_up).await,
             Effect::Handle => match self.handle(slot, id).await {
                 Some(input) => Some(input),
                 // It may be tried again once the lease is over: at once, it would only fail again.
@@ -216,12 +216,27 @@ impl Runtime {
         Some(Input::Finished { effect: id, outcome, duration_ms })
     }
 
-    async fn gather(&self, slot: &Slot, id: EffectId, attached: &[Attached]) -> Option<Input> {
+    /// Reading changes nothing outside: it may be broken off at any moment, and done again by the next process.
+    async fn gather(
+        &self,
+        slot: &Slot,
+        id: EffectId,
+        attached: &[Attached],
+        give_up: &CancellationToken,
+    ) -> Option<Input> {
         let thread = self.look(slot, id, |t| t.id.clone()).await?;
-        let mut texts = Vec::new();
-        for each in attached {
-            texts.extend(self.0.surfaces.gather(&thread, each).await);
-        }
+        let read = async {
+            let mut texts = Vec::new();
+            for each in attached {
+                texts.extend(self.0.surfaces.gather(&thread, each).await);
+            }
+            texts
+        };
+        let texts = tokio::select! {
+            texts = read => texts,
+            () = give_up.cancelled() => return None,
+            () = self.0.stop.cancelled() => return None,
+        };
         crash::point("gather.after");
         Some(Input::Gathered { effect: id, texts })
     }

@@ -751,6 +751,20 @@ async fn killed_while_what_came_with_a_message_is_fetched_it_is_fetched_again_be
     assert!(window.contains("<attached name=\"the file b.log\">\ncould not be read: it is gone\n"), "{window}");
 }
 
+#[tokio::test]
+async fn a_stop_calls_back_what_is_being_fetched() {
+    let t = Team::of_bob().await;
+    let attached = vec![Attached::File { name: "a.log".into(), place: "F1".into() }];
+    let id: ThreadId = THREAD.parse().unwrap();
+    t.desk.stick_at(Some("gather"));
+    t.w.runtime.message(&id, "tester", Said { attached, ..Said::by(ann(), "look") }).await.unwrap();
+    t.desk.someone_is_stuck().await;
+    let target = Target::Thread { thread: id.short() };
+    assert_eq!(t.does(ann(), Act::Steer { what: Steer::Stop, target }).await, "Stopped: nothing more will run.");
+    assert_eq!(t.w.names(THREAD).await, ["thread_started", "message_received", "stopped"]);
+    assert_eq!(t.w.runtime.in_flight(), 0);
+}
+
 // --- the logs themselves
 
 #[tokio::test]
