@@ -1029,7 +1029,8 @@ async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_tol
 
     let ids = |args: &[&str]| {
         let listed = home.json(args);
-        let mut ids: Vec<String> = listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
+        let mut ids: Vec<String> =
+            listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();
         ids
     };
