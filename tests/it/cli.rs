@@ -1045,6 +1045,6 @@ async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_tol
     let shown = home.run(&["threads", "show", log.short().as_str()]).ok();
     assert!(shown.contains(&format!("T1:U1 wants to answer {question}: red")), "{shown}");
     assert!(shown.contains("refused: I don't know this question any more."), "{shown}");
-    let fork = home.run(&["threads", "fork", log.short().as_str(), "--at", "2"]).fails();
+    let fork = home.run(&["threads", "fork", log.short().as_str(), "--at", "2"]).failed();
     assert!(fork.contains("no conversation"), "{fork}");
 }

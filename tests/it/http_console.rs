@@ -1082,7 +1082,7 @@ async fn what_came_with_a_message_is_told_by_name_and_not_as_markup() {
     world.runtime.settle().await.unwrap();
     let page = ann.get(&format!("/chat/{}", id.short())).await;
     assert!(
-        page.text.contains("Read along: a &lt;b&gt;note&lt;/b&gt; (25 bytes); the file a.log (not read: "),
+        page.text.contains("Read along: a &#60;b&#62;note&#60;/b&#62; (25 bytes); the file a.log (not read: "),
         "{}",
         page.text
     );

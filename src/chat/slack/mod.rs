@@ -25,7 +25,6 @@ pub mod run;
 pub mod socket;
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +74,8 @@ pub(crate) struct Inner {
     at_work: watch::Sender<usize>,
     /// What workspaces do not let us show.
     pub refused: progress::Refused,
+    /// Teams that are being caught up with.
+    pub readings: catch_up::Readings,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
 }
@@ -154,6 +155,7 @@ impl Front {
             after: Arc::new(Semaphore::new(MAX_AFTER)),
             at_work: watch::Sender::new(0),
             refused: progress::Refused::default(),
+            readings: catch_up::Readings::default(),
             homes: home::Homes::default(),
         }))
     }
@@ -225,7 +227,7 @@ impl Front {
             }
             Inbound::RateLimited { team, minute } => {
                 tracing::warn!(slack.team = team, minute, "Slack left events out, because there were too many");
-                self.after(caught_up(self.clone(), team));
+                catch_up::begin(self, team);
                 Taken::LOOKED
             }
             Inbound::Ignored { why } => {
@@ -348,13 +350,6 @@ impl Front {
     pub(super) fn sign(&self) -> String {
         format!("!{}", self.0.settings.command.trim_start_matches('/'))
     }
-}
-
-/// Reads what was left out. In a box, because what it finds is taken like a delivery, which may be another such.
-fn caught_up(front: Front, team: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        catch_up(&front, &team).await;
-    })
 }
 
 /// Counts something at work, until it is dropped: also when it breaks off.
