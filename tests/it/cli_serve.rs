@@ -8,11 +8,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A service with these settings; its log is read line by line.
-struct Running {
-    child: Child,
+pub struct Running {
+    pub child: Child,
     log: std::io::Lines<BufReader<std::process::ChildStderr>>,
-    seen: Vec<String>,
-    address: SocketAddr,
+    pub seen: Vec<String>,
+    pub address: SocketAddr,
 }
 
 impl Drop for Running {
@@ -22,7 +22,7 @@ impl Drop for Running {
     }
 }
 
-fn command(dir: &TempDir, settings: &str) -> Command {
+pub fn command(dir: &TempDir, settings: &str) -> Command {
     std::fs::write(dir.path().join("twelve.toml"), settings).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
     command.arg("serve").env_clear().current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -35,7 +35,7 @@ impl Running {
         Self::of(command(dir, settings))
     }
 
-    fn of(mut command: Command) -> Self {
+    pub fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -47,7 +47,7 @@ impl Running {
     }
 
     #[track_caller]
-    fn expect(&mut self, part: &str) -> String {
+    pub fn expect(&mut self, part: &str) -> String {
         for line in self.log.by_ref() {
             let line = line.unwrap();
             self.seen.push(line.clone());
@@ -58,12 +58,12 @@ impl Running {
         panic!("`{part}` did not come; the log: {:#?}", self.seen)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> String {
+pub fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -17,6 +17,7 @@ use twelve::platform::slack::manifest;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
 use twelve::runtime::Clock;
 
+use crate::cli_serve;
 use crate::doctor::Home;
 use crate::fakes::slack::{FakeSlack, Fault};
 use crate::world::{START, Setup, World};
@@ -478,4 +479,49 @@ async fn the_command_prints_a_manifest_and_refuses_addresses_that_slack_cannot_u
         let ran = home.run(&[&["manifest", "slack"], &args[..]].concat()).await;
         assert!(ran.code == 1 && ran.err.contains(why) && ran.out.is_empty(), "{args:?}: {}", ran.err);
     }
+}
+
+/// The real program, with the fake's app.
+fn service(fake: &FakeSlack, dir: &tempfile::TempDir, settings: &str) -> cli_serve::Running {
+    let mut command = cli_serve::command(dir, settings);
+    command.env("SLACK_API_URL", fake.api_url()).env("SLACK_BOT_TOKEN", "xoxb-test-T1");
+    cli_serve::Running::of({
+        command.env("SLACK_APP_TOKEN", "xapp-test-A1").env("SLACK_SIGNING_SECRET", "secret-of-A1");
+        command
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_runs_without_slack_connects_when_it_can_and_ends_in_time() {
+    let fake = fake().await;
+    fake.fault_always("auth.test", Fault::Status(503));
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = service(&fake, &dir, "[http]\nport = 0\nhost = \"0.0.0.0\"\n");
+    assert!(service.address.ip().is_unspecified(), "a signing secret is a way in: {}", service.address);
+    let calls = |method: &'static str| {
+        move |state: &crate::fakes::slack::State| state.calls.iter().filter(|c| c.method == method).count()
+    };
+    fake.until("a second attempt to connect", |state| (calls("auth.test")(state) >= 2).then_some(())).await;
+    let at = |path: &str| cli_serve::get(([127, 0, 0, 1], service.address.port()).into(), path);
+    assert!(at("/readyz/http").starts_with("HTTP/1.1 200"), "{}", at("/readyz/http"));
+    let body = at("/readyz");
+    assert!(body.starts_with("HTTP/1.1 503") && body.contains("Slack, bot token 1: "), "{body}");
+    assert_eq!(fake.with(|state| calls("apps.connections.open")(state)), 0, "nothing is dialled for nobody");
+
+    fake.heal("auth.test");
+    fake.until("a connection", |state| (calls("apps.connections.open")(state) >= 1).then_some(())).await;
+    service.signal(rustix::process::Signal::TERM);
+    service.expect("stopped");
+    assert!(service.child.wait().unwrap().success());
+    assert!(!service.seen.iter().any(|line| line.contains("xoxb-") || line.contains("ticket=")), "{:#?}", service.seen);
+}
+
+#[tokio::test]
+async fn a_service_whose_workspace_has_no_token_does_not_start_and_says_which_variable() {
+    let home = Home::new("[slack]\n[[slack.workspaces]]\nteam = \"T1\"\nbot_token_env = \"ACME_BOT\"\n")
+        .set("SLACK_APP_TOKEN", "xapp-1-of-the-tests");
+    let ran = home.run(&["serve"]).await;
+    assert!(ran.code == 1 && ran.err.contains("ACME_BOT is not set"), "{}", ran.err);
+    let ran = home.run(&["config", "check"]).await;
+    assert_eq!(ran.code, 0, "what only looks does without: {}", ran.err);
 }
