@@ -167,8 +167,10 @@ def check(document, counted):
     blocks = document.get("blocks", [])
     if view:
         parsed = View(**document)
-        yield from deep(parsed)
-        yield from missing(document, parsed.get_non_null_attributes())
+        refused = list(deep(parsed))
+        yield from refused
+        if not refused:
+            yield from missing(document, parsed.get_non_null_attributes())
         if any(block.get("type") == "input" for block in blocks) and document["type"] == "modal" and "submit" not in document:
             yield "inputs without a submit"
         if len(json.dumps(document).encode()) > VIEW_BYTES:
@@ -195,9 +197,12 @@ def check(document, counted):
         if parsed is None:
             yield f"{path}: {block.get('type')!r} is no block"
             continue
-        for error in deep(parsed):
+        refused = list(deep(parsed))
+        for error in refused:
             yield f"{path}: {error}"
-        yield from missing(block, parsed.get_non_null_attributes(), path)
+        # What it refuses, it does not write out.
+        if not refused:
+            yield from missing(block, parsed.get_non_null_attributes(), path)
         yield from details(block, where, path)
 
 

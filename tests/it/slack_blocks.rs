@@ -1158,6 +1158,24 @@ fn s13_a_megabyte_of_arguments_is_drawn_at_once_and_offers_no_approve() {
 }
 
 #[test]
+fn s13_there_is_no_length_at_which_a_card_is_cut_beside_approve() {
+    let mut offered = std::collections::BTreeSet::new();
+    for length in (0..9_000).step_by(250).chain([2_380, 2_390, 2_400, 2_410, 2_420]) {
+        let marks = ["END".to_owned()];
+        let args = json!({"body": format!("{}END", "x".repeat(length))});
+        for cards in [vec![pending(args.clone())], batch(3, |_| args.clone(), Risk::Low)] {
+            let message = blocks::card(&cards, &LOOK);
+            let review = blocks::review_modal(&cards[0], &LOOK);
+            never_cut(&length.to_string(), &message.blocks, &review, &marks).unwrap();
+            let all = actions_of(&message).iter().any(|action| action == action::APPROVE_ALL);
+            assert!(!all || json!(message.blocks).to_string().matches("END").count() == cards.len(), "{length}");
+            offered.extend(actions_of(&message));
+        }
+    }
+    assert!(offered.contains(action::APPROVE) && offered.contains(action::REVIEW), "both sides of the limit");
+}
+
+#[test]
 fn s13_block_ids_change_with_every_update_and_are_each_there_once() {
     for cards in [vec![pending(deploy())], batch(8, |_| deploy(), Risk::Low)] {
         let ids = |counter: u64| -> Vec<String> {
