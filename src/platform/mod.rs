@@ -8,8 +8,8 @@
 //! Platforms are a closed set, so [`Platforms`] is a struct of options, not a trait.
 
 pub mod console;
-pub mod replies;
 pub mod form;
+pub mod replies;
 pub mod slack;
 pub mod visible;
 pub mod words;

@@ -30,6 +30,8 @@ mod site;
 mod slack_lookup;
 mod slack_post;
 mod slack_setup;
+mod slack_stories;
+mod slack_world;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
