@@ -63,7 +63,12 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
         // The demo has one person with every right, and no Slack. Without it, whoever is on this machine may start
         // threads, where no tokens are configured.
-        command.arg("serve").args(environment.is_empty().then_some("--demo")).current_dir(dir).env_clear().stdin(Stdio::piped());
+        command
+            .arg("serve")
+            .args(environment.is_empty().then_some("--demo"))
+            .current_dir(dir)
+            .env_clear()
+            .stdin(Stdio::piped());
         command.envs(environment.iter().copied());
         let server = Self { child: command.spawn().unwrap(), address: SocketAddr::from(([127, 0, 0, 1], port)) };
         for _ in 0..1_000 {

@@ -174,12 +174,43 @@ pub enum Attached {
 
 /// What came of fetching it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "GatheredText", into = "GatheredText")]
 pub struct Gathered {
     /// What it is, for people and for the model: `the file errors.log`.
     pub label: String,
     /// Its text, or why there is none. Nobody who writes to the agent vouches for it: it counts as text from
     /// outside.
     pub text: Result<String, String>,
+}
+
+/// [`Gathered`] as it is written: a `text`, or why it is `missing`.
+#[derive(Serialize, Deserialize)]
+struct GatheredText {
+    label: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+}
+
+impl From<Gathered> for GatheredText {
+    fn from(Gathered { label, text }: Gathered) -> Self {
+        match text {
+            Ok(text) => Self { label, text: Some(text), missing: None },
+            Err(why) => Self { label, text: None, missing: Some(why) },
+        }
+    }
+}
+
+impl TryFrom<GatheredText> for Gathered {
+    type Error = &'static str;
+    fn try_from(GatheredText { label, text, missing }: GatheredText) -> Result<Self, Self::Error> {
+        match (text, missing) {
+            (Some(text), None) => Ok(Self { label, text: Ok(text) }),
+            (None, Some(why)) => Ok(Self { label, text: Err(why) }),
+            (Some(_), Some(_)) | (None, None) => Err("it has either a `text` or says why it is `missing`"),
+        }
+    }
 }
 
 /// Things attached to one message that are fetched; the rest is named as left out. Slack sends at most ten files

@@ -332,7 +332,9 @@ impl Recorder<'_> {
                 Some(_) | None => Answer::Stale,
             },
             Input::Fork { started } => {
-                if self.thread.id.is_system() {
+                // Nor is there anything to go on with in the record of an intent, on which no agent works.
+                let of_no_agent = matches!(&*started, Body::ThreadStarted { agent, .. } if agent.is_empty());
+                if self.thread.id.is_system() || of_no_agent {
                     return Answer::Refused(Refusal::NoConversation);
                 }
                 if self.thread.version > 0 || !matches!(*started, Body::ThreadStarted { .. }) {

@@ -406,7 +406,8 @@ fn attribute(text: &str) -> String {
 /// Writes the `<` of anything that looks like one of our tags as `&lt;`.
 fn escape(text: &str) -> std::borrow::Cow<'_, str> {
     static TAG: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?i)<(\s*/?\s*(?:human|agent|tool_call|tool_result|question|answer|notice|summary)\b)").ok()
+        Regex::new(r"(?i)<(\s*/?\s*(?:human|agent|tool_call|tool_result|question|answer|notice|summary|attached)\b)")
+            .ok()
     });
     if !text.contains('<') {
         return text.into();

@@ -7,6 +7,8 @@
 //! A line is `ok`; `off`: not set up, and that is fine; `warn`: it works, but look at it; `failed`. Only the
 //! last makes the exit code 1.
 
+mod slack;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, TcpListener};
@@ -55,7 +57,7 @@ const PROBES: usize = 16;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Ask nobody outside this machine: neither models nor services.
+    /// Ask nobody outside this machine: neither models nor services nor Slack.
     #[arg(long)]
     offline: bool,
     #[arg(long)]
@@ -185,6 +187,7 @@ pub async fn run(args: Args, loaded: Result<Loaded, config::Problems>) -> anyhow
             report.add(agents(&blueprint))?;
             report.add(models(&config, &blueprint.agents, args.offline).await)?;
             report.add(services(&config, &blueprint, args.offline).await)?;
+            report.add(slack::lines(&blueprint, args.offline).await)?;
         }
         Err(error) => {
             let lines: Vec<Line> = format!("{error:#}").lines().map(|line| failed("agents", line)).collect();

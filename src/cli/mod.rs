@@ -15,6 +15,7 @@ mod healthcheck;
 mod input;
 mod inspect;
 mod login_link;
+mod manifest;
 mod prompts;
 mod run;
 pub mod screen;
@@ -77,6 +78,9 @@ enum Command {
     Prompts(explain::Prompts),
     /// Look at everything that the program needs: store, models, services, address; what is off and why.
     Doctor(doctor::Args),
+    /// Print the manifest of a chat app, to be pasted where the app is made.
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     /// Ask the service at the configured address whether it is ready (for containers).
     Healthcheck,
     /// Print a link that signs a person in to the web console, once.
@@ -137,6 +141,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Asked every few seconds: no agent and no tool is set up for it.
         return block_on(healthcheck::run(loaded));
     }
+    if let Command::Manifest(command) = cli.command {
+        return manifest::run(command, &loaded);
+    }
     if let Command::Config(command) = cli.command {
         return explain::config(command, loaded);
     }
@@ -158,6 +165,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(_)
         | Command::Doctor(_)
         | Command::Healthcheck
+        | Command::Manifest(_)
         | Command::Config(_)
         | Command::Token(_)
         | Command::Completions { .. } => Ok(ExitCode::SUCCESS),

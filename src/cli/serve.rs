@@ -80,7 +80,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     });
     // Slack goes on by itself: whether it answers or not, the service does.
     let chats = tokio::spawn({
-        let stop = stop.clone();
+        let (front, stop) = (front.clone(), stop.clone());
         async move {
             if let Some(front) = front {
                 run_slack(front, stop).await;
@@ -110,6 +110,11 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         runtime.begin_drain();
         schedules.await.context("the schedules broke off")?;
         let cut_off = serving.await.context("the service broke off")?;
+        // Windows that are being opened, words on their way to whoever pressed.
+        if let Some(front) = front {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let _ = tokio::time::timeout(LAST_DELIVERIES.min(rest), front.idle()).await;
+        }
         let left = runtime.drain(deadline.saturating_duration_since(Instant::now())).await?;
         anyhow::Ok((cut_off, left))
     };

@@ -22,7 +22,7 @@ use crate::agent::{
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
-pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, is_slack_itself};
+pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, is_slack_itself, is_slash_command};
 
 /// Every setting with its default and a sentence.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");

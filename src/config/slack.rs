@@ -151,9 +151,7 @@ impl SlackConfig {
                     .push(format!("{at}: `slack.channels`: `{}` is there twice; a channel has one agent", channel.id));
             }
         }
-        let rest = self.command.strip_prefix('/').unwrap_or("");
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
-        if rest.is_empty() || self.command.len() > MAX_COMMAND || !rest.bytes().all(allowed) {
+        if !is_slash_command(&self.command) {
             problems.push(format!(
                 "{}: `slack.command` has to be a slash and then letters in lower case, digits, - and _, at most {MAX_COMMAND} characters, as \"/agent\"; it is `{}`",
                 at("slack.command"),
@@ -292,6 +290,14 @@ fn secret_problem(kind: Kind, secret: &SecretString, api_url: &str) -> Option<St
         Kind::Signing => return None,
     };
     Some(why.to_owned())
+}
+
+/// Whether this can be the name of a slash command: a slash, then letters in lower case, digits, `-` and `_`; at most 32
+/// characters.
+pub fn is_slash_command(text: &str) -> bool {
+    let rest = text.strip_prefix('/').unwrap_or("");
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    !rest.is_empty() && text.len() <= MAX_COMMAND && rest.bytes().all(allowed)
 }
 
 /// Whether this is an id of Slack that begins with one of these letters.

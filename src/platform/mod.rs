@@ -296,8 +296,10 @@ pub struct Row {
     pub text: String,
     /// In smaller print.
     pub detail: String,
-    /// Ids of the people and groups who decide, as [`crate::agent::Approvers`] has them: a surface shows its own as
-    /// names.
+    /// Ids of the people who asked for it.
+    pub requesters: Vec<String>,
+    /// Ids of the people and groups who decide, as [`crate::agent::Approvers`] has them, groups with `@` before: a
+    /// surface shows its own as names.
     pub deciders: Vec<String>,
     pub link: Option<String>,
     /// The approval that the row is about, where people can be offered to look at it, and the digits of its digest

@@ -7,9 +7,10 @@ use crate::agent::*;
 /// Calls that are named after a stop; the rest is counted.
 const MAX_NAMED: usize = 5;
 
-/// A vote, a change or a denial was taken; `request` is how it stands now.
-pub fn voted(choice: &Choice, request: &Approval) -> String {
-    let title = quote(&request.title);
+/// A vote, a change or a denial was taken; `request` is how it stands now, `title` what was approved, denied, or
+/// what it was changed to.
+pub fn voted(choice: &Choice, request: &Approval, title: &str) -> String {
+    let title = quote(title);
     match choice {
         Choice::Approve { .. } if request.is_open() => {
             let (have, needed) = (request.approved_by().len(), request.terms.approvers.quorum.max(1));
@@ -178,4 +179,89 @@ fn named(mut titles: Vec<String>) -> String {
         titles.push(format!("{more} more"));
     }
     titles.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_that_says_what_and_what_next() {
+        let waits_for = || "@release-team (1 needed)".to_owned();
+        let id = ApprovalId::new(ShortId::default(), 5, 0);
+        let lines: Vec<String> = [
+            Refusal::NotAnApprover { waits_for: waits_for() },
+            Refusal::Requester { waits_for: waits_for() },
+            Refusal::NotAPerson,
+            Refusal::AlreadyVoted,
+            Refusal::Changed,
+            Refusal::Expired { at: Timestamp(1_767_225_600_000) },
+            Refusal::NoSuchApproval { id },
+            Refusal::InvalidEdit { why: "`version` is missing".into() },
+            Refusal::NotEditable,
+            Refusal::NoSuchQuestion,
+            Refusal::NotAChoice { choices: vec!["left".into(), "right".into()] },
+            Refusal::NothingToMark,
+            Refusal::Cancelled,
+            Refusal::NoConversation,
+            Refusal::NothingRuns,
+        ]
+        .iter()
+        .map(refused)
+        .collect();
+        assert!(lines.iter().all(|line| !line.contains('\n')));
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        You can't decide this one. It waits for @release-team (1 needed).
+        You asked for this, so someone else has to decide: @release-team (1 needed).
+        Only a person can do this.
+        You already approved this; it waits for someone else.
+        The request changed since this card was posted. Look at the current one and decide that.
+        This expired at 2026-01-01T00:00:00Z and was denied. Press "Ask again" to have the agent ask anew.
+        I don't know this request any more. Id apr_aaaaaaaaaaaaaaaa_5.
+        These arguments can't be used: `version` is missing.
+        The arguments of this tool can't be changed. Deny it and say what you want instead.
+        This question is not open any more.
+        Answer with one of: left, right.
+        The outcome of this call is not in question.
+        This thread was cancelled, so nothing runs here any more. Start a new one.
+        This is a record of what somebody did, and no conversation. Start one of its own.
+        Nothing is running here.
+        "#);
+    }
+
+    #[test]
+    fn what_is_no_refusal_and_no_success_is_said_as_plainly() {
+        let lines = [
+            unchecked(&["release-team".into(), "oncall".into()], "Slack: missing_scope usergroups:read."),
+            unknown("question"),
+            answered("left\nor right"),
+            marked(&Mark::Retry),
+            taken("deployment"),
+            started("deployment"),
+            opening("deployment", "deploy api"),
+            not_yours(Steer::Stop),
+            steered_before(Steer::Pause),
+            given_up("Slack did not answer."),
+            broken(ShortId::default()),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @"
+        I couldn't check who is in @release-team, @oncall (Slack: missing_scope usergroups:read), so nobody was let through. An operator can run `doctor`.
+        I don't know this question any more.
+        Your answer was taken: left or right
+        It is tried again; what needs an approval is asked for first.
+        Taken: deployment is on it.
+        Started: deployment is on it and answers in its own thread.
+        deployment: deploy api
+        You can't stop this one. Those who take part in it can, and those who decide what it waits for.
+        Paused: nothing starts until somebody resumes it.
+        This could not be done (Slack did not answer), so nothing was changed. Please try again.
+        Something broke on my side. Nothing was run. Reference aaaaaaaaaaaaaaaa.
+        ");
+    }
+
+    #[test]
+    fn a_long_list_is_counted_and_not_cut_without_a_word() {
+        assert_eq!(named((0..7).map(|n| n.to_string()).collect()), "0, 1, 2, 3, 4, 2 more");
+        assert_eq!(named(vec![]), "");
+    }
 }

@@ -238,6 +238,10 @@ impl Runtime {
             Choice::Deny { reason } => Ballot::Deny { reason: reason.clone() },
             Choice::Edit { args } => Ballot::Edit { args: Box::new(self.propose(&request.tool, args)) },
         };
+        let title = match &vote {
+            Ballot::Edit { args } => args.checked.as_ref().map_or_else(|_| String::new(), |c| c.title.clone()),
+            Ballot::Approve { .. } | Ballot::Deny { .. } => request.title.clone(),
+        };
         let (by, digest, source) = (actor.by.clone(), shown.to_owned(), Some(actor.source()));
         let input = Input::Vote { approval: id, digest, by, groups, vote, source };
         let answer = self.pass_on(actor, id.thread, input, "request").await?;
@@ -247,7 +251,7 @@ impl Runtime {
         let (thread, _) = self.find(actor, id.thread).await?.ok_or_else(unknown)?;
         let Some(request) = thread.approvals.get(&id) else { return Ok(unknown()) };
         Ok(Told::yes(match answer {
-            Answer::Accepted => replies::voted(choice, request),
+            Answer::Accepted => replies::voted(choice, request, &title),
             // It was done before a crash: how it stands by now.
             _ => replies::stands(request, actor.by),
         }))

@@ -1012,3 +1012,38 @@ prompt_contains = ["x"]
     </agent>
     "#);
 }
+
+#[tokio::test]
+async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_told_in_words() {
+    let home = Home::new();
+    let short = home.thread("colours", "assistant", &["ask"]).await;
+    let log: ThreadId = "system:slack:T1:k1".parse().unwrap();
+    let runtime = home.blueprint().open(Platforms::default()).await.unwrap();
+    let thread = runtime.thread(short).await.unwrap();
+    let question = *thread.questions.first_key_value().unwrap().0;
+    let act = twelve::agent::Act::Answer { question, text: "red".into() };
+    let by = Principal::human("slack:T1:U1");
+    runtime.intent(&log, twelve::agent::Intent { by, act, reply: "slack:T1:C1:U1".into() }).await.unwrap();
+    runtime.settle().await.unwrap();
+    runtime.drain(std::time::Duration::from_secs(5)).await.unwrap();
+
+    let ids = |args: &[&str]| {
+        let listed = home.json(args);
+        let mut ids: Vec<String> = listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&["threads", "list", "--json"]), [short.to_string()]);
+    let mut both = [short.to_string(), log.short().to_string()];
+    both.sort();
+    assert_eq!(ids(&["threads", "list", "--intents", "--json"]), both);
+    assert!(home.run(&["audit", "verify"]).ok().starts_with("2 threads with "));
+    let exported = home.run(&["audit", "export"]).ok();
+    assert!(exported.contains("intent_received") && exported.contains("intent_handled"), "{exported}");
+    // Somebody of another surface, who has no part in that thread.
+    let shown = home.run(&["threads", "show", log.short().as_str()]).ok();
+    assert!(shown.contains(&format!("T1:U1 wants to answer {question}: red")), "{shown}");
+    assert!(shown.contains("refused: I don't know this question any more."), "{shown}");
+    let fork = home.run(&["threads", "fork", log.short().as_str(), "--at", "2"]).fails();
+    assert!(fork.contains("no conversation"), "{fork}");
+}

@@ -648,3 +648,12 @@ user = "web:ann"
     let config = config(&file[..file.find("[[http.tokens]]\nname = \"fine\"\nhash = \"sha256:b").unwrap()]);
     assert_eq!(config.http.tokens[0].digest(), Some(vec![0xaa; 32]));
 }
+
+#[test]
+fn records_of_presses_are_kept_longer_than_platforms_deliver_again() {
+    let keep = |value: &str| load("", "", &[("TWELVE__RUNTIME__KEEP_INTENTS", value)]);
+    assert_eq!(load("", "", &[]).unwrap().config.runtime.keep_intents, 30 * 86_400_000);
+    assert_eq!(keep("26h").unwrap().config.runtime.keep_intents, twelve::runtime::KEEP_INTENTS_MIN_MS);
+    let refused = format!("{:?}", keep("25h").unwrap_err());
+    assert!(refused.contains("runtime.keep_intents"), "{refused}");
+}

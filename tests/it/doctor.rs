@@ -21,20 +21,20 @@ use twelve::store::{Durability, Store, StoreConfig};
 use crate::world::World;
 
 /// A directory with settings, and nothing in the environment but what a test puts there.
-struct Home {
+pub struct Home {
     dir: TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 /// What a command printed, and how it ended.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Home {
-    fn new(settings: &str) -> Self {
+    pub fn new(settings: &str) -> Self {
         let home = Self { dir: tempfile::tempdir().unwrap(), environment: Vec::new() };
         // Any port that is free when it is asked for: tests that are about the address set another.
         let port = if settings.contains("[http]") { "" } else { "[http]\nport = 0\n" };
@@ -42,7 +42,7 @@ impl Home {
         home
     }
 
-    fn set(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub fn set(mut self, name: &'static str, value: impl ToString) -> Self {
         self.environment.push((name, value.to_string()));
         self
     }
@@ -51,7 +51,7 @@ impl Home {
         self.dir.path().join(name)
     }
 
-    async fn run(&self, args: &[&str]) -> Ran {
+    pub async fn run(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
         command.args(args).current_dir(self.dir.path()).env_clear().stdin(std::process::Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.environment.iter().cloned());
@@ -61,7 +61,7 @@ impl Home {
     }
 
     /// The findings, by check: state, text and advice. The readable form has to say the same.
-    async fn doctor(&self, code: i32) -> Findings {
+    pub async fn doctor(&self, code: i32) -> Findings {
         let ran = self.run(&["doctor", "--json"]).await;
         assert_eq!((ran.code, ran.err.as_str()), (code, ""), "{}", ran.out);
         let report: Value = serde_json::from_str(&ran.out).unwrap();
@@ -72,23 +72,23 @@ impl Home {
     }
 }
 
-struct Findings(Vec<[String; 4]>);
+pub struct Findings(pub Vec<[String; 4]>);
 
 impl Findings {
     /// State, text and advice of the only finding of this check.
     #[track_caller]
-    fn one(&self, check: &str) -> (&str, &str, &str) {
+    pub fn one(&self, check: &str) -> (&str, &str, &str) {
         let all: Vec<_> = self.0.iter().filter(|finding| finding[0] == check).collect();
         let [[_, state, says, next]] = all.as_slice() else { panic!("{check}: {:?}", self.0) };
         (state, says, next)
     }
 
     #[track_caller]
-    fn states(&self, check: &str) -> Vec<&str> {
+    pub fn states(&self, check: &str) -> Vec<&str> {
         self.0.iter().filter(|finding| finding[0] == check).map(|finding| finding[1].as_str()).collect()
     }
 
-    fn bad(&self) -> Vec<&str> {
+    pub fn bad(&self) -> Vec<&str> {
         let bad = |finding: &&[String; 4]| finding[1] == "failed" || finding[1] == "warn";
         self.0.iter().filter(bad).map(|finding| finding[0].as_str()).collect()
     }

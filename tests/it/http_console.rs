@@ -1068,3 +1068,19 @@ async fn the_inbox_follows_what_a_stop_a_cancel_and_a_deletion_close() {
         assert!(read().await.contains("event: changed"), "{how}");
     }
 }
+
+#[tokio::test]
+async fn what_came_with_a_message_is_told_by_name_and_not_as_markup() {
+    let (world, site) = stage().await;
+    let mut ann = site.person("ann").await;
+    let id: ThreadId = "web:with-files".parse().unwrap();
+    let quoted = Attached::Quoted { label: "a <b>note</b>".into(), text: "<script>alert(1)</script>".into() };
+    let file = Attached::File { name: "a.log".into(), place: "F1".into() };
+    let by = Principal::human("web:ann");
+    let said = twelve::runtime::Said { attached: vec![quoted, file], ..twelve::runtime::Said::by(by, "hi") };
+    world.runtime.message(&id, "tester", said).await.unwrap();
+    world.runtime.settle().await.unwrap();
+    let page = ann.get(&format!("/chat/{}", id.short())).await;
+    assert!(page.text.contains("Read along: a &lt;b&gt;note&lt;/b&gt; (25 bytes); the file a.log (not read: "), "{}", page.text);
+    assert!(!page.text.contains("alert(1)"), "the text itself is the model's business");
+}

@@ -112,3 +112,47 @@ async fn an_answer_that_cannot_be_read_back_is_tried_again_later_and_not_at_once
     w.advance(2_000).await;
     assert_eq!(taken(&drawn), ["answer: hello (scripted answer)"]);
 }
+
+#[tokio::test]
+async fn whether_something_may_stand_already_is_known_for_each_attempt() {
+    let (console, mut screen) = Console::new();
+    let platforms = Platforms { console: Some(console), slack: None };
+    let mut w = World::with(Setup { platforms, ..Setup::default() }).await;
+    w.send("console:t", "ship v1").await.unwrap();
+    // The first attempt of the process that asked for it: nothing of it can stand anywhere.
+    let first = screen.recv().await.unwrap();
+    assert_eq!((first.post.again, first.post.replaces.clone()), (false, None));
+    // The process dies while it is being drawn, and nobody has noted whether it was.
+    w.crash().await;
+    drop(first);
+    let settled = tokio::spawn({
+        let runtime = w.runtime.clone();
+        async move { runtime.settle().await.unwrap() }
+    });
+    let second = screen.recv().await.unwrap();
+    assert!(second.post.again && matches!(second.post.posting, Posting::Card { .. }));
+    // The attempt fails.
+    drop(second.done);
+    settled.await.unwrap();
+    let request = w.pending("console:t").await;
+    let vote = Input::Vote {
+        approval: request.id,
+        digest: request.digest.prefix(),
+        by: bob(),
+        groups: vec![],
+        vote: approve(),
+        source: None,
+    };
+    w.runtime.deliver(request.id.thread, vote).await.unwrap();
+    let third = screen.recv().await.unwrap();
+    assert!(third.post.again, "an attempt that failed may have come through");
+    let _ = third.done.send(());
+    // What is asked for from now on is new again.
+    let mut later = Vec::new();
+    while !later.iter().any(|(posting, _)| matches!(posting, Posting::Answer { .. })) {
+        let shown = screen.recv().await.unwrap();
+        later.push((shown.post.posting.clone(), shown.post.again));
+        let _ = shown.done.send(());
+    }
+    assert!(later.iter().all(|(_, again)| !again), "{later:?}");
+}

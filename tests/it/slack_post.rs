@@ -9,11 +9,11 @@ use serde_json::json;
 use twelve::agent::*;
 use twelve::platform::slack::api::Pace;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
-use twelve::platform::{Card, CardState, Outbound, Post, PostError};
+use twelve::platform::{Card, CardState, Outbound, Platforms, Post, PostError};
 use twelve::runtime::Clock;
 
 use crate::fakes::slack::{FakeSlack, Fault, Handle};
-use crate::world::START;
+use crate::world::{START, Setup, World};
 
 /// A fake Slack, and the root of a conversation in #ops.
 pub async fn fake() -> FakeSlack {
@@ -273,6 +273,69 @@ async fn s12_after_a_crash_a_posting_that_stands_is_found_and_not_posted_again()
 }
 
 #[tokio::test]
+async fn s11_a_channel_that_is_closed_holds_up_no_other_work_of_the_process() {
+    let fake = fake().await;
+    let slack = connected(settings(&fake, &["T1"])).await;
+    let (ops, secret) = (root(&fake, "T1", "C1", "U1", "hi"), root(&fake, "T1", "G1", "U1", "hi"));
+    let mut setup = Setup { platforms: Platforms { console: None, slack: Some(slack) }, ..Setup::default() };
+    setup.settings.max_concurrent_effects = 1;
+    let w = World::with(setup).await;
+    fake.fault_about("chat.postMessage", "\"C1\"", Fault::RateLimited(1));
+    w.send(&format!("slack:T1:C1:{ops}"), "hi").await.unwrap();
+    fake.until("a message that has to wait", |s| s.calls.iter().any(|c| c.answer == "ratelimited").then_some(())).await;
+    w.send(&format!("slack:T1:G1:{secret}"), "hi").await.unwrap();
+    w.runtime.settle().await.unwrap();
+    let order: Vec<(String, String)> = fake
+        .calls("chat.postMessage")
+        .into_iter()
+        .map(|c| (c.args["channel"].as_str().unwrap().to_owned(), c.answer))
+        .collect();
+    let of = |channel: &str, answer: &str| (channel.to_owned(), answer.to_owned());
+    assert_eq!(order, [of("C1", "ratelimited"), of("G1", "ok"), of("C1", "ok")]);
+}
+
+#[tokio::test]
+async fn no_token_and_nothing_that_people_said_is_in_the_log_at_any_level() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    crate::listening();
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let fake = fake().await;
+    let slack = connected(settings(&fake, &["T1"])).await;
+    let ops = format!("slack:T1:C1:{}", root(&fake, "T1", "C1", "U1", "hi"));
+    slack.post(answer(&ops, 1, "a private matter")).await.unwrap();
+    for fault in [Fault::Error("invalid_blocks"), Fault::Status(500), Fault::DoneThenHalf] {
+        fake.fault("chat.postMessage", fault);
+    }
+    slack.post(answer(&ops, 2, "a private matter")).await.unwrap();
+    fake.fault("chat.postMessage", Fault::Error("no_permission"));
+    let said = slack.post(answer(&ops, 3, "a private matter")).await.unwrap_err().to_string();
+    fake.fault("chat.postMessage", Fault::Reset);
+    slack.post(answer(&ops, 4, "a private matter")).await.unwrap();
+    let log = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned() + &said;
+    assert!(log.contains("chat.postMessage"), "something is logged");
+    for secret in ["xoxb-", "private matter"] {
+        assert!(!log.contains(secret), "{}", log.lines().find(|l| l.contains(secret)).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn s14_an_edit_that_fails_is_tried_again_and_then_the_card_is_posted_anew() {
     let fake = fake().await;
     let slack = connected(settings(&fake, &["T1"])).await;
@@ -323,6 +386,12 @@ async fn a_card_that_somebody_deleted_is_posted_anew_and_a_question_that_is_over
     let edit = Post { replaces: Some(first.clone()), ..card_post(&thread, &denied(&asked), 9) };
     let second = slack.post(edit).await.unwrap();
     assert_ne!(first, second);
+    // Also where it was not yet noted where it stands.
+    fake.team("T1", |t| t.messages.last_mut().unwrap().deleted = true);
+    let other = card(&thread, 9, (8, 0), "v2", Route::default());
+    let stood = slack.post(card_post(&thread, &other, 10)).await.unwrap();
+    fake.team("T1", |t| t.messages.last_mut().unwrap().deleted = true);
+    assert_ne!(slack.post(card_post(&thread, &other, 11)).await.unwrap(), stood);
 
     let id = QuestionId::new(thread.parse::<ThreadId>().unwrap().short(), 11, 0);
     let posting = Posting::Question { question: id };
@@ -426,9 +495,11 @@ async fn a_place_that_refuses_is_told_to_those_who_asked_in_private_and_once() {
     let error = slack.post(answer(&thread, 1, "one.")).await.unwrap_err();
     assert_eq!(error, PostError::lasting("I can't post in #releases. Invite me with /invite @agent."));
     slack.post(answer(&thread, 2, "two.")).await.unwrap_err();
-    let told = texts(&fake, "T1", &fake.dm_channel("T1", "U1"));
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("I can't post in #releases. Invite me with /invite @agent. The conversation is kept: https://twelve.example/chat/"), "{told:?}");
+    let told =
+        || -> Vec<String> { fake.messages("T1", &fake.dm_channel("T1", "U1")).into_iter().map(|m| m.text).collect() };
+    let first = told();
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert!(first[0].starts_with("I can't post in #releases. Invite me with /invite @agent. The conversation is kept: https://twelve.example/chat/"), "{first:?}");
 
     // A card for a channel that is archived: the approvals stay decidable.
     fake.team("T1", |t| t.channels.get_mut("G1").unwrap().archived = true);
@@ -436,7 +507,7 @@ async fn a_place_that_refuses_is_told_to_those_who_asked_in_private_and_once() {
     let asked = card(&thread, 7, (6, 0), "v1", Route { channel: "slack:T1:G1".to_owned(), direct: false });
     let error = slack.post(card_post(&thread, &asked, 8)).await.unwrap_err();
     assert!(!error.transient && error.message.starts_with("I can't post in #secret. It is archived"), "{error:?}");
-    let told = texts(&fake, "T1", &fake.dm_channel("T1", "U1"));
+    let told = told();
     let inbox = format!("https://twelve.example/inbox/{}", asked.approval.id);
     assert!(told.len() == 2 && told[1].contains(&inbox), "{told:?}");
 
@@ -456,7 +527,7 @@ async fn what_slack_does_not_take_as_blocks_is_sent_in_plain_words_without_butto
     let (channel, ts) = ts_of(&slack.post(card_post(&thread, &asked, 8)).await.unwrap());
     let stands = fake.message("T1", &channel, &ts);
     let inbox = format!("https://twelve.example/inbox/{}", asked.approval.id);
-    assert!(stands.actions().iter().all(|a| !a.starts_with("apr.")) && stands.words().contains(&inbox), "{stands:?}");
+    assert!(stands.actions().iter().all(|a| !a.starts_with("apr.")) && stands.text.contains(&inbox), "{stands:?}");
 }
 
 #[tokio::test]

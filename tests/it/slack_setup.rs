@@ -13,9 +13,13 @@ use twelve::config::Loaded;
 use twelve::config::layers::Sources;
 use twelve::http::{Service, Settings};
 use twelve::platform::Platforms;
+use twelve::platform::slack::manifest;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
+use twelve::runtime::Clock;
 
-use crate::world::{Setup, World};
+use crate::doctor::Home;
+use crate::fakes::slack::{FakeSlack, Fault};
+use crate::world::{START, Setup, World};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Loaded, String> {
     let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -281,4 +285,197 @@ async fn a_broken_slack_is_not_ready_with_its_cause_and_takes_no_request_away_fr
 
     slack.trouble("socket of T1", None);
     assert_eq!(ask(&service, "/readyz").await.0, StatusCode::OK);
+}
+
+/// A Slack in which exactly what the manifest asks for was granted.
+async fn fake() -> FakeSlack {
+    let fake = FakeSlack::start(&Clock::manual(START)).await;
+    fake.team("T1", |team| team.scopes = manifest::scopes().into_iter().map(str::to_owned).collect());
+    fake
+}
+
+fn home(fake: &FakeSlack, settings: &str) -> Home {
+    Home::new(settings)
+        .set("SLACK_API_URL", fake.api_url())
+        .set("SLACK_BOT_TOKEN", "xoxb-test-T1")
+        .set("SLACK_APP_TOKEN", "xapp-test-A1")
+}
+
+#[tokio::test]
+async fn doctor_says_who_is_connected_and_no_secret_is_in_what_it_says() {
+    let fake = fake().await;
+    let home = home(
+        &fake,
+        "[slack]\nagent = \"support\"\nchannels = [{ id = \"C1\", agent = \"deployment\" }]\n\
+         [approvals.approvers]\nusers = [\"slack:T1:U1\", \"web:ann\"]\ngroups = [\"slack:T1:S1\", \"slack:T1:G1\", \"ops\"]\n\
+         [approvals.route]\nchannel = \"slack:T1:G1\"\n",
+    );
+    let found = home.doctor(0).await;
+    let slack: Vec<_> = found.0.iter().filter(|f| f[0].starts_with("slack")).map(|f| [&f[0], &f[1], &f[2]]).collect();
+    let scopes = format!("Acme T1: all {} are granted", manifest::scopes().len());
+    assert_eq!(
+        slack,
+        [
+            ["slack", "ok", "conversations go to the agent support; C1 to deployment"],
+            ["slack http", "off", "no signing secret is set: nothing is taken by HTTP"],
+            ["slack", "ok", "Acme T1 (T1): connected as @agent (UBOTT1)"],
+            ["slack scopes", "ok", &scopes],
+            ["slack socket", "ok", "Socket Mode is on, a connection can be opened"],
+            ["slack approvers", "ok", "3 approvers found where they are said to be"],
+            ["slack channels", "ok", "C1 (of slack.channels): the bot is in #ops"],
+            ["slack channels", "ok", "G1 (of approvals.route): the bot is in #secret"],
+            ["slack app home", "off", "Slack does not say whether the Home tab and the events are switched on"],
+        ]
+    );
+    let home = home.set("SLACK_SIGNING_SECRET", "secret-of-A1-that-is-long");
+    for args in [&["doctor"][..], &["doctor", "--json"]] {
+        let out = home.run(args).await.out;
+        let secrets = ["xoxb-", "xapp-", "secret-of-A1", "ticket=", "ws://"];
+        assert!(secrets.iter().all(|secret| !out.contains(secret)), "{out}");
+    }
+    // It looks, and changes nothing.
+    let reads = ["auth.test", "apps.connections.open", "users.info", "usergroups.users.list", "conversations.info"];
+    fake.with(|state| assert!(state.calls.iter().all(|call| reads.contains(&call.method.as_str()))));
+}
+
+#[tokio::test]
+async fn s21_doctor_names_the_scope_the_feature_that_is_lost_and_the_page_to_click() {
+    let fake = fake().await;
+    for scope in manifest::scopes() {
+        fake.revoke("T1", scope);
+        let vital = ["chat:write", "app_mentions:read"].contains(&scope);
+        let found = home(&fake, "").doctor(i32::from(vital)).await;
+        let (state, says, next) = found.one("slack scopes");
+        assert_eq!(state, if vital { "failed" } else { "warn" }, "{scope}");
+        let lost = manifest::FEATURES.iter().find(|feature| feature.scopes.contains(&scope)).unwrap().what;
+        assert_eq!(says, format!("Acme T1: missing {scope}: {lost} will not work"));
+        let click = format!(
+            "add {scope} at https://api.slack.com/apps -> the app -> OAuth & Permissions -> Scopes -> Bot Token Scopes, then install the app again (Install App -> Reinstall)"
+        );
+        assert_eq!(next, click);
+        fake.team("T1", |team| team.scopes.insert(scope.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn approvers_and_channels_that_lead_nowhere_are_named() {
+    let fake = fake().await;
+    fake.team("T1", |team| {
+        team.users.get_mut("U3").unwrap().deleted = true;
+        team.groups.get_mut("S1").unwrap().members.clear();
+        team.channels.get_mut("G1").unwrap().archived = true;
+    });
+    let home = home(
+        &fake,
+        "[slack]\nchannels = [{ id = \"C9\", agent = \"deployment\" }]\n\
+         [approvals.approvers]\nusers = [\"slack:T1:U3\", \"slack:T1:U9\", \"slack:T1:UBOTT1\", \"slack:ann\"]\n\
+         groups = [\"slack:T1:S1\", \"slack:T1:S9\", \"slack:T2:S1\"]\n\
+         [approvals.route]\nchannel = \"slack:T1:C2\"\n\
+         [[policy.rules]]\nname = \"prod\"\ntool = \"deploy_service\"\ngate = \"ask\"\nroute = { channel = \"slack:T1:G1\" }\n",
+    );
+    let found = home.doctor(1).await;
+    let lines: Vec<String> = found
+        .0
+        .iter()
+        .filter(|f| f[0] == "slack approvers" || f[0] == "slack channels")
+        .map(|f| format!("{} {}: {} -> {}", f[1], &f[0][6..], f[2], f[3]))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    warn approvers: slack:T1:S1 (named by approvals.approvers): nobody is in this user group -> name somebody else too, or requests may expire
+    failed approvers: slack:T1:S9 (named by approvals.approvers) is not there (no_such_subteam) -> look the id up in Slack: a person's profile -> … -> Copy member ID; a user group's or channel's details, at the end
+    warn approvers: slack:T1:U3 (named by approvals.approvers): this person's account is deactivated -> name somebody else too, or requests may expire
+    failed approvers: slack:T1:U9 (named by approvals.approvers) is not there (user_not_found) -> look the id up in Slack: a person's profile -> … -> Copy member ID; a user group's or channel's details, at the end
+    warn approvers: slack:T1:UBOTT1 (named by approvals.approvers): that is a bot, and no bot decides -> name somebody else too, or requests may expire
+    failed approvers: slack:T2:S1 (named by approvals.approvers): the workspace T2 is not connected, so nobody is let through -> name somebody of a workspace that is, or set that workspace up
+    failed approvers: slack:ann (named by approvals.approvers) names nobody -> write slack:T…:U… for a person, slack:T…:S… for a user group, slack:T…:C… for the members of a channel
+    failed channels: C9 (of slack.channels) is not there, or is private and the bot is not in it -> check the id; in a private channel, /invite the bot
+    failed channels: C2 (of approvals.route): the bot is not in #releases, so nothing is posted there -> in #releases: /invite the bot
+    failed channels: G1 (of the rule prod): #secret is archived, so nothing is posted there -> unarchive it, or name another channel
+    "#);
+    // Where the lookup itself is not allowed, that is said.
+    fake.revoke("T1", "usergroups:read");
+    let found = home.doctor(1).await;
+    let group = found.0.iter().find(|f| f[2].starts_with("slack:T1:S1")).unwrap();
+    assert_eq!((group[1].as_str(), group[2].contains("missing_scope: usergroups:read")), ("failed", true), "{group:?}");
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_work_are_said_with_what_to_do() {
+    let fake = fake().await;
+    let wrong = |name: &'static str, value: &str| home(&fake, "").set(name, value);
+    let found = wrong("SLACK_BOT_TOKEN", "xoxb-test-nobody").doctor(1).await;
+    let slack: Vec<_> = found.0.iter().filter(|f| f[0] == "slack" && f[1] == "failed").collect();
+    assert_eq!(slack.len(), 1);
+    assert_eq!(slack[0][2], "SLACK_BOT_TOKEN: Slack does not take the token (invalid_auth)");
+    assert!(slack[0][3].contains("OAuth & Permissions"), "{slack:?}");
+
+    fake.team("T1", |team| team.refused = Some("account_inactive".to_owned()));
+    let found = wrong("LOG_LEVEL", "error").doctor(1).await;
+    assert!(
+        found.0.iter().any(|f| f[2].contains("no longer installed") && f[3].contains("Install App")),
+        "{:?}",
+        found.0
+    );
+    fake.team("T1", |team| team.refused = None);
+
+    let found = wrong("SLACK_APP_TOKEN", "xapp-test-nobody").doctor(1).await;
+    let (state, says, next) = found.one("slack socket");
+    assert_eq!((state, says), ("failed", "no connection can be opened (invalid_auth)"));
+    assert!(next.contains("Socket Mode"), "{next}");
+
+    fake.fault("auth.test", Fault::Status(503));
+    let found = wrong("LOG_LEVEL", "error").doctor(1).await;
+    assert!(found.0.iter().any(|f| f[2] == "SLACK_BOT_TOKEN: Slack could not be asked (http_503)"), "{:?}", found.0);
+
+    // One team twice, and a token in the place of another team's.
+    fake.add_team("T2", "A1");
+    let more = "[[slack.workspaces]]\nteam = \"T1\"\nbot_token_env = \"ONE\"\n[[slack.workspaces]]\nteam = \"T3\"\nbot_token_env = \"THREE\"\n";
+    let found = home(&fake, more).set("ONE", "xoxb-test-T1").set("THREE", "xoxb-test-T2").doctor(1).await;
+    let says: Vec<&str> = found.0.iter().filter(|f| f[1] == "failed").map(|f| f[2].as_str()).collect();
+    assert_eq!(says, ["T1: another token is for Acme T1 (T1) already", "T3: its token is for Acme T2 (T2)"]);
+}
+
+#[tokio::test]
+async fn doctor_offline_asks_no_slack_and_http_wants_an_address() {
+    let fake = fake().await;
+    let ran = home(&fake, "").run(&["doctor", "--offline"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(ran.out.contains("1 workspace set up; not asked (--offline)"), "{}", ran.out);
+    fake.with(|state| assert!(state.calls.is_empty()));
+
+    let http = |settings: &str| {
+        Home::new(settings)
+            .set("SLACK_API_URL", fake.api_url())
+            .set("SLACK_BOT_TOKEN", "xoxb-test-T1")
+            .set("SLACK_SIGNING_SECRET", "secret-of-A1")
+    };
+    let found = http("").doctor(0).await;
+    let (state, _, next) = found.one("slack http");
+    assert!(state == "warn" && next.contains("http.public_url"), "{next}");
+    assert_eq!(found.one("slack socket").0, "off");
+    let found = http("[http]\nport = 0\npublic_url = \"https://agents.example.com\"\n").doctor(0).await;
+    let (state, says, _) = found.one("slack http");
+    assert!(state == "ok" && says.ends_with("https://agents.example.com/slack/events"), "{says}");
+    // Without any token nothing is wrong.
+    let found = Home::new("").doctor(0).await;
+    assert_eq!(found.one("slack").0, "off");
+}
+
+#[tokio::test]
+async fn the_command_prints_a_manifest_and_refuses_addresses_that_slack_cannot_use() {
+    let home = Home::new("[slack]\ncommand = \"/bot\"\n");
+    let ran = home.run(&["manifest", "slack", "--url", "https://agents.example.com/", "--name", "Bot"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let app = manifest::App { name: "Bot", command: "/bot", url: Some("https://agents.example.com") };
+    assert_eq!(ran.out, manifest::yaml(&app));
+    for (args, why) in [
+        (["--url", "http://agents.example.com"], "https://"),
+        (["--url", "https://me:pass@agents.example.com"], "without a user"),
+        (["--url", "agents.example.com"], "is no URL"),
+        (["--name", "Thirty-six characters are one too much"], "1 to 35"),
+        (["--command", "agent"], "no slash command"),
+    ] {
+        let ran = home.run(&[&["manifest", "slack"], &args[..]].concat()).await;
+        assert!(ran.code == 1 && ran.err.contains(why) && ran.out.is_empty(), "{args:?}: {}", ran.err);
+    }
 }

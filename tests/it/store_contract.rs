@@ -43,6 +43,8 @@ macro_rules! contract_of {
             the_next_due_moment_is_the_earliest_to_come
             a_deleted_thread_leaves_a_tombstone_and_nothing_else
             tombstones_are_listed_in_pages
+            a_forgotten_log_leaves_nothing_and_only_logs_without_an_agent_are_forgotten
+            logs_without_an_agent_are_in_no_list_unless_asked_for_and_rest_longest_first
             what_was_never_there_is_unknown
             pages_show_every_quiet_thread_once_while_others_change
             filters_must_all_hold
@@ -417,6 +419,66 @@ async fn tombstones_are_listed_in_pages(store: &Store) {
     assert_eq!(store.tombstones(None, 10).await.unwrap(), stones);
     assert_eq!(store.tombstones(None, 3).await.unwrap(), stones[..3]);
     assert_eq!(store.tombstones(Some(stones[2].thread), 3).await.unwrap(), stones[3..]);
+}
+
+/// The record of something that somebody pressed: no agent works on it.
+fn record(n: usize, expected: u64, events: &[&[u8]]) -> Append {
+    let id: ThreadId = format!("system:slack:T1:{n}").parse().unwrap();
+    let mut append = append(&id, expected, events);
+    append.summary.agent = String::new();
+    append.summary.status = Status::Done;
+    append
+}
+
+async fn a_forgotten_log_leaves_nothing_and_only_logs_without_an_agent_are_forgotten(store: &Store) {
+    let (first, other) = (record(1, 0, &[b"pressed", b"done"]), thread(2));
+    let short = first.thread;
+    store
+        .append(Append { lease: Some(Lease { worker: "w".into(), until: Timestamp(9_000) }), ..first.clone() })
+        .await
+        .unwrap();
+    store.append(append(&other, 0, &[b"one"])).await.unwrap();
+    let moved_on = store.forget(short, 1).await;
+    assert!(matches!(moved_on, Err(StoreError::Conflict { expected: 1, found: 2, .. })), "{moved_on:?}");
+    let refused = store.forget(other.short(), 1).await;
+    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    assert_eq!(store.load(short, 0).await.unwrap().events.len(), 2);
+    store.forget(short, 2).await.unwrap();
+    assert!(matches!(store.load(short, 0).await, Err(StoreError::Unknown(_))));
+    assert!(matches!(store.summary(short).await, Err(StoreError::Unknown(_))));
+    assert_eq!((store.tombstone(short).await.unwrap(), store.tombstones(None, 9).await.unwrap()), (None, vec![]));
+    assert!(!store.renew(short, "w", Timestamp(1), 1_000).await.unwrap(), "its lease went with it");
+    assert_eq!(store.list(&Filter::everything(), None, 9).await.unwrap().items.len(), 1);
+    store.forget(short, 2).await.unwrap();
+    // It never was: the same id begins anew, with none of what was there before.
+    assert_eq!(store.append(record(1, 0, &[b"again"])).await.unwrap(), 1);
+    assert_eq!(store.load(short, 0).await.unwrap().events, [b"again"]);
+    assert_eq!(store.load(other.short(), 0).await.unwrap().events, [b"one"]);
+}
+
+async fn logs_without_an_agent_are_in_no_list_unless_asked_for_and_rest_longest_first(store: &Store) {
+    for n in 0..6 {
+        let mut append = record(n, 0, &[b"pressed"]);
+        append.summary.updated_at = Timestamp(100 - n as i64);
+        // The last of them is still to be carried out.
+        append.summary.due_at = (n == 5).then_some(Timestamp(0));
+        store.append(append).await.unwrap();
+    }
+    store.append(append(&thread(9), 0, &[b"one"])).await.unwrap();
+    let listed = async |filter: Filter| store.list(&filter, None, 99).await.unwrap().items.len();
+    assert_eq!((listed(Filter::default()).await, listed(Filter::everything()).await), (1, 7));
+    let done = Filter { status: Some(Status::Done), ..Filter::default() };
+    assert_eq!(listed(done.clone()).await, 0);
+    assert_eq!(listed(Filter { intents: true, ..done }).await, 6);
+    // Pages that hold none of them still end where they should.
+    let page = store.list(&Filter::default(), None, 1).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (1, None));
+    let resting = async |before: i64, limit: usize| store.resting_intents(Timestamp(before), limit).await.unwrap();
+    let id = |n: usize| (record(n, 0, &[b"pressed"]).thread, 1);
+    assert_eq!(resting(100, 9).await, [id(4), id(3), id(2), id(1)]);
+    assert_eq!(resting(100, 2).await, [id(4), id(3)]);
+    assert_eq!(resting(96, 9).await, []);
+    assert_eq!(resting(i64::MAX, 9).await.len(), 5, "neither what is to be done nor a conversation");
 }
 
 async fn what_was_never_there_is_unknown(store: &Store) {

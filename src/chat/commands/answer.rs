@@ -14,7 +14,9 @@ const RECENT: u64 = 200;
 /// Choices of runs that a list has when it is not clear which is meant.
 const CHOICES: usize = ROWS;
 
-/// What a command comes to. Reads, and changes nothing.
+/// What a command comes to. Reads, and changes nothing. For a command that changes something no platform is asked
+/// anything, so it can be answered before it is acknowledged; `status`, `pending` and their like ask who is in which
+/// group.
 pub async fn answer(asker: &Asker<'_>, command: &Command) -> Outcome {
     match outcome(asker, command).await {
         Ok(outcome) => outcome,
@@ -33,7 +35,7 @@ async fn outcome(asker: &Asker<'_>, command: &Command) -> Result<Outcome, Broken
             Some(seen) => Outcome::Say(run_view(asker, &seen).await?),
             None => Outcome::Say(own_runs(asker).await?),
         },
-        Command::Status { run: Some(run) } => match asker.find(run).await? {
+        Command::Status { run: Some(run) } => match asker.find(run, true).await? {
             Ok(seen) => Outcome::Say(run_view(asker, &seen).await?),
             Err(why) => Outcome::Say(why),
         },
@@ -147,17 +149,15 @@ async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Resul
         };
         return Ok(Outcome::Say(Listing::line(refusal.to_string())));
     }
-    // Who may not decide it is not shown it either, unless they take part.
     let approvers = &approval.terms.approvers;
-    let groups = asker.among(&approvers.groups).await;
-    if !approvers.includes(asker.by, &groups.of) && asker.see(id.thread).await?.is_none() {
-        return Ok(Outcome::Say(match groups.trouble {
-            Some(why) => words::groups_unknown(&why),
-            None => Listing::line(Refusal::NotAnApprover { waits_for: approvers.describe() }.to_string()),
-        }));
+    let sees = asker.see(id.thread).await?.is_some();
+    if !sees && approvers.groups.is_empty() {
+        return Ok(Outcome::Say(words::not_an_approver(approvers)));
     }
     if !may_be_decided_in_words(approval) {
-        return Ok(Outcome::Show(id));
+        // Who is in a group is only asked when a decision counts, and nobody else is shown a request.
+        let card = || asker.link(&thread, Some(&Posting::Card { approval: id }));
+        return Ok(if sees { Outcome::Show(id) } else { Outcome::Say(words::on_its_card(card())) });
     }
     let note = note.to_owned();
     let choice = if approve { Choice::Approve { note } } else { Choice::Deny { reason: note } };
@@ -194,7 +194,7 @@ async fn answer_question(asker: &Asker<'_>, id: &str, text: &str) -> Result<Outc
             }
         }
     } else {
-        match asker.find(id).await? {
+        match asker.find(id, false).await? {
             Ok(Seen { theirs: false, .. }) => return Ok(Outcome::Say(words::unknown_question(id))),
             Ok(seen) => {
                 let digits = id.trim_start_matches("q_");
@@ -231,7 +231,7 @@ fn takes(what: Steer, status: Status) -> bool {
 
 async fn steer(asker: &Asker<'_>, what: Steer, run: Option<&str>) -> Result<Outcome, Broken> {
     let seen = match run {
-        Some(run) => match asker.find(run).await? {
+        Some(run) => match asker.find(run, false).await? {
             Ok(seen) => Some(seen),
             Err(why) => return Ok(Outcome::Say(why)),
         },
@@ -256,7 +256,7 @@ async fn steer(asker: &Asker<'_>, what: Steer, run: Option<&str>) -> Result<Outc
 
 async fn history(asker: &Asker<'_>, run: Option<&str>) -> Result<Outcome, Broken> {
     let seen = match run {
-        Some(run) => match asker.find(run).await? {
+        Some(run) => match asker.find(run, false).await? {
             Ok(seen) => Some(seen),
             Err(why) => return Ok(Outcome::Say(why)),
         },

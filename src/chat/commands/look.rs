@@ -79,11 +79,6 @@ impl Asker<'_> {
         self.runtime.parts().clock.now()
     }
 
-    /// The groups among these that they are in.
-    pub(super) async fn among(&self, named: &[String]) -> Groups {
-        among(self.runtime, self.by, named).await
-    }
-
     /// The run, if it is there and in their workspace.
     pub(super) async fn reach(&self, short: ShortId) -> Result<Option<Thread>, Broken> {
         match self.runtime.thread(short).await {
@@ -93,7 +88,8 @@ impl Asker<'_> {
         }
     }
 
-    /// The run, if it is there and theirs to see.
+    /// The run, if it is there and theirs to see. Asks no platform: whoever may decide in it only as a member of a
+    /// group is not known to.
     pub(super) async fn see(&self, short: ShortId) -> Result<Option<Seen>, Broken> {
         let Some(thread) = self.reach(short).await? else { return Ok(None) };
         let theirs = self.operator
@@ -101,26 +97,29 @@ impl Asker<'_> {
             || thread.started_by == *self.by
             || thread.run.as_ref().is_some_and(|run| run.speakers.contains(self.by))
             || thread.approvals.values().any(|a| a.requesters.contains(self.by));
-        if theirs {
-            return Ok(Some(Seen { thread, theirs }));
+        let decides = || thread.pending_approvals().any(|a| a.terms.approvers.includes(self.by, &[]));
+        Ok((theirs || decides()).then_some(Seen { thread, theirs }))
+    }
+
+    /// The same, for what only looks: members of groups are found as well.
+    pub(super) async fn see_by_groups(&self, short: ShortId) -> Result<Option<Seen>, Broken> {
+        if let Some(seen) = self.see(short).await? {
+            return Ok(Some(seen));
         }
-        let named = |approvers: &Approvers| approvers.includes(self.by, &[]);
-        if thread.pending_approvals().any(|a| named(&a.terms.approvers)) {
-            return Ok(Some(Seen { thread, theirs }));
-        }
+        let Some(thread) = self.reach(short).await? else { return Ok(None) };
         let mut groups: Vec<String> =
             thread.pending_approvals().flat_map(|a| a.terms.approvers.groups.iter().cloned()).collect();
         groups.sort();
         groups.dedup();
         groups.truncate(MAX_GROUPS);
-        let groups = self.among(&groups).await.of;
+        let groups = among(self.runtime, self.by, &groups).await.of;
         let decides = thread.pending_approvals().any(|a| a.terms.approvers.includes(self.by, &groups));
-        Ok(decides.then_some(Seen { thread, theirs }))
+        Ok(decides.then_some(Seen { thread, theirs: false }))
     }
 
     /// The run that `text` names: its short id, the beginning of it, or any id that carries it. Otherwise the
-    /// answer that says why there is none.
-    pub(super) async fn find(&self, text: &str) -> Result<Result<Seen, Listing>, Broken> {
+    /// answer that says why there is none. `by_groups`: also what somebody decides as a member of a group.
+    pub(super) async fn find(&self, text: &str, by_groups: bool) -> Result<Result<Seen, Listing>, Broken> {
         let inside = ["apr_", "call_", "q_"].iter().find_map(|prefix| text.strip_prefix(prefix)?.split('_').next());
         let text = inside.unwrap_or(text);
         if text.len() < super::read::LEAST {
@@ -131,7 +130,7 @@ impl Asker<'_> {
         let crowded = found.len() >= MAX_FOUND;
         let mut seen = Vec::new();
         for short in found {
-            seen.extend(self.see(short).await?);
+            seen.extend(if by_groups { self.see_by_groups(short).await? } else { self.see(short).await? });
         }
         Ok(match seen.len() {
             0 => Err(words::unknown_run(text, self.prefix)),

@@ -55,10 +55,6 @@ fn count(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
-fn names(people: &[Principal]) -> String {
-    people.iter().map(|p| quote(p.label())).collect::<Vec<_>>().join(", ")
-}
-
 /// Whoever decides, as [`Row::deciders`] has them.
 fn deciders(approvers: &Approvers) -> Vec<String> {
     approvers.groups.iter().map(|group| format!("@{group}")).chain(approvers.users.iter().cloned()).collect()
@@ -109,11 +105,22 @@ pub(super) fn unknown_question(id: &str) -> Listing {
     Listing::line(format!("The question {} is not open any more, or it is not yours to answer.", quote(id)))
 }
 
-pub(super) fn groups_unknown(why: &str) -> Listing {
-    Listing::line(format!(
-        "I couldn't check which groups you are in ({}), so nobody was let through. An operator can run `doctor`.",
-        quote(why)
-    ))
+pub(super) fn not_an_approver(approvers: &Approvers) -> Listing {
+    let own = if approvers.requester_may == Some(true) { "" } else { ", not the one who asked" };
+    Listing {
+        title: "You can't decide this one.".to_owned(),
+        rows: vec![Row {
+            text: format!("It waits for somebody else ({} needed{own}).", approvers.quorum.max(1)),
+            deciders: deciders(approvers),
+            ..Row::default()
+        }],
+        ..Listing::default()
+    }
+}
+
+pub(super) fn on_its_card(card: Option<String>) -> Listing {
+    let where_ = card.map_or_else(String::new, |card| format!(" It is here: {card}."));
+    Listing::line(format!("This one is only decided where all of it can be seen: on its card.{where_}"))
 }
 
 pub(super) fn too_long(chars: usize, most: usize) -> Listing {
@@ -235,9 +242,10 @@ pub(super) fn run(
             thread.agent.clone(),
             step,
             format!("{} tokens", thread.tokens),
-            format!("started by {} {}", quote(thread.started_by.label()), ago(thread.created_at, now)),
+            format!("started {}", ago(thread.created_at, now)),
             format!("changed {}", ago(thread.updated_at, now)),
         ]),
+        requesters: vec![thread.started_by.id.clone()],
         link: link(None),
         ..Row::default()
     };
@@ -267,6 +275,7 @@ pub(super) fn run(
                 of,
                 format!("`{}`", approval.id),
             ]),
+            requesters: Vec::new(),
             deciders: deciders(&approval.terms.approvers),
             link: link(Some(&Posting::Card { approval: approval.id })),
             approval: Some((approval.id, approval.digest.prefix())),
@@ -415,8 +424,9 @@ pub(super) fn which_run(what: Steer, many: &[Summary], more: bool, now: Timestam
 pub(super) fn not_theirs_to_steer(thread: &Thread, prefix: &str) -> Listing {
     Listing {
         title: format!(
-            "You are asked to decide something in this run, but it is {}'s: they can stop, pause and resume it.",
-            quote(thread.started_by.label())
+            "You are asked to decide something in run {}, but it is not yours: who takes part in it can stop, pause and \
+             resume it.",
+            thread.short
         ),
         hint: format!("To keep something from happening, deny it: `{prefix} pending` lists what waits for you."),
         ..Listing::default()
@@ -490,10 +500,11 @@ fn pending_row(row: &ApprovalRow, now: Timestamp, link: Option<String>) -> Row {
         detail: lines([
             format!("{} risk", row.risk.word()),
             row.agent.clone(),
-            format!("asked for by {} {}", names(&row.requesters), ago(row.requested_at, now)),
+            format!("asked {}", ago(row.requested_at, now)),
             expiry(row.expires_at, now),
             format!("`{}`", row.id),
         ]),
+        requesters: row.requesters.iter().map(|p| p.id.clone()).collect(),
         deciders: deciders(&row.approvers),
         link,
         approval: Some((row.id, row.digest.prefix())),

@@ -133,7 +133,7 @@ async fn answer_after(front: &Front, asked: Asked, command: Command) -> Taken {
 async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
     let look = Look { team: &asked.by.team, public_url: &front.0.slack.settings().public_url, counter: 0 };
     let message = match outcome {
-        Outcome::Say(listing) => listed(&listing),
+        Outcome::Say(listing) => blocks::listing(&listing, &look),
         Outcome::Show(id) => match card(front, &asked.by, id).await {
             Ok(card) => blocks::card(&[card], &look),
             Err(why) => words(&why),
@@ -146,7 +146,7 @@ async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
                 return Taken::LOOKED;
             }
             None => match self::outcome(front, &asked, &Command::Agents).await {
-                Outcome::Say(listing) => listed(&listing),
+                Outcome::Say(listing) => blocks::listing(&listing, &look),
                 _ => words(&format!("Say who shall do what: {} run <agent> <task>", asked.prefix)),
             },
         },

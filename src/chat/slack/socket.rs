@@ -327,15 +327,20 @@ impl App {
         let up = Up::new(self.clone());
         let (app, retired) = (self.clone(), retire.clone());
         self.tasks.spawn(async move {
-            app.serve(socket, &retired, told).await;
-            drop(up);
+            app.serve(socket, up, &retired, told).await;
         });
         Standing { retire, leave, since: Instant::now() }
     }
 
     /// Reads envelopes and writes acknowledgements until there is a reason to end. Envelopes are read until all is
     /// stopped, or for a while after this connection has been replaced; then what was taken is still acknowledged.
-    async fn serve(self: &Arc<Self>, mut socket: Socket, retire: &CancellationToken, told: oneshot::Sender<Leave>) {
+    async fn serve(
+        self: &Arc<Self>,
+        mut socket: Socket,
+        up: Up,
+        retire: &CancellationToken,
+        told: oneshot::Sender<Leave>,
+    ) {
         let metrics = &self.front.0.runtime.parts().metrics;
         let mut told = Some(told);
         let mut tell = |leave: Leave| drop(told.take().map(|told| told.send(leave)));
@@ -401,7 +406,12 @@ impl App {
                             metrics.channel_disconnected(SURFACE, &reason);
                             let reason_known = known_reason(&reason);
                             tracing::info!(slack.socket = %self.name, reason = reason_known, "Slack ends a connection");
-                            tell(leaving(&reason));
+                            let leave = leaving(&reason);
+                            if matches!(leave, Leave::Refused(_)) {
+                                // There is no next one to wait for.
+                                (sender, end) = (None, Some(Instant::now() + self.times.drain));
+                            }
+                            tell(leave);
                         }
                         (Frame::Odd { id, why }, acks, _) => {
                             metrics.channel_unreadable(SURFACE);
@@ -417,6 +427,7 @@ impl App {
             }
         }
         tell(Leave::Lost("it was closed".to_owned()));
+        drop(up);
         // Slack often leaves the answer out.
         let closing = async {
             let _ = socket.close(None).await;

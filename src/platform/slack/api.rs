@@ -472,9 +472,10 @@ impl Slack {
     pub async fn connect(&self) -> bool {
         let mut all = true;
         for (index, settings) in self.0.settings.workspaces.iter().enumerate() {
+            let mut before = self.0.settings.workspaces.iter().take(index);
             let what = match &settings.team {
-                Some(team) => format!("team {team}"),
-                None => format!("bot token {}", index + 1),
+                Some(team) if before.all(|w| w.team.as_ref() != Some(team)) => format!("team {team}"),
+                _ => format!("bot token {}", index + 1),
             };
             let connected = self.connect_one(index).await;
             all &= connected.is_ok();

@@ -147,7 +147,8 @@ impl Slack {
         let mut lines = Vec::new();
         for message in &said {
             let name = self.author(&place.team, message).await;
-            let text: String = plain(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
+            let text: String =
+                post::unescaped(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
             lines.push(format!("{name}: {text}"));
         }
         Ok(lines.join("\n"))
@@ -291,7 +292,7 @@ impl Slack {
         Err(format!("the channel has more than {} members", MEMBERS * MEMBER_PAGES))
     }
 
-    /// See [`crate::platform::Platforms::open`]. `place` may be a user (`slack:T1:U1`): then it is begun in private.
+    /// See [`crate::platform::Platforms::open`]. `text` is `<agent>: <task>`. `place` may be a user (`slack:T1:U1`): then it is begun in private.
     ///
     /// # Errors
     /// For people.
@@ -313,7 +314,10 @@ impl Slack {
         if asked.len() < text.len() {
             asked.push('…');
         }
-        let line = format!("{who} {}", blocks::escape(&asked));
+        let line = match asked.split_once(": ") {
+            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(agent), blocks::escape(task)),
+            None => format!("{who} asked: {}", blocks::escape(&asked)),
+        };
         let message =
             Message { blocks: vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": line}})], text: line };
         let key = format!("open/{key}");
@@ -513,11 +517,6 @@ fn is_before(ts: &str, other: &str) -> bool {
         (Some(ts), Some(other)) => ts < other,
         _ => false,
     }
-}
-
-/// Slack escapes three characters in texts.
-fn plain(text: &str) -> String {
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
 /// Endings of files that are text where Slack does not know their type.

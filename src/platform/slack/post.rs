@@ -399,13 +399,8 @@ impl Slack {
         };
         posts.stands(&key, &found);
         if part.changes {
-            match self.edit(&part.place.team, &found, &part.message, &part.key()).await {
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(slack.team = part.place.team, %error, "a message that stands already cannot be edited");
-                }
-                Ok(()) => {}
-            }
+            // It may show an older state, or have been deleted since.
+            return Box::pin(self.show(part, Some(&found))).await;
         }
         Ok(found)
     }
@@ -416,7 +411,7 @@ impl Slack {
             Posting::Card { approval } if !base.is_empty() => format!(" {base}/inbox/{approval}"),
             _ => String::new(),
         };
-        let text: String = message.text.chars().take(MAX_PLAIN).collect();
+        let text: String = unescaped(&message.text).chars().take(MAX_PLAIN).collect();
         blocks::notice(&format!("{text}{link}"))
     }
 
@@ -569,6 +564,7 @@ impl Slack {
                 format!("Invite me with /invite @{}.", bot.as_deref().unwrap_or("agent"))
             }
             "is_archived" => "It is archived: bring it back, or write to me somewhere else.".to_owned(),
+            "thread_not_found" => "The first message of the conversation was deleted.".to_owned(),
             "user_disabled" | "user_not_found" | "users_not_found" | "cannot_dm_bot" | "is_inactive" => {
                 "Nobody reads there any more.".to_owned()
             }
@@ -641,6 +637,11 @@ pub(super) fn thread_in(message: &Value) -> Option<&str> {
     thread.filter(|_| metadata["event_type"] == EVENT)
 }
 
+/// Slack escapes three characters in texts.
+pub(super) fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
 /// Whether our bot wrote it.
 pub(super) fn is_ours(message: &Value, workspace: &Workspace) -> bool {
     let is = |name: &str, id: &str| !id.is_empty() && message[name] == id;
@@ -661,6 +662,7 @@ pub(super) fn is_place(error: &SlackError) -> bool {
             | "restricted_action_non_threadable_channel"
             | "restricted_action_thread_locked"
             | "ekm_access_denied"
+            | "thread_not_found"
             | "user_disabled"
             | "user_not_found"
             | "users_not_found"

@@ -40,6 +40,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
     let plans = find(|e| matches!(e, Effect::PlanTool { .. }), a);
     let runs = find(|e| matches!(e, Effect::RunTool { .. }), a);
     let posts = find(|e| matches!(e, Effect::Post { .. }), a);
+    let gathers = find(|e| matches!(e, Effect::Gather { .. }), a);
     let tools = ["look", "note", "ping", "mail", "deploy", "deploy", "wait", "nothing", "fetch"];
     // Two of three are something that the state calls for, or nothing much would ever happen.
     let mut wanted: Vec<u8> = effects
@@ -53,7 +54,8 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             }
             Effect::RunTool { .. } => 8,
             Effect::Post { .. } => 19,
-            Effect::Gather { .. } | Effect::Handle => 21,
+            Effect::Gather { .. } => 25,
+            Effect::Handle => 21,
         })
         .collect();
     wanted.extend(t.thread.pending_approvals().flat_map(|_| [14; 2]));
@@ -72,7 +74,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             let prefetch = vec![t.propose(["ping", "note"][usize::from(b % 2)], json!({"n": c}))];
             let (text, pushes) = ("go on".to_owned(), t.pushes);
             t.feed(Input::Message {
-                attached: Vec::new(),
+                attached: (0..c % 3).map(|n| file(&format!("{n}.log"))).collect(),
                 from: ops(),
                 text,
                 source: None,
@@ -198,6 +200,14 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             t.feed(Input::Tick);
         }
         24 => drop(t.resume()),
+        25 => {
+            let texts = match c % 4 {
+                0 => vec![],
+                1 => vec![Gathered { label: "a file".into(), text: Err("gone".into()) }],
+                n => (0..n).map(|n| Gathered { label: format!("file {n}"), text: Ok("do it".into()) }).collect(),
+            };
+            t.feed(Input::Gathered { effect: gathers?, texts });
+        }
         22 => t.plan = format!("v{}", b % 2),
         _ => t.facts.get_mut("deploy").unwrap().schema_version += u32::from(b % 4 == 0),
     }
@@ -211,6 +221,7 @@ fn first_from_outside(log: &[Event]) -> Option<u64> {
     for event in log {
         let calls = match &event.body {
             Body::MessageReceived { outside: Some(_), .. } => return Some(event.seq),
+            Body::Gathered { texts, .. } if texts.iter().any(|t| t.text.is_ok()) => return Some(event.seq),
             Body::ThreadStarted { untrusted, .. } if !untrusted.is_empty() => return Some(event.seq),
             Body::ToolFinished { call, outcome: Outcome::Suspended { .. }, .. } => {
                 asleep.insert(*call);
@@ -338,6 +349,30 @@ fn may_go(log: &[Event], call: CallId, args: &Value, safe: &[String]) -> Result<
     }
 }
 
+/// A call that people would have to look at, made by a model that could not have read what came with a message.
+fn made_unread(log: &[Event]) -> Option<String> {
+    let mut unread = BTreeSet::new();
+    for event in log {
+        match &event.body {
+            Body::MessageReceived { attached, .. } if !attached.is_empty() => drop(unread.insert(event.seq)),
+            Body::Gathered { message, .. } => drop(unread.remove(message)),
+            Body::Stopped { .. } | Body::Cancelled { .. } => unread.clear(),
+            Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } if !unread.is_empty() => {
+                let held = |c: &GatedCall| match &c.verdict {
+                    Verdict::Held { .. } | Verdict::Invalid { .. } | Verdict::Deny { .. } => true,
+                    Verdict::Auto { .. } => !c.has_side_effects(),
+                    Verdict::Ask { .. } => false,
+                };
+                if let Some(call) = calls.iter().find(|c| !held(c)) {
+                    return Some(format!("{} in event {} before {unread:?} was read", call.tool, event.seq));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// What holds in every state.
 fn lawful(t: &Sim, seen: &mut usize) -> Result<(), TestCaseError> {
     let thread = &t.thread;
@@ -346,6 +381,16 @@ fn lawful(t: &Sim, seen: &mut usize) -> Result<(), TestCaseError> {
     prop_assert!(events.windows(2).all(|w| w[0].at <= w[1].at), "time went back");
     prop_assert!(t.log.len() >= *seen);
     *seen = t.log.len();
+
+    prop_assert_eq!(made_unread(&events), None);
+    let (mut asks, mut gathers) = (false, false);
+    for (_, effect) in thread.runnable() {
+        asks |= *effect == Effect::CallModel;
+        gathers |= matches!(effect, Effect::Gather { .. });
+    }
+    prop_assert!(!(asks && gathers), "the model is asked before what came with a message was read");
+    let waits = thread.outstanding().values().any(|e| matches!(e, Effect::Gather { .. }));
+    prop_assert!(!waits || gathers, "nobody fetches what the model waits for");
 
     let questions = thread.outstanding().values().filter(|e| **e == Effect::CallModel).count();
     prop_assert!(questions <= 1, "{} questions to the model", questions);
@@ -631,7 +676,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
         _ => Outcome::Unknown { error: text.clone() },
     };
     let plan = Plan { summary: "p".into(), facts: json!(b) };
-    match what % 22 {
+    match what % 26 {
         0 => Body::ThreadStarted {
             thread: t.thread.id.clone(),
             agent: "x".into(),
@@ -642,7 +687,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             untrusted: Untrusted::default(),
         },
         1 => Body::MessageReceived {
-            attached: Vec::new(),
+            attached: vec![file("x"); usize::from(b % 3)],
             from: by,
             outside: (a % 4 == 0).then(|| text.clone()),
             text,
@@ -728,6 +773,15 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
         19 => Body::Resumed { by },
         20 if c > 200 => Body::Stopped { by, why: text },
         21 if c > 220 => Body::Cancelled { by, why: text },
+        22 | 23 => Body::Gathered {
+            message: u64::from(a),
+            texts: vec![Gathered { label: text.clone(), text: if b % 2 == 0 { Ok(text) } else { Err(text) } }],
+        },
+        24 => Body::IntentReceived {
+            thread: t.thread.id.clone(),
+            intent: Intent { by, act: Act::Answer { question, text }, reply: String::new() },
+        },
+        25 => Body::IntentHandled { done: a % 2 == 0, said: text },
         _ => Body::Resumed { by },
     }
 }

@@ -5,6 +5,7 @@
 //! scenario in which the live thread differs from its log fails at the step that made the difference.
 //! It leaves out the world: what tools and models answer is said by each test.
 
+mod attached;
 mod chain;
 mod laws;
 mod policy;
@@ -106,6 +107,15 @@ pub fn rule(name: &str, gate: Gate, tool: &str) -> Rule {
 
 pub fn pattern(text: &str) -> Pattern {
     Pattern::try_from(text.to_owned()).unwrap()
+}
+
+/// A file that comes with a message.
+pub fn file(name: &str) -> Attached {
+    Attached::File { name: name.into(), place: format!("place of {name}") }
+}
+
+pub fn read(label: &str, text: &str) -> Gathered {
+    Gathered { label: label.into(), text: Ok(text.into()) }
 }
 
 impl Sim {
@@ -228,6 +238,19 @@ impl Sim {
             pushes,
             prefetch: Vec::new(),
         })
+    }
+
+    /// Somebody writes, and things come along that have to be fetched.
+    pub fn say_with(&mut self, text: &str, attached: Vec<Attached>) -> Answer {
+        let (text, pushes) = (text.to_owned(), self.pushes);
+        let prefetch = Vec::new();
+        self.feed(Input::Message { attached, from: ops(), text, source: None, outside: None, pushes, prefetch })
+    }
+
+    /// What came along has been fetched.
+    pub fn gathered(&mut self, texts: Vec<Gathered>) -> Answer {
+        let effect = self.effect(|e| matches!(e, Effect::Gather { .. })).expect("something is to be fetched");
+        self.feed(Input::Gathered { effect, texts })
     }
 
     /// A program passes on what somebody else wrote, and some calls are made before the model looks.

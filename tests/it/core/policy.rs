@@ -231,3 +231,26 @@ fn a_line_break_does_not_evade_a_pattern() {
     let freeze = Rule { args: args(&[("env", "prod.*")]), ..rule("freeze", Gate::Deny, "*") };
     assert!(verdict(vec![freeze], "ops", "deploy", json!({"env": "prod\nx"})).starts_with("deny"));
 }
+
+#[test]
+fn a_request_goes_where_its_rule_says_and_else_where_all_go() {
+    let to = |channel: &str| Route { channel: channel.into(), direct: true };
+    let route = |rule_says: Option<Route>, tool: &str, untrusted: bool| {
+        let rules = vec![Rule { route: rule_says, ..rule("deploys", Gate::Ask, "deploy") }, rule("notes", Gate::Auto, "note")];
+        let policy = Policy { rules, route: to("slack:T1:C0"), ..Policy::default() };
+        let mut read = Untrusted::default();
+        if untrusted {
+            let texts = json!({"texts": [{"seq": 1, "label": "a page"}]});
+            read = serde_json::from_value(texts).unwrap();
+        }
+        match policy.verdict_after(&read, "ops", &tools()[tool], &json!({})) {
+            Verdict::Ask { terms } => terms.route,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(route(Some(to("slack:T1:C9")), "deploy", false), to("slack:T1:C9"));
+    assert_eq!(route(None, "deploy", false), to("slack:T1:C0"));
+    assert_eq!(route(None, "mail", false), to("slack:T1:C0"), "where no rule matches");
+    assert_eq!(route(None, "note", true), to("slack:T1:C0"), "what asks because of what was read");
+    assert_eq!(route(Some(Route::default()), "deploy", false), Route::default(), "a rule can say: here");
+}

@@ -5,11 +5,11 @@
 
 use serde_json::Value;
 
-use super::limits::{MESSAGE, VIEW_BYTES, cut, len, pieces, weight};
+use super::limits::{MESSAGE, VIEW_BYTES, cut, first_piece, len, pieces, weight};
 use super::mrkdwn::{approvers, link, moment, people};
 use super::parts::{
-    actions, bold, boxed, button, confirm, context, divider, emoji, header, italic, line, link_button, mrkdwn, person,
-    prose, rich, said, styled,
+    actions, bold, boxed, button, confirm, context, divider, emoji, header, italic, line, link_button, linked, mrkdwn,
+    option, overflow, person, prose, rich, said, styled,
 };
 use super::{Look, Message, action};
 use crate::agent::{Approval, Because, Risk, ShortId, Vote, changed_args};
@@ -19,7 +19,8 @@ use crate::platform::{Card, CardState};
 /// Longest text of what is approved that a card shows whole, in units: about a screen.
 const WHOLE: usize = 2_500;
 /// The same where the rest of the card, or other rows, need the room.
-const SHORTER: [usize; 6] = [WHOLE, 1_500, 800, 400, 200, 100];
+const SHORTER: [usize; 6] = [WHOLE, 1_500, 800, 400, 200, SHORTEST];
+const SHORTEST: usize = 100;
 /// Most rows of a card for several calls.
 const ROWS: usize = 8;
 /// Longest title, in units. What it is made from stands below it.
@@ -36,14 +37,16 @@ pub fn card(cards: &[Card], look: &Look) -> Message {
     match cards {
         [] => Message { text: String::new(), blocks: Vec::new() },
         [one] => {
-            let draw = |shown: usize| single(one, shown, look);
+            let seen = Seen::of(one);
+            let draw = |shown: usize| single(&seen, shown, look);
             Message { text: text(&one.headline()), blocks: fitting(SHORTER.into_iter().map(draw)) }
         }
         several => {
+            let seen: Vec<Seen> = several.iter().map(Seen::of).collect();
             let sizes = (1..=ROWS).rev().flat_map(|rows| SHORTER.map(|shown| (rows, shown)));
             // Rows matter more than what they show: behind Review it is whole.
-            let blocks = fitting(sizes.map(|(rows, shown)| batch(several, rows, shown, look)));
-            Message { text: text(&batch_headline(several)), blocks }
+            let blocks = fitting(sizes.map(|(rows, shown)| batch(&seen, rows, shown, look)));
+            Message { text: text(&batch_headline(several.iter())), blocks }
         }
     }
 }
@@ -62,7 +65,8 @@ fn fitting(drawings: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
 
 /// The text of a notification: Slack reads it as mrkdwn.
 pub(super) fn text(words: &str) -> String {
-    super::mrkdwn::name(words, QUOTE)
+    let words = super::mrkdwn::name(words.trim(), QUOTE);
+    if words.is_empty() { "–".to_owned() } else { words }
 }
 
 // ---- what is approved ----
@@ -122,30 +126,50 @@ fn continued(text: &str, margin: &str) -> String {
     text.replace('\n', &format!("\n{margin}"))
 }
 
-/// The text, or its first lines and how many characters are left out.
-fn beginning(text: &str, max: usize) -> (String, Option<usize>) {
-    if len(text) <= max {
-        return (text.to_owned(), None);
+/// A card and what is approved by it, worked out once: arguments may be a megabyte, and several drawings are made.
+struct Seen<'a> {
+    card: &'a Card,
+    /// See [`covered`].
+    text: String,
+    /// Of the text, in units and in characters.
+    size: usize,
+    chars: usize,
+    /// Whether a modal holds it.
+    reviewable: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn of(card: &'a Card) -> Self {
+        let text = covered(&card.approval);
+        let open = card.approval.is_open();
+        let reviewable = open && len(&text) > SHORTEST && pieces_of(&text).is_some();
+        Self { card, size: len(&text), chars: text.chars().count(), reviewable, text }
     }
-    // reason: a text that is not empty has a first piece
-    let first = pieces(text, max).first().copied().unwrap_or("");
-    let left_out = text.chars().count() - first.chars().count();
-    (first.trim_end_matches('\n').to_owned(), Some(left_out))
+
+    /// The text, or its first lines and how many characters are left out.
+    fn beginning(&self, max: usize) -> (&str, Option<usize>) {
+        if self.size <= max {
+            return (&self.text, None);
+        }
+        let first = first_piece(&self.text, max);
+        (first.trim_end_matches('\n'), Some(self.chars - first.chars().count()))
+    }
 }
 
 /// The pieces for a modal in which all of it can be read; `None`: no modal holds it.
-pub fn reviewable(approval: &Approval) -> Option<Vec<Value>> {
+pub(super) fn reviewable(approval: &Approval) -> Option<Vec<Value>> {
+    pieces_of(&covered(approval))
+}
+
+fn pieces_of(text: &str) -> Option<Vec<Value>> {
     /// Units of one block, and the most blocks; a modal takes 100, of which some say other things.
     const PIECE: usize = 2_900;
     const PIECES: usize = 80;
-    let text = covered(approval);
-    // Before it is cut: arguments may be a megabyte.
     if text.len() > VIEW_BYTES {
         return None;
     }
-    let pieces = pieces(&text, PIECE);
-    let blocks: Vec<Value> =
-        pieces.iter().map(|piece| rich(vec![boxed(piece.strip_suffix('\n').unwrap_or(piece))])).collect();
+    let piece = |piece: &str| rich(vec![boxed(piece.strip_suffix('\n').unwrap_or(piece))]);
+    let blocks: Vec<Value> = pieces(text, PIECE).into_iter().map(piece).collect();
     let bytes: usize = blocks.iter().map(|block| block.to_string().len()).sum();
     (blocks.len() <= PIECES && bytes <= VIEW_BYTES).then_some(blocks)
 }
@@ -165,7 +189,8 @@ fn number(n: usize) -> String {
 
 // ---- one approval ----
 
-fn single(card: &Card, shown: usize, look: &Look) -> Vec<Value> {
+fn single(seen: &Seen, shown: usize, look: &Look) -> Vec<Value> {
+    let card = seen.card;
     let approval = &card.approval;
     let state = state(card);
     let mut blocks = vec![
@@ -173,14 +198,14 @@ fn single(card: &Card, shown: usize, look: &Look) -> Vec<Value> {
         rich(vec![line(vec![bold(&prose(&approval.title, SENTENCE))])]),
         fields(card, look),
     ];
-    let (what, left_out) = what(card, shown, look);
+    let (what, left_out) = what(seen, shown, look);
     blocks.push(rich(what));
     if let Some(why) = why(card) {
         blocks.push(why);
     }
     blocks.extend(left_out.map(|words| context(&[words])));
     blocks.extend(decided(card, look));
-    let mut buttons = buttons(card, shown);
+    let mut buttons = buttons(seen, shown);
     let has_more = matches!(card.state, CardState::Pending { .. } | CardState::Succeeded(_) | CardState::Failed(_));
     buttons.extend(address(approval, look).filter(|_| has_more).map(|url| link_button(action::OPEN, "Open", &url)));
     if !buttons.is_empty() {
@@ -217,16 +242,17 @@ pub(super) fn fields(card: &Card, look: &Look) -> Value {
 }
 
 /// What is approved, as elements of rich text, and the line about what is left out of it.
-fn what(card: &Card, shown: usize, look: &Look) -> (Vec<Value>, Option<String>) {
+fn what(seen: &Seen, shown: usize, look: &Look) -> (Vec<Value>, Option<String>) {
+    let card = seen.card;
     let approval = &card.approval;
     let mut elements = Vec::new();
     elements.extend(warned(card));
     elements.extend(revision(card, look));
-    let (begin, left_out) = beginning(&covered(approval), shown);
-    elements.push(boxed(&begin));
+    let (begin, left_out) = seen.beginning(shown);
+    elements.push(boxed(begin));
     let left_out = left_out.map(|n| {
         let more = format!("+ {} more characters", number(n));
-        match (approval.is_open(), reviewable(approval).is_some()) {
+        match (approval.is_open(), seen.reviewable) {
             (true, true) => format!("{more}. *Review…* shows all of it."),
             (true, false) => format!("{more}, too long for Slack. Read it and decide in {}.", inbox(approval, look)),
             (false, _) => more,
@@ -356,15 +382,16 @@ fn status(card: &Card, look: &Look) -> Option<String> {
     })
 }
 
-fn buttons(card: &Card, shown: usize) -> Vec<Value> {
+fn buttons(seen: &Seen, shown: usize) -> Vec<Value> {
+    let card = seen.card;
     let approval = &card.approval;
-    let value = format!("{}|{}", approval.id, approval.digest.prefix());
+    let value = value(approval);
     match &card.state {
         CardState::Pending { needed, .. } => {
             let mut buttons = Vec::new();
-            if len(&covered(approval)) <= shown {
+            if seen.size <= shown {
                 buttons.push(approve(card, &value, *needed));
-            } else if reviewable(approval).is_some() {
+            } else if seen.reviewable {
                 buttons.push(styled(button(action::REVIEW, &value, "Review…"), "primary"));
             }
             buttons.push(styled(button(action::DENY, &value, "Deny…"), "danger"));
@@ -424,50 +451,46 @@ fn expiry(approval: &Approval) -> Option<String> {
 
 // ---- several approvals ----
 
-fn batch_headline(cards: &[Card]) -> String {
-    let open = cards.iter().filter(|card| card.approval.is_open()).count();
+fn batch_headline<'a>(cards: impl ExactSizeIterator<Item = &'a Card>) -> String {
+    let all = cards.len();
+    let open = cards.filter(|card| card.approval.is_open()).count();
     match open {
-        0 => format!("{} calls, all decided", cards.len()),
-        1 => format!("Approval needed: 1 of {} calls", cards.len()),
-        open if open == cards.len() => format!("Approval needed: {open} calls"),
-        open => format!("Approval needed: {open} of {} calls", cards.len()),
+        0 => format!("{all} calls, all decided"),
+        1 => format!("Approval needed: 1 of {all} calls"),
+        open if open == all => format!("Approval needed: {open} calls"),
+        open => format!("Approval needed: {open} of {all} calls"),
     }
 }
 
 /// One row for each of the first `rows`, those that wait before the others.
-fn batch(cards: &[Card], rows: usize, shown: usize, look: &Look) -> Vec<Value> {
-    let mut order: Vec<usize> = (0..cards.len()).collect();
-    order.sort_by_key(|i| cards.get(*i).is_none_or(|card| !card.approval.is_open()));
-    order.truncate(rows);
-    order.sort_unstable();
-    let listed: Vec<(usize, &Card)> = order.into_iter().filter_map(|i| Some((i, cards.get(i)?))).collect();
-    let mut blocks = vec![header(&batch_headline(cards))];
-    let Some(first) = cards.first() else { return blocks };
-    let agent = format!("Agent *{}*", super::mrkdwn::name(&first.agent, 80));
-    blocks.push(context(&[agent, format!("requested by {}", people(&first.approval.requesters, look))]));
-    blocks.extend(why(first));
-    for (i, card) in &listed {
+fn batch(all: &[Seen], rows: usize, shown: usize, look: &Look) -> Vec<Value> {
+    let is_open = |seen: &Seen| seen.card.approval.is_open();
+    let mut listed: Vec<(usize, &Seen)> = all.iter().enumerate().collect();
+    listed.sort_by_key(|(_, seen)| !is_open(seen));
+    listed.truncate(rows);
+    listed.sort_by_key(|(i, _)| *i);
+    let lead = listed.iter().find(|(_, seen)| is_open(seen)).or(listed.first());
+    let Some(lead) = lead.map(|(_, seen)| seen.card) else { return Vec::new() };
+    let agent = format!("Agent *{}*", super::mrkdwn::name(&lead.agent, 80));
+    let mut blocks = vec![
+        header(&batch_headline(all.iter().map(|seen| seen.card))),
+        context(&[agent, format!("requested by {}", people(&lead.approval.requesters, look))]),
+    ];
+    blocks.extend(all.first().and_then(|first| why(first.card)));
+    for (i, seen) in &listed {
         blocks.push(divider());
-        blocks.extend(row(*i + 1, card, first, shown, look));
+        blocks.extend(row(*i + 1, seen, lead, shown, look));
     }
-    let open: Vec<&Card> = cards.iter().filter(|card| card.approval.is_open()).collect();
-    let harmless_and_whole = |card: &&Card| {
-        let listed = listed.iter().any(|(_, shown)| shown.approval.id == card.approval.id);
-        listed && card.approval.terms.risk < Risk::High && len(&covered(&card.approval)) <= shown
-    };
-    if open.len() > 1 && open.iter().all(harmless_and_whole) {
-        let values: Vec<String> =
-            open.iter().map(|card| format!("{}|{}", card.approval.id, card.approval.digest.prefix())).collect();
-        let all = button(action::APPROVE_ALL, &values.join(" "), &format!("Approve all {}", open.len()));
+    let open: Vec<&Seen> = all.iter().filter(|seen| is_open(seen)).collect();
+    let all_listed = listed.iter().filter(|(_, seen)| is_open(seen)).count() == open.len();
+    let low_and_whole = |seen: &&Seen| seen.card.approval.terms.risk < Risk::High && seen.size <= shown;
+    if open.len() > 1 && all_listed && open.iter().all(low_and_whole) {
+        let values: Vec<String> = open.iter().map(|seen| value(&seen.card.approval)).collect();
+        let approve = button(action::APPROVE_ALL, &values.join(" "), &format!("Approve all {}", open.len()));
         blocks.push(divider());
-        let block_id = format!(
-            "all:{}:{}",
-            open.first().map(|card| card.approval.id.to_string()).unwrap_or_default(),
-            look.counter
-        );
-        blocks.push(actions(&block_id, vec![styled(all, "primary")]));
+        blocks.push(actions(&format!("all:{}:{}", lead.approval.id, look.counter), vec![styled(approve, "primary")]));
     }
-    let left_out = cards.len() - listed.len();
+    let left_out = all.len() - listed.len();
     if left_out > 0 {
         let url = format!("{}/inbox", look.public_url);
         let inbox = link(&url, "the web inbox").unwrap_or_else(|| "the web inbox".to_owned());
@@ -476,17 +499,22 @@ fn batch(cards: &[Card], rows: usize, shown: usize, look: &Look) -> Vec<Value> {
     blocks
 }
 
-/// What it says as the row before it would is left out: `first` has said it.
-fn row(n: usize, card: &Card, first: &Card, shown: usize, look: &Look) -> Vec<Value> {
+/// What a button about an approval says.
+pub(super) fn value(approval: &Approval) -> String {
+    format!("{}|{}", approval.id, approval.digest.prefix())
+}
+
+/// A call of a card for several. Who may decide and until when is left out where it is as `lead` says it.
+fn row(n: usize, seen: &Seen, lead: &Card, shown: usize, look: &Look) -> Vec<Value> {
+    let card = seen.card;
     let approval = &card.approval;
     let title = format!("{n}. {}", prose(&approval.title, SENTENCE / 2).replace('\n', " "));
-    let (what, left_out) = what(card, shown, look);
-    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", approval.tool))])];
+    let (what, left_out) = what(seen, shown, look);
+    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", cut(&harmless(&approval.tool), 80)))])];
     elements.extend(what);
     let terms = |card: &Card| (approvers(&card.approval.terms.approvers, look), card.approval.expires_at);
     let mut small = vec![risk(approval.terms.risk).to_owned()];
-    // The first row that is listed may not be the first call.
-    if n == 1 || terms(card) != terms(first) {
+    if approval.id == lead.approval.id || terms(card) != terms(lead) {
         small.push(format!("can approve: {}", terms(card).0));
         small.extend(expiry(approval));
     }
@@ -494,7 +522,16 @@ fn row(n: usize, card: &Card, first: &Card, shown: usize, look: &Look) -> Vec<Va
     small.extend(status(card, look));
     small.extend(footer(approval));
     let mut blocks = vec![rich(elements), context(&small)];
-    let buttons = buttons(card, shown);
+    let mut buttons = buttons(seen, shown);
+    // A row is short: what is seldom wanted is in a menu.
+    let edit = buttons.iter().position(|button| button["action_id"] == action::EDIT).map(|at| buttons.remove(at));
+    let mut menu: Vec<Value> = edit.iter().map(|_| option("Edit…", &format!("edit|{}", value(approval)))).collect();
+    if let Some(url) = address(approval, look).filter(|_| approval.is_open()) {
+        menu.push(linked(option("Open in the browser", &format!("open|{}", value(approval))), &url));
+    }
+    if !menu.is_empty() {
+        buttons.push(overflow(action::MORE, menu));
+    }
     if !buttons.is_empty() {
         blocks.push(actions(&format!("apr:{}:{}", approval.id, look.counter), buttons));
     }

@@ -54,7 +54,7 @@ pub fn edit_modal(card: &Card, schema: &Value, look: &Look) -> Value {
     let intro = context(&["A change makes a new request, which needs votes of its own, yours too.".to_owned()]);
     let mut blocks = vec![intro];
     blocks.extend(inputs);
-    modal(callback::EDIT, &super::modals::subject(approval), "Change the request", Some("Ask anew"), blocks)
+    modal(callback::EDIT, &super::card::value(approval), "Change the request", Some("Ask anew"), blocks)
 }
 
 /// The fields, if each has room and together they show all arguments.

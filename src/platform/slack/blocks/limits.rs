@@ -11,7 +11,6 @@ pub const HEADER: usize = 150;
 pub const BUTTON: usize = 75;
 /// Text of an option, and its description.
 pub const OPTION: usize = 75;
-pub const OPTION_VALUE: usize = 150;
 /// Options of a select.
 pub const OPTIONS: usize = 100;
 pub const CONFIRM_TITLE: usize = 100;
@@ -69,11 +68,18 @@ pub fn weight(blocks: &[Value]) -> usize {
 pub fn pieces(text: &str, max: usize) -> Vec<&str> {
     let (mut rest, mut out) = (text, Vec::new());
     while !rest.is_empty() {
-        let most = head(rest, max.max(2));
-        let at = if most.len() == rest.len() { rest.len() } else { most.rfind('\n').map_or(most.len(), |end| end + 1) };
-        let (piece, left) = rest.split_at(at);
+        let piece = first_piece(rest, max);
         out.push(piece);
-        rest = left;
+        rest = rest.get(piece.len()..).unwrap_or("");
     }
     out
+}
+
+/// The first of these.
+pub fn first_piece(text: &str, max: usize) -> &str {
+    let most = head(text, max.max(2));
+    if most.len() == text.len() {
+        return text;
+    }
+    most.rfind('\n').and_then(|end| most.get(..=end)).unwrap_or(most)
 }

@@ -65,6 +65,9 @@ fn row(row: &Row, look: &Look) -> Vec<Value> {
     if !row.detail.is_empty() {
         small.push(plain(&row.detail.replace('`', ""), MAX_TEXT));
     }
+    if !row.requesters.is_empty() {
+        small.push(mrkdwn(format!("asked for by {}", mentions(&row.requesters, look.team))));
+    }
     if !row.deciders.is_empty() {
         small.push(mrkdwn(format!("decided by {}", mentions(&row.deciders, look.team))));
     }
@@ -197,6 +200,7 @@ mod tests {
             Row {
                 text: "ship v1".into(),
                 detail: "low risk · `apr_abcdefghijklmnop_5`".into(),
+                requesters: vec!["slack:T1:U2".into()],
                 deciders: vec!["@slack:T1:S1".into(), "slack:T1:U1".into(), "slack:T2:U2".into(), "*".into()],
                 link: Some("https://a.example/x?a=1&b=2".into()),
                 approval: Some((id, "0123456789ab".into())),
@@ -214,7 +218,8 @@ mod tests {
                     "text": { "type": "plain_text", "text": "Review…", "emoji": false } } },
                 { "type": "context", "elements": [
                     { "type": "plain_text", "text": "low risk · apr_abcdefghijklmnop_5", "emoji": false },
-                    { "type": "mrkdwn", "text": "decided by <!subteam^S1>, <@U1>, T2:U2, anyone here" },
+                    { "type": "mrkdwn", "text": "asked for by <@U2>" },
+                { "type": "mrkdwn", "text": "decided by <!subteam^S1>, <@U1>, T2:U2, anyone here" },
                     { "type": "mrkdwn", "text": "<https://a.example/x?a=1&amp;b=2|Open>" }] },
                 { "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": [
                     { "type": "text", "text": "say " },
@@ -233,6 +238,7 @@ mod tests {
         let row = || Row {
             text: long.clone(),
             detail: long.clone(),
+            requesters: vec![long.clone(); 50],
             deciders: vec![long.clone(); 50],
             link: Some("https://a.example/".into()),
             approval: None,

@@ -11,6 +11,7 @@
 //! | `answer` | answers of any length, lines from the engine |
 //! | `modals` | reasons, review, answers in words, starting a run |
 //! | `edit` | changing arguments: inputs from a schema, and back |
+//! | `home`, `listing` | the App Home, what commands answer |
 //! | `mrkdwn` | Slack's two markups, and foreign text in them |
 //! | `parts` | the elements of messages and views |
 //! | `limits` | what Slack allows |
@@ -18,23 +19,21 @@
 mod answer;
 mod card;
 mod edit;
+mod home;
 mod limits;
+mod listing;
 mod modals;
 mod mrkdwn;
 pub mod parts;
 mod question;
 
-mod home;
-mod listing;
-
 use serde_json::Value;
-
-pub use home::{Home, HomeRequest, HomeRun, home};
-pub use listing::{listing, listing_modal};
 
 pub use answer::{answer, notice};
 pub use card::{card, covered, link_to_card};
 pub use edit::{edit_modal, edited_args};
+pub use home::{Home, HomeRequest, HomeRun, home};
+pub use listing::{listing, listing_modal};
 pub use modals::{answer_modal, deny_modal, review_modal, start_modal};
 pub use mrkdwn::{escape, moment};
 pub use question::{question, question_closed, unknown};
@@ -46,6 +45,8 @@ pub mod action {
     pub const EDIT: &str = "apr.edit";
     /// Opens a modal with everything, where Approve is the submit.
     pub const REVIEW: &str = "apr.review";
+    /// The menu of a row; the option's value is `<edit|open>|<id>|<digest prefix>`.
+    pub const MORE: &str = "apr.more";
     /// Approves every row of a card with several; the value is `<id>|<digest prefix>` of each, by spaces.
     pub const APPROVE_ALL: &str = "apr.all";
     /// Asks the agent to ask again; the value is the approval's id.
@@ -56,7 +57,7 @@ pub mod action {
     pub const MARK: &str = "mark.";
     /// `q.<n>`: the choice with this number; the value is `<question id>|<the answer>`.
     pub const ANSWER: &str = "q.";
-    /// A select of choices; the option's value is `<question id>|<the answer, or its number from 1>`.
+    /// A select of choices; the option's value is `<question id>|<number from 1>`.
     pub const CHOOSE: &str = "q.choose";
     /// Opens a modal for an answer in words; the value is the question's id.
     pub const WRITE: &str = "q.write";

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::card::value;
 use super::limits::{INPUT, METADATA, OPTION, OPTIONS, head, len};
 use super::mrkdwn::link;
 use super::parts::{
@@ -9,16 +10,11 @@ use super::parts::{
     select, styled, text_input,
 };
 use super::{Look, StartModal, action, callback, field};
-use crate::agent::{AnswerKind, Approval, QuestionId};
+use crate::agent::{AnswerKind, QuestionId};
 use crate::platform::Card;
 
 /// Longest reason or note, in units.
 const REASON: usize = 2_000;
-
-/// What a modal about an approval is about.
-pub(super) fn subject(approval: &Approval) -> String {
-    format!("{}|{}", approval.id, approval.digest.prefix())
-}
 
 fn title(card: &Card) -> Value {
     rich(vec![line(vec![bold(&prose(&card.approval.title, 400))])])
@@ -53,7 +49,7 @@ pub fn deny_modal(card: &Card, look: &Look) -> Value {
         input(field::REASON, "Reason", "The agent and whoever asked read it.", true, reason),
         context(&["One denial is enough: it will not run.".to_owned()]),
     ];
-    modal(callback::DENY, &subject(&card.approval), "Deny", Some("Deny"), blocks)
+    modal(callback::DENY, &value(&card.approval), "Deny", Some("Deny"), blocks)
 }
 
 /// The modal that shows everything; its submit approves.
@@ -66,11 +62,11 @@ pub fn review_modal(card: &Card, look: &Look) -> Value {
     let mut blocks = vec![title(card), super::card::fields(card, look)];
     blocks.extend(super::card::warning(card));
     blocks.extend(whole);
-    let deny = styled(button(action::DENY, &subject(approval), "Deny…"), "danger");
+    let deny = styled(button(action::DENY, &value(approval), "Deny…"), "danger");
     blocks.push(actions("review", vec![deny]));
     let note = text_input(false, "", REASON, "");
     blocks.push(input(field::NOTE, "Note for the record", "", true, note));
-    modal(callback::REVIEW, &subject(approval), "Review", Some("Approve"), blocks)
+    modal(callback::REVIEW, &value(approval), "Review", Some("Approve"), blocks)
 }
 
 /// The modal for an answer in words.
@@ -83,8 +79,10 @@ pub fn answer_modal(id: QuestionId, text: &str, answer: &AnswerKind) -> Value {
             (select(INPUT_ACTION, options, None, "Choose"), String::new())
         }
         AnswerKind::Choice { choices } => {
-            let options: Vec<Value> = super::question::options_of(choices, "").collect();
-            if options.len() == choices.len() && (1..=OPTIONS).contains(&options.len()) {
+            let fits = |choice: &String| len(choice) <= OPTION && !choice.trim().is_empty();
+            let different = choices.iter().enumerate().all(|(i, choice)| !choices.iter().take(i).any(|c| c == choice));
+            if (1..=OPTIONS).contains(&choices.len()) && choices.iter().all(fits) && different {
+                let options = choices.iter().map(|choice| option(choice, choice)).collect();
                 (select(INPUT_ACTION, options, None, "Choose"), String::new())
             } else {
                 words("One of the choices, or its number.")

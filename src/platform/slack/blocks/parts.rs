@@ -117,6 +117,19 @@ pub fn option(text: &str, value: &str) -> Value {
     json!({"text": plain(text, OPTION), "value": value})
 }
 
+/// The option of a menu that opens a page.
+pub fn linked(mut option: Value, url: &str) -> Value {
+    if let Some(option) = option.as_object_mut() {
+        option.insert("url".to_owned(), url.into());
+    }
+    option
+}
+
+/// A menu behind three dots, of at most five options whose values have at most 75 units.
+pub fn overflow(action: &str, options: Vec<Value>) -> Value {
+    json!({"type": "overflow", "action_id": action, "options": options})
+}
+
 /// The action of every input; the block id says which it is.
 pub const INPUT_ACTION: &str = "v";
 

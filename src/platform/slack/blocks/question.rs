@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::limits::{BUTTON, MESSAGE, OPTION_VALUE, OPTIONS, head, len, weight};
+use super::limits::{BUTTON, MESSAGE, OPTIONS, head, len, weight};
 use super::mrkdwn::defused;
 use super::parts::{actions, bold, button, confirm, context, emoji, line, option, prose, rich, said, select, styled};
 use super::{Look, Message, action};
@@ -55,14 +55,15 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
                     line(vec![said(&format!("{}) {}\n", n + 1, prose(choice, LISTED)))])
                 };
                 let mut list = Vec::new();
+                // Half of the message is left for the menu.
+                let mut room = (MESSAGE / 2 + ASKED / 4).saturating_sub(weight(&blocks) + LEAST);
                 for one in choices.iter().enumerate().map(row) {
-                    list.push(one);
-                    let trial = [blocks.as_slice(), &[rich(list.clone())]].concat();
-                    // Half of the message is left for the menu.
-                    if weight(&trial) > MESSAGE / 2 + ASKED / 4 {
-                        list.pop();
+                    let size = weight(std::slice::from_ref(&one));
+                    if size > room {
                         break;
                     }
+                    room -= size;
+                    list.push(one);
                 }
                 if !list.is_empty() {
                     blocks.push(rich(list));
@@ -70,7 +71,7 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
             }
             let mut options: Vec<Value> = Vec::new();
             let mut spent = weight(&blocks) + weight(&[menu(Vec::new())]) + CLOSING;
-            for option in options_of(choices, &format!("{id}|")) {
+            for option in options_of(id, choices) {
                 spent += weight(std::slice::from_ref(&option));
                 if spent > MESSAGE || options.len() == OPTIONS {
                     break;
@@ -84,6 +85,8 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
     Message { text: super::card::text(&question.text), blocks }
 }
 
+/// Room for the block around a list, in units.
+const LEAST: usize = 100;
 /// Room for the select around its options, and the small print, in units.
 const CLOSING: usize = 600;
 
@@ -92,23 +95,13 @@ fn fits_button(choice: &str) -> bool {
     len(&shown) <= BUTTON && shown.trim() == choice && !choice.is_empty()
 }
 
-/// The choices as options of a select, with values that begin with `lead`. The value names the choice itself, or its
-/// number where it is too long; a choice that neither can name is left out and wants words.
-pub(super) fn options_of(choices: &[String], lead: &str) -> impl Iterator<Item = Value> {
-    choices.iter().enumerate().filter_map(move |(i, choice)| {
-        if choices.iter().take(i).any(|before| before == choice) {
-            return None;
-        }
-        let number = (i + 1).to_string();
-        let whole = format!("{lead}{choice}");
-        let value = match () {
-            () if len(&whole) <= OPTION_VALUE => whole,
-            // A choice that is itself a number would be taken for that one.
-            () if !choices.contains(&number) => format!("{lead}{number}"),
-            () => return None,
-        };
-        let text = if len(choice) <= BUTTON { choice.clone() } else { format!("{number}) {choice}") };
-        Some(option(&text, &value))
+/// The choices as options of a select, with their numbers as values. One that is there twice is offered once.
+fn options_of(id: QuestionId, choices: &[String]) -> impl Iterator<Item = Value> {
+    let once =
+        choices.iter().enumerate().filter(|(i, choice)| !choices.iter().take(*i).any(|before| before == *choice));
+    once.map(move |(i, choice)| {
+        let text = if len(choice) <= BUTTON { choice.clone() } else { format!("{}) {choice}", i + 1) };
+        option(&text, &format!("{id}|{}", i + 1))
     })
 }
 
