@@ -37,6 +37,8 @@ mod slack_setup;
 mod slack_stories;
 mod slack_world;
 mod slack_socket;
+mod slack_http;
+mod slack_inbound;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

@@ -26,12 +26,13 @@ pub struct Plan {
     pub demo: Option<Principal>,
     /// 0: any free port.
     pub port: u16,
+    pub slack: Option<twelve::chat::slack::Front>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
-        Self { http, demo: None, port: 0 }
+        Self { http, demo: None, port: 0, slack: None }
     }
 }
 
@@ -58,7 +59,7 @@ impl Site {
             demo: plan.demo,
             stop: stop.clone(),
             triggers: Default::default(),
-            slack: None,
+            slack: plan.slack,
         };
         let router = Service::new(runtime.clone(), settings).router();
         let served = tokio::spawn(serve(listener, router, limits, stop.clone()));

@@ -119,29 +119,40 @@ fn marked(id: &str, value: &str) -> Option<Act> {
     Some(Act::Mark { call: value.parse().ok()?, mark })
 }
 
-/// What was chosen in a menu: its number says which, since a value is too short for some choices.
+/// What was chosen in a menu: the answer, or its number where a value is too short for it.
 async fn chosen(front: &Front, value: &str) -> Option<Act> {
-    let (question, number) = value.split_once('|')?;
-    let question: QuestionId = question.parse().ok()?;
+    let (id, text) = value.split_once('|')?;
+    let question: QuestionId = id.parse().ok()?;
     let thread = front.0.runtime.thread(question.thread).await.ok();
     let asked = thread.as_ref().and_then(|thread| thread.questions.get(&question));
-    let text = match asked.map(|asked| &asked.answer) {
-        Some(AnswerKind::Choice { choices }) => choices.get(number.parse::<usize>().ok()?.checked_sub(1)?)?.clone(),
+    let by_number = match asked.map(|asked| &asked.answer) {
+        Some(AnswerKind::Choice { choices }) if !choices.iter().any(|choice| choice == text) => {
+            text.parse::<usize>().ok().and_then(|number| choices.get(number.checked_sub(1)?))
+        }
         // It is not open any more, or has no choices: that is what the person will be told.
-        Some(AnswerKind::Text | AnswerKind::YesNo) | None => number.to_owned(),
+        Some(AnswerKind::Choice { .. } | AnswerKind::Text | AnswerKind::YesNo) | None => None,
     };
-    Some(Act::Answer { question, text })
+    Some(Act::Answer { question, text: by_number.map_or(text, String::as_str).to_owned() })
 }
 
-/// Words in the name of somebody who wants an expired request again.
-async fn ask_again(front: &Front, approval: ApprovalId) -> Act {
-    let thread = front.0.runtime.thread(approval.thread).await.ok();
-    let title = thread.as_ref().and_then(|thread| thread.approvals.get(&approval)).map(|a| a.title.clone());
-    let text = match title {
-        Some(title) => format!("Nobody decided \"{title}\" in time. Please ask for it again."),
-        None => "Nobody decided your last request in time. Please ask for it again.".to_owned(),
+/// Words in the name of somebody who wants a request again that came to nothing.
+async fn ask_again(front: &Front, id: ApprovalId) -> Act {
+    let thread = front.0.runtime.thread(id.thread).await.ok();
+    let text = match thread.as_ref().and_then(|thread| thread.approvals.get(&id)) {
+        Some(request) => match &request.state {
+            ApprovalState::Expired { .. } => {
+                format!("Nobody decided \"{}\" in time. Please ask for it again.", request.title)
+            }
+            ApprovalState::Used { .. } => format!("\"{}\" did not work. Please try it again.", request.title),
+            ApprovalState::Pending
+            | ApprovalState::Revising { .. }
+            | ApprovalState::Approved { .. }
+            | ApprovalState::Denied { .. }
+            | ApprovalState::Cancelled => format!("Please ask for \"{}\" again.", request.title),
+        },
+        None => "Please ask for your last request again.".to_owned(),
     };
-    Act::Say { thread: approval.thread, text }
+    Act::Say { thread: id.thread, text }
 }
 
 /// Opens the window for a decision, if there still is one to make.
@@ -161,10 +172,18 @@ fn decide(front: &Front, pressed: inbound::Action, (id, digest): Shown, aside: A
             asked::open(&here, &pressed.by.team, &pressed.trigger, pressed.in_modal, &view).await
         };
         if let Err(why) = opened.await {
-            here.say(&aside, &why).await;
+            unopened(&here, &pressed, &aside, &why).await;
         }
     });
     Taken::LOOKED
+}
+
+/// Says why no window came: what is said elsewhere is not seen behind one that is open.
+async fn unopened(front: &Front, pressed: &inbound::Action, aside: &Aside, why: &str) {
+    let (team, trigger) = (&pressed.by.team, &pressed.trigger);
+    if !pressed.in_modal || asked::open(front, team, trigger, true, &asked::notice("Not done", why)).await.is_err() {
+        front.say(aside, why).await;
+    }
 }
 
 /// Whether a window for this would lead anywhere.
@@ -217,7 +236,7 @@ fn write(front: &Front, pressed: inbound::Action, aside: Aside) -> Taken {
             asked::open(&here, &pressed.by.team, &pressed.trigger, pressed.in_modal, &view).await
         };
         if let Err(why) = opened.await {
-            here.say(&aside, &why).await;
+            unopened(&here, &pressed, &aside, &why).await;
         }
     });
     Taken::LOOKED
@@ -301,7 +320,7 @@ async fn vote(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
 async fn answer(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
     let closed = || refused(sent, &Refusal::NoSuchQuestion.to_string());
     let question: QuestionId = sent.metadata.parse().map_err(|_| closed())?;
-    let text = typed(&sent.state).unwrap_or_default();
+    let text = typed(&sent.state).or_else(|| picked(&sent.state)).unwrap_or_default();
     let thread = front.0.runtime.thread(question.thread).await.map_err(|_| closed())?;
     if !is_of_team(&thread.id, &sent.by) {
         return Err(closed());
@@ -351,8 +370,7 @@ fn elements(state: &Value) -> impl Iterator<Item = &Value> {
 
 /// The text that was typed: the windows that ask for one have one input for it.
 fn typed(state: &Value) -> Option<String> {
-    let text = elements(state).find_map(|element| element["value"].as_str());
-    text.or_else(|| elements(state).find_map(|e| e["selected_option"]["value"].as_str())).map(str::to_owned)
+    elements(state).find_map(|element| element["value"].as_str()).map(str::to_owned)
 }
 
 /// What was picked from a list.
