@@ -335,6 +335,9 @@ async fn fork(
     }
     let fork: ThreadId = format!("console:{}", uuid::Uuid::now_v7()).parse()?;
     let mut delivered = runtime.fork(parent, at, fork.clone(), by.clone()).await?;
+    if let Answer::Refused(refusal) = &delivered.answer {
+        bail!("thread {parent} cannot be forked. {refusal}");
+    }
     if let Some(text) = message {
         let agent = runtime.thread(fork.short()).await?.agent;
         delivered = runtime.message(&fork, &agent, crate::runtime::Said::by(by, text)).await?;

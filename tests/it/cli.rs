@@ -1029,7 +1029,8 @@ async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_tol
 
     let ids = |args: &[&str]| {
         let listed = home.json(args);
-        let mut ids: Vec<String> = listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
+        let mut ids: Vec<String> =
+            listed.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();
         ids
     };
@@ -1044,6 +1045,6 @@ async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_tol
     let shown = home.run(&["threads", "show", log.short().as_str()]).ok();
     assert!(shown.contains(&format!("T1:U1 wants to answer {question}: red")), "{shown}");
     assert!(shown.contains("refused: I don't know this question any more."), "{shown}");
-    let fork = home.run(&["threads", "fork", log.short().as_str(), "--at", "2"]).fails();
+    let fork = home.run(&["threads", "fork", log.short().as_str(), "--at", "2"]).failed();
     assert!(fork.contains("no conversation"), "{fork}");
 }

@@ -1081,6 +1081,10 @@ async fn what_came_with_a_message_is_told_by_name_and_not_as_markup() {
     world.runtime.message(&id, "tester", said).await.unwrap();
     world.runtime.settle().await.unwrap();
     let page = ann.get(&format!("/chat/{}", id.short())).await;
-    assert!(page.text.contains("Read along: a &lt;b&gt;note&lt;/b&gt; (25 bytes); the file a.log (not read: "), "{}", page.text);
+    assert!(
+        page.text.contains("Read along: a &#60;b&#62;note&#60;/b&#62; (25 bytes); the file a.log (not read: "),
+        "{}",
+        page.text
+    );
     assert!(!page.text.contains("alert(1)"), "the text itself is the model's business");
 }

@@ -236,7 +236,8 @@ fn a_line_break_does_not_evade_a_pattern() {
 fn a_request_goes_where_its_rule_says_and_else_where_all_go() {
     let to = |channel: &str| Route { channel: channel.into(), direct: true };
     let route = |rule_says: Option<Route>, tool: &str, untrusted: bool| {
-        let rules = vec![Rule { route: rule_says, ..rule("deploys", Gate::Ask, "deploy") }, rule("notes", Gate::Auto, "note")];
+        let rules =
+            vec![Rule { route: rule_says, ..rule("deploys", Gate::Ask, "deploy") }, rule("notes", Gate::Auto, "note")];
         let policy = Policy { rules, route: to("slack:T1:C0"), ..Policy::default() };
         let mut read = Untrusted::default();
         if untrusted {
