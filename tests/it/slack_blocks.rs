@@ -1210,6 +1210,7 @@ fn everything() -> BTreeMap<String, Value> {
     let row = Row {
         text: "Deploy api".into(),
         detail: "high risk".into(),
+        requesters: vec!["slack:T1:U1".into()],
         deciders: vec!["@slack:T1:S1".into()],
         link: Some("https://agent.example.com/inbox/x".into()),
         approval: Some((ApprovalId::new(short(), 7, 0), "0123456789ab".into())),

@@ -45,6 +45,7 @@ fn slack(fake: &FakeSlack) -> Slack {
         public_url: "https://agents.example".to_owned(),
         max_file: 65_536,
         max_earlier: 50,
+        pace: Default::default(),
     };
     Slack::new(settings).unwrap()
 }

@@ -48,6 +48,7 @@ pub fn settings(api_url: &str, team: Option<&str>) -> SlackSettings {
         public_url: "https://agents.example".to_owned(),
         max_file: 65_536,
         max_earlier: 50,
+        pace: Default::default(),
     }
 }
 

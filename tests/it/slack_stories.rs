@@ -40,6 +40,7 @@ stories! {
     a_message_during_a_model_call_is_seen_before_anything_runs
     stop_in_the_thread_settles_the_card_and_nothing_runs
     a_stop_sign_on_the_bots_message_stops_the_run
+    a_question_to_the_bot_that_comes_as_two_events_is_answered_once
     slash_commands_start_show_and_decide
     the_home_shows_what_waits_and_review_decides_it
     a_shortcut_on_a_message_starts_a_run_about_it
@@ -273,6 +274,16 @@ async fn a_stop_sign_on_the_bots_message_stops_the_run(mode: Mode) {
     assert!(told.words().contains("Stopped"), "{}", told.words());
     w.settle().await;
     assert!(w.card(&card).actions().iter().all(|a| !a.starts_with("apr.")), "{}", w.card(&card).words());
+}
+
+async fn a_question_to_the_bot_that_comes_as_two_events_is_answered_once(mode: Mode) {
+    let w = SlackWorld::new(mode).await;
+    w.ann().mention("C1", "help").await;
+    let told = w.slack.private("T1", "U1").await;
+    assert!(told.words().contains("I ask before I act"), "{}", told.words());
+    w.settle().await;
+    // A second one would be left over.
+    w.slack.check();
 }
 
 async fn slash_commands_start_show_and_decide(mode: Mode) {

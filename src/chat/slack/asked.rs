@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Ack, Aside, Front, Taken, principal, stranger};
+use super::{Ack, Aside, Front, Taken, deed, principal, stranger};
 use crate::agent::{ApprovalId, Intent, ShortId};
 use crate::chat::commands::{self, Asker, Command, Listing, Outcome};
 use crate::platform::Card;
@@ -75,6 +75,9 @@ pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Ca
         | Command::Unknown { .. } => false,
     };
     if !changes {
+        if is_second(front, &asked).await {
+            return Came::Taken(Taken::DUPLICATE);
+        }
         return Came::Taken(answer_after(front, asked, command).await);
     }
     match outcome(front, &asked, &command).await {
@@ -84,8 +87,22 @@ pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Ca
             Came::Taken(front.keep(&key, intent, &asked.aside).await)
         }
         Outcome::Start { agent, task } => Came::Start { agent, task },
+        // What the first delivery has done is not to be wondered at.
+        _ if is_second(front, &asked).await => Came::Taken(Taken::DUPLICATE),
         other => Came::Taken(present(front, asked, other).await),
     }
+}
+
+/// Whether this command was answered before: a mention arrives as two events, and each of them may come again. What
+/// changes something has a log; what only looks is remembered by this process.
+async fn is_second(front: &Front, asked: &Asked) -> bool {
+    // A slash command is delivered once, and its answer goes back with the acknowledgement.
+    if asked.trigger.is_some() {
+        return false;
+    }
+    let key: Vec<&str> = asked.key.iter().map(String::as_str).collect();
+    let Some(id) = deed(&asked.by.team, &key) else { return false };
+    front.0.runtime.parts().store.summary(id.short()).await.is_ok() || !front.is_first_look(id.short())
 }
 
 async fn outcome(front: &Front, asked: &Asked, command: &Command) -> Outcome {

@@ -25,16 +25,18 @@ pub mod run;
 pub mod socket;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use catch_up::catch_up;
+use lru::LruCache;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
-use crate::agent::{Answer, Intent, Principal, Refusal, ThreadId};
+use crate::agent::{Answer, Intent, Principal, Refusal, ShortId, ThreadId};
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
 use crate::platform::slack::{Hot, SURFACE, Slack};
 use crate::runtime::{DeliverError, Delivered, Runtime};
@@ -43,6 +45,8 @@ use crate::store::StoreError;
 /// Things that are at work after their acknowledgement, at one time. More are dropped, and counted: they only look,
 /// and whoever asked asks again.
 const MAX_AFTER: usize = 512;
+/// Questions in messages that are remembered as answered, so that their second event is not.
+const MAX_LOOKS: usize = 1_000;
 /// How long one of them may take.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -77,6 +81,8 @@ pub(crate) struct Inner {
     pub refused: progress::Refused,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
+    /// Questions that were answered and left no log, newest first.
+    looks: Mutex<LruCache<ShortId, ()>>,
 }
 
 /// The answer to a delivery.
@@ -155,6 +161,8 @@ impl Front {
             at_work: watch::Sender::new(0),
             refused: progress::Refused::default(),
             homes: home::Homes::default(),
+            // reason: it is not zero
+            looks: Mutex::new(LruCache::new(NonZeroUsize::new(MAX_LOOKS).unwrap_or(NonZeroUsize::MIN))),
         }))
     }
 
@@ -237,6 +245,11 @@ impl Front {
                 Taken::ODD
             }
         }
+    }
+
+    /// Whether this is the first delivery of something that only looks. Nobody else is told so after it.
+    pub(super) fn is_first_look(&self, key: ShortId) -> bool {
+        self.0.looks.lock().unwrap_or_else(PoisonError::into_inner).put(key, ()).is_none()
     }
 
     fn gone(&self, team: &str, why: &str) {
