@@ -7,10 +7,10 @@
 //! `kill -9`, and goes on when somebody decides, minutes or weeks later.
 //!
 //! ```text
-//!   command line   browser   REST   webhook   schedule   (Slack, Discord, mail: later)
-//!          \          |       |       |         /
-//!           v         v       v       v        v
-//!   cli, http, triggers: who is it, what do they want     -> agent::Input
+//!   command line   browser   REST   Slack   webhook   schedule   (Discord, mail: later)
+//!          \          |       |      |       |         /
+//!           v         v       v      v       v        v
+//!   cli, http, chat, triggers: who is it, what do they want     -> agent::Input
 //!                 |
 //!   runtime: load the fold, agent::step (PURE)            -> events, already folded
 //!            compare-and-append (store)                   conflict: load and decide again

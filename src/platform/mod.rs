@@ -324,6 +324,10 @@ impl PostError {
     }
 }
 
+/// When a posting for Slack is tried again in a process that has no Slack, in milliseconds: an attempt costs an event,
+/// and the service that has it is not to be waited for longer than people wait for a card to change.
+const WITHOUT_SLACK_MS: u64 = 60_000;
+
 /// One posting on its way out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {
@@ -460,6 +464,12 @@ impl Platforms {
         match (post.thread.surface(), &self.console, &self.slack) {
             (console::SURFACE, Some(console), _) => console.post(post).await,
             (slack::SURFACE, _, Some(slack)) => slack.post(post).await,
+            // A command beside a stopped service: the service says it when it runs again.
+            (slack::SURFACE, _, None) => Err(PostError {
+                message: not_connected(slack::SURFACE),
+                transient: true,
+                retry_after_ms: Some(WITHOUT_SLACK_MS),
+            }),
             // Nobody is at that terminal now. The approval stays decidable elsewhere; the next process
             // at the terminal shows what is open.
             (surface, ..) => Err(PostError::lasting(not_connected(surface))),

@@ -304,6 +304,14 @@ fn every_method_that_the_program_calls_is_allowed_by_the_scopes_of_the_manifest(
     }
 }
 
+#[test]
+fn the_documentation_names_every_scope_and_event() {
+    let text = include_str!("../../docs/slack.md");
+    let absent: Vec<&str> =
+        scopes().into_iter().chain(events()).filter(|word| !text.contains(&format!("`{word}`"))).collect();
+    assert_eq!(absent, Vec::<&str>::new());
+}
+
 fn rust_files(room: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(room).unwrap().map(|entry| entry.unwrap().path()) {

@@ -2,6 +2,7 @@
 //! deliveries (against the fake Slack).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,13 +20,21 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_util::sync::CancellationToken;
+use twelve::agent::{Body, Event, ShortId, ThreadId};
 use twelve::chat::slack::socket::{Times, run_with};
-use twelve::chat::slack::{Front, FrontSettings};
+use twelve::chat::slack::{Front, FrontSettings, catch_up};
+use twelve::llm::HttpProviderConfig;
 use twelve::metrics::Sampled;
 use twelve::platform::Platforms;
+use twelve::platform::slack::api::Pace;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
+use twelve::runtime::Clock;
+use twelve::store::Filter;
 
-use crate::world::{Setup, World};
+use crate::fakes::model::Vendor;
+use crate::fakes::slack::deliveries::Acked;
+use crate::fakes::slack::{FakeSlack, Handle};
+use crate::world::{START, Setup, World};
 
 /// How long a test waits for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,7 +57,7 @@ pub fn settings(api_url: &str, team: Option<&str>) -> SlackSettings {
         public_url: "https://agents.example".to_owned(),
         max_file: 65_536,
         max_earlier: 50,
-        pace: Default::default(),
+        pace: Pace { second: Duration::from_millis(1), ..Pace::default() },
     }
 }
 
@@ -225,9 +234,15 @@ async fn s16_the_next_connection_is_open_before_the_old_one_ends() {
     old.disconnect("refresh_requested").await;
     // The next one is dialled, and the old one is still served: nobody has said hello over the next one yet.
     let mut next = wire.dialled().await;
-    for id in ["e1", "e2"] {
-        old.deliver(id, nothing()).await;
+    // Four times as long as it would linger.
+    let start = std::time::Instant::now();
+    for number in 0.. {
+        let id = format!("old-{number}");
+        old.deliver(&id, nothing()).await;
         assert_eq!(old.acked().await, id);
+        if start.elapsed() > Duration::from_millis(200) {
+            break;
+        }
     }
     next.hello().await;
     next.deliver("e3", nothing()).await;
@@ -421,4 +436,315 @@ async fn the_log_names_the_cause_and_never_the_ticket_the_token_or_a_body() {
     for secret in ["hush-hush", "xapp-test", "thought"] {
         assert!(!ours.contains(secret), "{secret} is in\n{ours}");
     }
+}
+
+// ---- with the fake Slack: what comes of deliveries
+
+/// The program over the fake Slack, reached by Socket Mode.
+struct Stage {
+    fake: FakeSlack,
+    world: World,
+    front: Front,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Stage {
+    async fn new(setup: Setup) -> Self {
+        let fake = FakeSlack::start(&Clock::manual(START)).await;
+        let (world, front, slack) = program(settings(&fake.api_url(), Some("T1")), setup).await;
+        assert!(slack.connect().await);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run_with(front.clone(), 0, times(), stop.clone()));
+        fake.until_sockets("A1", 2).await;
+        Self { fake, world, front, stop, task }
+    }
+
+    /// What people said in a thread, as its log has it.
+    async fn said(&self, root: &str) -> Vec<String> {
+        let Ok(loaded) = self.world.runtime.parts().store.load(short("C1", root), 0).await else { return Vec::new() };
+        let events = (1..).zip(&loaded.events).map(|(seq, bytes)| Event::decode(bytes, seq).unwrap());
+        events
+            .filter_map(|e| match e.body {
+                Body::MessageReceived { text, .. } => Some(text),
+                _ => None,
+            })
+            .collect()
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        soon("the end", self.task).await.unwrap();
+        self.front.idle().await;
+        self.fake.finish();
+    }
+}
+
+fn short(channel: &str, root: &str) -> ShortId {
+    format!("slack:T1:{channel}:{root}").parse::<ThreadId>().unwrap().short()
+}
+
+/// Another program that keeps the store's file to itself for half a second at a time, with a moment in between.
+struct Slowed {
+    /// How often the file was given back.
+    given_back: Arc<AtomicU32>,
+    end: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Slowed {
+    /// Returns once the store is slow.
+    async fn new(world: &World) -> Self {
+        let path = world.dir.path().join("twelve.db");
+        let (end, ended) = std::sync::mpsc::channel();
+        let (tell, slow) = tokio::sync::oneshot::channel();
+        let given_back = Arc::new(AtomicU32::new(0));
+        let count = given_back.clone();
+        let thread = std::thread::spawn(move || {
+            let mut tell = Some(tell);
+            let file = rusqlite::Connection::open(path).unwrap();
+            file.busy_timeout(Duration::from_secs(5)).unwrap();
+            loop {
+                file.execute_batch("BEGIN IMMEDIATE").unwrap();
+                if let Some(tell) = tell.take() {
+                    tell.send(()).unwrap();
+                }
+                let ends = ended.recv_timeout(Duration::from_millis(500)).is_ok();
+                count.fetch_add(1, Ordering::SeqCst);
+                file.execute_batch("ROLLBACK").unwrap();
+                // As long as SQLite waits at most before it looks again.
+                if ends || ended.recv_timeout(Duration::from_millis(110)).is_ok() {
+                    return;
+                }
+            }
+        });
+        slow.await.unwrap();
+        Self { given_back, end, thread }
+    }
+
+    fn end(self) {
+        let _ = self.end.send(());
+        self.thread.join().unwrap();
+    }
+}
+
+/// A model that does not answer for 30 seconds.
+async fn slow_model() -> (Setup, TcpListener) {
+    crate::crypto();
+    // Connections are made, and nobody ever reads them.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", nobody.local_addr().unwrap());
+    let config = HttpProviderConfig { timeout_ms: 30_000, ..HttpProviderConfig::new(&base, SecretString::from("key")) };
+    let provider = move || Vendor::OpenAi.provider(&config);
+    (Setup { provider: Some(Arc::new(provider)), ..Setup::default() }, nobody)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_every_ack_comes_in_time_with_a_slow_store_a_slow_model_and_200_events_a_second() {
+    const EVENTS: u32 = 600;
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let slowed = Slowed::new(&stage.world).await;
+    let ann = stage.fake.person("T1", "U1");
+    let mut beat = tokio::time::interval(Duration::from_millis(5));
+    let mut sent: Vec<JoinHandle<Acked>> = Vec::new();
+    let mut roots = Vec::new();
+    for number in 0..EVENTS {
+        beat.tick().await;
+        let root = ann.write("C1", None, &format!("<@UBOTT1> task {number}"), &[]);
+        // The mention alone: one event for each message.
+        let delivery = ann.deliveries("C1", &root).remove(0);
+        let fake: Handle = stage.fake.handle();
+        sent.push(tokio::spawn(async move { fake.send(&delivery).await }));
+        roots.push(root);
+    }
+    let mut worst = Duration::ZERO;
+    for acked in sent {
+        let acked = acked.await.unwrap();
+        // The fake answers 504 itself after three seconds.
+        assert_eq!(acked.status, 200);
+        worst = worst.max(acked.took);
+    }
+    slowed.end();
+    assert!(worst > Duration::from_millis(300), "the store was not slow: {worst:?}");
+    for (number, root) in roots.iter().enumerate() {
+        assert_eq!(stage.said(root).await, [format!("task {number}")]);
+    }
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s1_nothing_is_acknowledged_before_it_is_in_the_log() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let slowed = Slowed::new(&stage.world).await;
+    let ann = stage.fake.person("T1", "U1");
+    let root = ann.write("C1", None, "<@UBOTT1> task", &[]);
+    // One delivery: a second one of this message would wait for the first.
+    assert_eq!(stage.fake.send(&ann.deliveries("C1", &root)[0]).await.status, 200);
+    // Nobody could write before.
+    assert!(slowed.given_back.load(Ordering::SeqCst) > 0, "it was acknowledged before it could be kept");
+    assert_eq!(stage.said(&root).await, ["task"]);
+    slowed.end();
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s16_connections_that_are_replaced_under_load_lose_nothing_and_double_nothing() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let ann = stage.fake.person("T1", "U1");
+    let root = ann.mention("C1", "begin").await;
+    let mut expected = vec!["begin".to_owned()];
+    for round in 0..5 {
+        let mut sent = Vec::new();
+        for number in 0..20 {
+            let text = format!("message {round}.{number}");
+            let ts = ann.write("C1", Some(&root), &text, &[]);
+            let delivery = ann.deliveries("C1", &ts).remove(0);
+            let fake = stage.fake.handle();
+            sent.push(async move { fake.deliver(&delivery).await.status });
+            expected.push(text);
+        }
+        let ids = stage.fake.until_sockets("A1", 2).await;
+        let refresh = async {
+            stage.fake.disconnect_socket(ids[round % 2], "refresh_requested");
+            stage.fake.until_sockets("A1", 2).await;
+        };
+        let (statuses, ()) = tokio::join!(futures_util::future::join_all(sent), refresh);
+        assert_eq!(statuses, [200; 20]);
+    }
+    // All of one conversation, each once. Two connections keep no order between them.
+    let mut said = stage.said(&root).await;
+    said.sort();
+    expected.sort();
+    assert_eq!(said, expected);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn messages_of_one_thread_stay_in_order_and_no_other_thread_waits_for_them() {
+    let mut wire = Wire::start().await;
+    let (setup, _nobody) = slow_model().await;
+    let (world, front, _slack) = program(settings(&wire.api_url, Some("T1")), setup).await;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run_with(front.clone(), 0, times(), stop.clone()));
+    let (mut one, mut two) = (wire.connection().await, wire.connection().await);
+    let slowed = Slowed::new(&world).await;
+    let said = |root: &str, ts: &str| {
+        json!({"type": "message", "channel": "D1", "channel_type": "im", "user": "U1", "ts": ts, "thread_ts": root,
+               "text": format!("at {ts}")})
+    };
+    let root = "1767225600.000100";
+    for number in 1..=6 {
+        let ts = format!("1767225600.00010{number}");
+        one.deliver(&format!("e{number}"), said(root, &ts)).await;
+    }
+    two.deliver("other", said("1767225600.000900", "1767225600.000901")).await;
+    assert_eq!(two.acked().await, "other");
+    for number in 1..=6 {
+        assert_eq!(one.acked().await, format!("e{number}"));
+    }
+    slowed.end();
+    let loaded = world.runtime.parts().store.load(short("D1", root), 0).await.unwrap();
+    let texts: Vec<String> = (1..)
+        .zip(&loaded.events)
+        .filter_map(|(seq, bytes)| match Event::decode(bytes, seq).unwrap().body {
+            Body::MessageReceived { text, .. } => Some(text),
+            _ => None,
+        })
+        .collect();
+    let expected: Vec<String> = (1..=6).map(|number| format!("at 1767225600.00010{number}")).collect();
+    assert_eq!(texts, expected);
+    stop.cancel();
+    soon("the end", task).await.unwrap();
+    world.runtime.begin_drain();
+}
+
+#[tokio::test]
+async fn what_was_taken_when_the_end_came_is_acknowledged_and_what_is_not_taken_is_not() {
+    let mut wire = Wire::start().await;
+    let (setup, _nobody) = slow_model().await;
+    let (world, front, _slack) = program(settings(&wire.api_url, Some("T1")), setup).await;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run_with(front.clone(), 0, times(), stop.clone()));
+    let (mut line, mut other) = (wire.connection().await, wire.connection().await);
+    let message = |ts: &str| json!({"type": "message", "channel": "D1", "channel_type": "im", "user": "U1", "ts": ts, "text": "task"});
+    let slowed = Slowed::new(&world).await;
+    line.deliver("e1", message("1767225600.000100")).await;
+    line.deliver("e2", nothing()).await;
+    // Whoever is second has been read after the first.
+    assert_eq!(line.acked().await, "e2");
+    stop.cancel();
+    assert_eq!(line.acked().await, "e1");
+    assert_eq!((line.next().await, other.next().await), (None, None));
+    slowed.end();
+    soon("the end", task).await.unwrap();
+    assert_eq!(world.runtime.parts().store.list(&Filter::default(), None, 10).await.unwrap().items.len(), 1);
+    world.runtime.begin_drain();
+}
+
+#[tokio::test]
+async fn s4_what_was_said_while_nobody_listened_is_read_afterwards() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let (ann, bob) = (stage.fake.person("T1", "U1"), stage.fake.person("T1", "U2"));
+    let root = ann.mention("C1", "begin").await;
+    ann.say_in_thread("C1", &root, "one").await;
+    // Events are left out: too many, or nobody was connected.
+    let missed = bob.write("C1", Some(&root), "two", &[]);
+    let elsewhere = bob.write("C1", None, "<@UBOTT1> another task", &[]);
+    bob.write("C1", None, "not meant for the agent", &[]);
+    bob.write("C1", Some(&root), "status", &[]);
+    bob.write("C1", None, "<@UBOTT1> help", &[]);
+    assert_eq!(catch_up(&stage.front, "T1").await, 3, "the answer and what is new in the channel");
+    assert_eq!(stage.said(&root).await, ["begin", "one", "two"]);
+    assert_eq!(stage.said(&elsewhere).await, ["another task"]);
+    // The deliveries come after all, and again; and so does the reading.
+    for delivery in bob.deliveries("C1", &missed).iter().chain(&bob.deliveries("C1", &elsewhere)) {
+        assert_eq!(stage.fake.deliver(delivery).await.status, 200);
+    }
+    catch_up(&stage.front, "T1").await;
+    assert_eq!(stage.said(&root).await, ["begin", "one", "two"]);
+    assert_eq!(stage.said(&elsewhere).await, ["another task"]);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s4_a_notice_that_events_were_left_out_is_accepted_and_they_are_read() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let ann = stage.fake.person("T1", "U1");
+    let root = ann.mention("C1", "begin").await;
+    ann.write("C1", Some(&root), "left out", &[]);
+    let notice = stage.fake.rate_limited("T1");
+    assert_eq!(stage.fake.send(&notice).await.status, 200);
+    stage.front.idle().await;
+    assert_eq!(stage.said(&root).await, ["begin", "left out"]);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s4_after_a_time_without_any_connection_the_gap_is_read() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let ann = stage.fake.person("T1", "U1");
+    let root = ann.mention("C1", "begin").await;
+    stage.fake.with(|s| drop(s.calls.drain(..)));
+    ann.write("C1", Some(&root), "said into the silence", &[]);
+    for id in stage.fake.until_sockets("A1", 2).await {
+        stage.fake.sever_socket(id);
+    }
+    stage
+        .fake
+        .until("the reading", |s| s.calls.iter().any(|c| c.method == "conversations.history").then_some(()))
+        .await;
+    assert_eq!(stage.said(&root).await, ["begin", "said into the silence"]);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
 }

@@ -244,20 +244,21 @@ pub(super) fn place(team: &str, channel: &str, thread: Option<&str>) -> String {
 pub(super) fn open_after(front: &Front, team: &str, trigger: &str, on_top: bool, view: Value, aside: Aside) {
     let (here, team, trigger) = (front.clone(), team.to_owned(), trigger.to_owned());
     front.after(async move {
-        if let Err(why) = open(&here, &team, &trigger, on_top, &view).await {
-            here.say(&aside, &why).await;
+        match open(&here, &team, &trigger, on_top, &view).await {
+            Ok(window) => here.opened(window, &aside),
+            Err(why) => here.say(&aside, &why).await,
         }
     });
 }
 
-/// Opens a window, above the one that is open if there is one.
+/// Opens a window, above the one that is open if there is one; returns its id.
 ///
 /// # Errors
 /// What the person is told.
-pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool, view: &Value) -> Result<(), String> {
+pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool, view: &Value) -> Result<String, String> {
     let method = if on_top { "views.push" } else { "views.open" };
     let called = front.0.slack.call(team, method, &json!({"trigger_id": trigger, "view": view})).await;
-    called.map(|_| ()).map_err(|error| match error.code.as_str() {
+    called.map(|opened| opened["view"]["id"].as_str().unwrap_or("").to_owned()).map_err(|error| match error.code.as_str() {
         "expired_trigger_id" | "trigger_expired" | "exchanged_trigger_id" | "trigger_exchanged" => {
             "That took longer than the three seconds that Slack gives a window to open. Nothing was done: press again."
                 .to_owned()

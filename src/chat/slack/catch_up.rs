@@ -8,12 +8,17 @@
 //! Left out: presses of buttons, which people repeat; edits and deletions; words that only ask for something to look
 //! at (`status`), because nobody waits for that answer any more; channels in which no agent has said anything lately.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::{Ack, Front};
+use super::{Ack, AtWork, Front};
 use crate::agent::{ShortId, Timestamp};
 use crate::chat::commands::{self, Command};
 use crate::platform::slack::inbound::Envelope;
@@ -25,6 +30,8 @@ const BACK_MS: u64 = 24 * 3_600_000;
 /// Before a gap is noticed, messages may have been lost for so long, in milliseconds: a dead connection is found
 /// within half a minute, and clocks differ.
 const MARGIN_MS: u64 = 120_000;
+/// Longest reading of one team: Slack answers about fifty such questions a minute.
+const READING: Duration = Duration::from_secs(15 * 60);
 /// Conversations that are read, those with the latest changes first.
 const MAX_THREADS: usize = 200;
 /// Summaries that are looked through for them.
@@ -39,6 +46,42 @@ const MAX_PAGES: usize = 5;
 const PAGE: &str = "100";
 /// Events at the end of a log in which the last message is looked for.
 const LOOK_BACK: u64 = 300;
+
+/// Teams that are being read, and whether they are to be read once more afterwards.
+#[derive(Default)]
+pub struct Readings(Mutex<BTreeMap<String, bool>>);
+
+/// Reads what a team said, on a task of its own; at most one for each team. What is left out while it is being read
+/// is read afterwards: Slack says every minute that it leaves events out.
+pub(super) fn begin(front: &Front, team: String) {
+    {
+        let mut readings = front.0.readings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(again) = readings.get_mut(&team) {
+            *again = true;
+            return;
+        }
+        readings.insert(team.clone(), false);
+    }
+    let (front, one) = (front.clone(), AtWork::one(&front.0));
+    tokio::spawn(async move {
+        loop {
+            // Whatever breaks in there, this team can be read again.
+            let reading = AssertUnwindSafe(timeout(READING, catch_up(&front, &team))).catch_unwind().await;
+            if !matches!(reading, Ok(Ok(_))) {
+                tracing::warn!(slack.team = team, "catching up took too long or broke, and was given up");
+            }
+            let mut readings = front.0.readings.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match readings.get_mut(&team) {
+                Some(again) if *again => *again = false,
+                Some(_) | None => {
+                    readings.remove(&team);
+                    break;
+                }
+            }
+        }
+        drop(one);
+    });
+}
 
 /// Reads what was said in the conversations of a team in the last day and is not known. Returns how many messages
 /// were handed over; most are known, and change nothing.

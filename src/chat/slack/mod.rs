@@ -26,7 +26,6 @@ pub mod socket;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,10 +44,12 @@ use crate::store::StoreError;
 /// Things that are at work after their acknowledgement, at one time. More are dropped, and counted: they only look,
 /// and whoever asked asks again.
 const MAX_AFTER: usize = 512;
-/// Questions in messages that are remembered as answered, so that their second event is not.
-const MAX_LOOKS: usize = 1_000;
 /// How long one of them may take.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Questions in messages that are remembered as answered, so that their second event is not.
+const MAX_LOOKS: usize = 1_000;
+/// Windows of which it is remembered where they were opened. What comes of others is said by direct message.
+const MAX_WINDOWS: usize = 1_000;
 
 /// What the way in is told.
 #[derive(Clone, Debug)]
@@ -79,10 +80,15 @@ pub(crate) struct Inner {
     at_work: watch::Sender<usize>,
     /// What workspaces do not let us show.
     pub refused: progress::Refused,
+    /// Teams that are being caught up with.
+    pub readings: catch_up::Readings,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
     /// Questions that were answered and left no log, newest first.
     looks: Mutex<LruCache<ShortId, ()>>,
+    /// Where windows were opened, by their ids: what comes of them is said there. It holds what gives a right to
+    /// answer, so it is in memory only.
+    windows: Mutex<LruCache<String, Aside>>,
 }
 
 /// The answer to a delivery.
@@ -160,9 +166,11 @@ impl Front {
             after: Arc::new(Semaphore::new(MAX_AFTER)),
             at_work: watch::Sender::new(0),
             refused: progress::Refused::default(),
+            readings: catch_up::Readings::default(),
             homes: home::Homes::default(),
-            // reason: it is not zero
+            // reason: they are not zero
             looks: Mutex::new(LruCache::new(NonZeroUsize::new(MAX_LOOKS).unwrap_or(NonZeroUsize::MIN))),
+            windows: Mutex::new(LruCache::new(NonZeroUsize::new(MAX_WINDOWS).unwrap_or(NonZeroUsize::MIN))),
         }))
     }
 
@@ -233,7 +241,7 @@ impl Front {
             }
             Inbound::RateLimited { team, minute } => {
                 tracing::warn!(slack.team = team, minute, "Slack left events out, because there were too many");
-                self.after(caught_up(self.clone(), team));
+                catch_up::begin(self, team);
                 Taken::LOOKED
             }
             Inbound::Ignored { why } => {
@@ -250,6 +258,16 @@ impl Front {
     /// Whether this is the first delivery of something that only looks. Nobody else is told so after it.
     pub(super) fn is_first_look(&self, key: ShortId) -> bool {
         self.0.looks.lock().unwrap_or_else(PoisonError::into_inner).put(key, ()).is_none()
+    }
+
+    /// Remembers where a window was opened.
+    pub(super) fn opened(&self, window: String, from: &Aside) {
+        self.0.windows.lock().unwrap_or_else(PoisonError::into_inner).put(window, from.clone());
+    }
+
+    /// Where a window was opened, if this process knows.
+    pub(super) fn opened_from(&self, window: &str) -> Option<Aside> {
+        self.0.windows.lock().unwrap_or_else(PoisonError::into_inner).get(window).cloned()
     }
 
     fn gone(&self, team: &str, why: &str) {
@@ -361,13 +379,6 @@ impl Front {
     pub(super) fn sign(&self) -> String {
         format!("!{}", self.0.settings.command.trim_start_matches('/'))
     }
-}
-
-/// Reads what was left out. In a box, because what it finds is taken like a delivery, which may be another such.
-fn caught_up(front: Front, team: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        catch_up(&front, &team).await;
-    })
 }
 
 /// Counts something at work, until it is dropped: also when it breaks off.

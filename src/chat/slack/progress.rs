@@ -69,7 +69,7 @@ impl Refused {
     }
 }
 
-/// Shows what runs are at until `stop` is cancelled; at once over if the settings want no progress.
+/// Shows what runs are at until `stop` is cancelled; nothing if the settings want no progress.
 pub async fn follow(front: Front, stop: CancellationToken) {
     if !front.0.settings.progress {
         stop.cancelled().await;

@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 use serde_json::{Value, json};
@@ -51,6 +52,9 @@ const TOLD: usize = 5;
 pub struct Posts {
     /// By team and channel: whose turn it is. Only those with somebody in them.
     lanes: Mutex<HashMap<(String, String), Lane>>,
+    /// Until when turns are given away to those who were sent back, by team and channel: each comes again at a time
+    /// of its own, in the order in which they came.
+    booked: Mutex<LruCache<(String, String), Instant>>,
     /// Where the message with a key stands.
     stands: Mutex<LruCache<String, Reference>>,
     /// Messages that were sent without anybody knowing whether they arrived.
@@ -79,6 +83,7 @@ impl Default for Posts {
         let bound = NonZeroUsize::new(REMEMBERED).unwrap_or(NonZeroUsize::MIN);
         Self {
             lanes: Mutex::default(),
+            booked: Mutex::new(LruCache::new(bound)),
             stands: Mutex::new(LruCache::new(bound)),
             unsure: Mutex::new(LruCache::new(bound)),
             told: Mutex::new(LruCache::new(bound)),
@@ -110,6 +115,16 @@ impl Posts {
         lane.inside += 1;
         let turn = lane.turn.clone();
         Ok((InLane { posts: self, key }, turn))
+    }
+
+    /// After how long somebody who does not get into a lane shall come again.
+    fn book(&self, team: &str, channel: &str, now: Instant, inside: u32, second: Duration) -> Duration {
+        let key = (team.to_owned(), channel.to_owned());
+        let mut booked = self.booked.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = now + second * inside;
+        let at = booked.get(&key).map_or(free, |until| free.max(*until)) + second;
+        booked.put(key, at);
+        at - now
     }
 
     fn standing(&self, key: &str) -> Option<Reference> {
@@ -433,9 +448,10 @@ impl Slack {
         }
         let pace = &self.0.settings.pace;
         let (posts, until) = (&self.0.posts, Instant::now() + pace.patience);
-        let too_long = |inside: u32| SlackError {
-            retry_after_ms: Some((pace.second * inside).as_millis() as u64),
-            ..SlackError::new("chat.postMessage", "ratelimited")
+        let too_long = |inside: u32| {
+            let wait = posts.book(&place.team, &place.channel, Instant::now(), inside, pace.second);
+            let retry_after_ms = Some(wait.as_millis() as u64);
+            SlackError { retry_after_ms, ..SlackError::new("chat.postMessage", "ratelimited") }
         };
         // About one a second goes out.
         let most = (pace.patience.as_secs_f64() / pace.second.as_secs_f64().max(0.001)) as u32;
@@ -699,4 +715,32 @@ fn approvers_in<'c>(card: &'c Card, team: &str) -> impl Iterator<Item = &'c str>
 /// A person's user id, if they are of this team.
 fn user_in<'p>(person: &'p Principal, team: &str) -> Option<&'p str> {
     person_parts(&person.id).filter(|(t, _)| *t == team).map(|(_, user)| user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s11_those_who_find_a_lane_full_come_again_one_after_the_other() {
+        let (posts, now, second) = (Posts::default(), Instant::now(), Duration::from_secs(1));
+        let inside: Vec<_> = (0..3).map(|_| posts.enter("T1", "C1", 2).ok().unwrap()).collect();
+        let full = posts.enter("T1", "C1", 2).err().unwrap();
+        let waits: Vec<u64> = (0..3).map(|_| posts.book("T1", "C1", now, full, second).as_secs()).collect();
+        assert_eq!((full, waits), (3, vec![4, 5, 6]));
+        assert_eq!(posts.book("T2", "C1", now, 3, second).as_secs(), 4, "another team has turns of its own");
+        assert!(posts.enter("T2", "C1", 2).is_ok());
+        drop(inside);
+        assert!(posts.enter("T1", "C1", 2).is_ok() && posts.lanes.lock().unwrap().is_empty());
+        let later = now + second * 60;
+        assert_eq!(posts.book("T1", "C1", later, 3, second).as_secs(), 4);
+    }
+
+    #[test]
+    fn references_are_read_as_they_are_written() {
+        let two = "C1/1503435956.000247 D9/2.1";
+        let written: Vec<String> = Reference::parse(two).iter().map(Reference::to_string).collect();
+        assert_eq!(written.join(" "), two);
+        assert_eq!(Reference::parse(" C1 /1 C1/ x/2"), [Reference { channel: "x".to_owned(), ts: "2".to_owned() }]);
+    }
 }

@@ -136,6 +136,8 @@ struct Seen<'a> {
     chars: usize,
     /// Whether a modal holds it.
     reviewable: bool,
+    /// Whether it can be changed in a modal.
+    editable: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -143,7 +145,8 @@ impl<'a> Seen<'a> {
         let text = covered(&card.approval);
         let open = card.approval.is_open();
         let reviewable = open && len(&text) > SHORTEST && pieces_of(&text).is_some();
-        Self { card, size: len(&text), chars: text.chars().count(), reviewable, text }
+        let editable = open && card.editable && super::edit::fits(&card.approval.args);
+        Self { card, size: len(&text), chars: text.chars().count(), reviewable, editable, text }
     }
 
     /// The text, or its first lines and how many characters are left out.
@@ -395,7 +398,7 @@ fn buttons(seen: &Seen, shown: usize) -> Vec<Value> {
                 buttons.push(styled(button(action::REVIEW, &value, "Review…"), "primary"));
             }
             buttons.push(styled(button(action::DENY, &value, "Deny…"), "danger"));
-            if card.editable && super::edit::fits(&approval.args) {
+            if seen.editable {
                 buttons.push(button(action::EDIT, &value, "Edit…"));
             }
             buttons

@@ -25,6 +25,9 @@ const LEAVE_OUT: &str = "-";
 
 /// Whether the arguments fit a modal, as far as can be told without the schema.
 pub fn fits(args: &Value) -> bool {
+    if args.to_string().len() > VIEW_BYTES {
+        return false;
+    }
     let pretty = |value: &Value| visible_json(&serde_json::to_string_pretty(value).unwrap_or_default());
     let Some(args) = args.as_object() else { return len(&pretty(args)) <= INPUT };
     let each = args.iter().map(|(name, value)| (name, len(&pretty(value))));
