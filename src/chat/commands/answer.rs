@@ -282,7 +282,59 @@ async fn history(asker: &Asker<'_>, run: Option<&str>) -> Result<Outcome, Broken
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn approval() -> Approval {
+        let id: ApprovalId = "apr_abcdefghijklmnop_5".parse().unwrap();
+        Approval {
+            id,
+            call: CallId::new(id.thread, 4, 0),
+            tool: "note".into(),
+            revision: 1,
+            because: Because::Gated,
+            title: "note".into(),
+            args: json!({ "text": "short" }),
+            original_args: None,
+            plan: None,
+            digest: Digest::ZERO,
+            terms: Terms {
+                rule: "notes".into(),
+                risk: Risk::Medium,
+                approvers: Approvers::default(),
+                expires_after_ms: 1,
+                untrusted: Untrusted::default(),
+                route: Route::default(),
+            },
+            requesters: Vec::new(),
+            requested_at: Timestamp(0),
+            expires_at: Timestamp(1),
+            votes: Vec::new(),
+            state: ApprovalState::Pending,
+            settled_at: None,
+            result: None,
+        }
+    }
+
+    #[test]
+    fn words_decide_only_what_was_whole_on_the_first_card() {
+        assert!(may_be_decided_in_words(&approval()));
+        let changed = |change: fn(&mut Approval)| {
+            let mut approval = approval();
+            change(&mut approval);
+            may_be_decided_in_words(&approval)
+        };
+        assert!(!changed(|a| a.terms.risk = Risk::High));
+        assert!(!changed(|a| a.args = json!({ "text": "x".repeat(2_500) })), "longer than a card shows");
+        assert!(!changed(|a| a.plan = Some(Plan { summary: "x".repeat(2_500), facts: json!(null) })));
+        assert!(!changed(|a| a.plan = Some(Plan { summary: String::new(), facts: json!("x".repeat(2_500)) })));
+        assert!(!changed(|a| a.revision = 2), "the card that was seen may have been the one before");
+        let read = json!({ "texts": [{ "seq": 3, "label": "a page" }] });
+        let mut warned = approval();
+        warned.terms.untrusted = serde_json::from_value(read).unwrap();
+        assert!(!may_be_decided_in_words(&warned), "its card warns of what was read");
+    }
 
     #[test]
     fn only_what_is_at_work_can_be_stopped_and_only_what_is_paused_resumed() {

@@ -43,7 +43,8 @@ const MAX_LOGGED: usize = 100;
 
 /// The homes that have been opened.
 pub(crate) struct Homes {
-    opened: Mutex<lru::LruCache<(String, String), Arc<Opened>>>,
+    /// By team of the installation, team of the person, and person.
+    opened: Mutex<lru::LruCache<(String, String, String), Arc<Opened>>>,
     /// What went wrong by team and code, and was logged.
     logged: Mutex<BTreeSet<(String, String)>>,
 }
@@ -61,7 +62,7 @@ impl Homes {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh =
             || Arc::new(Opened { who: who.clone(), stands: tokio::sync::Mutex::default(), shown: Mutex::default() });
-        opened.get_or_insert((who.team.clone(), who.user.clone()), fresh).clone()
+        opened.get_or_insert((who.team.clone(), who.home.clone(), who.user.clone()), fresh).clone()
     }
 
     fn all(&self) -> Vec<Arc<Opened>> {
@@ -221,12 +222,12 @@ async fn concerned(front: &Front, changed: Changed) -> Vec<Arc<Opened>> {
     concerned.into_iter().filter_map(|n| homes.get(n).cloned()).collect()
 }
 
-/// Writes one home, if it is other than it stands, or `anyhow`.
+/// Writes one home, if it is other than it stands, or `anyhow`: then who is in which group is asked again as well.
 async fn write(front: &Front, opened: &Opened, anyhow: bool) {
     let mut stands = opened.stands.lock().await;
     let who = &opened.who;
     for _ in 0..ATTEMPTS {
-        let view = match view(front, opened).await {
+        let view = match view(front, opened, anyhow).await {
             Ok(view) => view,
             Err(error) => {
                 tracing::error!(slack.team = who.team, %error, "what is on an App Home can't be read");
@@ -262,13 +263,13 @@ async fn write(front: &Front, opened: &Opened, anyhow: bool) {
     }
 }
 
-async fn view(front: &Front, opened: &Opened) -> Result<Value, Broken> {
+async fn view(front: &Front, opened: &Opened, fresh: bool) -> Result<Value, Broken> {
     let (who, mut shown) = (&opened.who, opened.shown());
     let by = principal(who);
     let asker = asker(front, &by);
     let parts = front.0.runtime.parts();
     let now = parts.clock.now();
-    if shown.groups_at.is_none_or(|at| now.ms_since(at) > GROUPS_MS) || shown.groups.trouble.is_some() {
+    if fresh || shown.groups_at.is_none_or(|at| now.ms_since(at) > GROUPS_MS) || shown.groups.trouble.is_some() {
         shown.groups = commands::groups_of(&front.0.runtime, &by).await;
         shown.groups_at = Some(now);
     }

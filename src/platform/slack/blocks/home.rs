@@ -174,3 +174,70 @@ fn inbox(look: &Look) -> Option<String> {
 fn moment(at: Timestamp, format: &str) -> String {
     format!("<!date^{}^{format}|{at}>", at.0.div_euclid(1_000))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s13_a_home_of_any_length_has_at_most_a_hundred_blocks_and_no_text_that_is_too_long() {
+        let long = "<!channel> & \u{202e}*x* ".repeat(500);
+        let request = HomeRequest {
+            id: "apr_abcdefghijklmnop_5".parse().unwrap(),
+            digest: "0123456789ab".into(),
+            title: long.clone(),
+            agent: long.clone(),
+            risk: "high",
+            requesters: vec![long.clone(); 50],
+            requested_at: Timestamp(-1),
+            expires_at: Timestamp(i64::MAX),
+            link: Some("https://a.example/".into()),
+        };
+        let run = HomeRun {
+            title: long.clone(),
+            agent: long.clone(),
+            state: long.clone(),
+            updated_at: Timestamp(0),
+            link: Some("https://a.example/".into()),
+        };
+        let full = Home {
+            waiting: vec![request; 200],
+            total: 500,
+            more: true,
+            trouble: long.clone(),
+            runs: vec![run; 200],
+            more_runs: true,
+            agents: vec![("a".repeat(40), long.clone()); 200],
+            decides_for: vec![long.clone(); 200],
+            examples: vec![long; 20],
+            command: "/agent".into(),
+            version: "0.1.0".into(),
+        };
+        for shown in [full, Home::default()] {
+            let view = home(&shown, &Look { team: "T1", public_url: "https://a.example", counter: 0 });
+            assert!(view["blocks"].as_array().is_some_and(|blocks| blocks.len() <= 100));
+            within(&view);
+            assert!(!view.to_string().contains("mrkdwn\",\"text\":\"asked for by <!channel>"));
+        }
+    }
+
+    /// Nothing is longer than any of Slack's limits for its kind, and nothing is empty.
+    fn within(value: &Value) {
+        match value {
+            Value::Array(items) => items.iter().for_each(within),
+            Value::Object(fields) => {
+                if let Some(text) = fields.get("text").and_then(Value::as_str) {
+                    assert!(!text.is_empty() && text.chars().count() <= 3_000, "{text}");
+                }
+                if value["type"] == "header" {
+                    assert!(value["text"]["text"].as_str().is_some_and(|text| text.chars().count() <= 150));
+                }
+                if value["type"] == "context" {
+                    assert!(value["elements"].as_array().is_some_and(|elements| elements.len() <= 10));
+                }
+                fields.values().for_each(within);
+            }
+            _ => {}
+        }
+    }
+}
