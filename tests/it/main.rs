@@ -39,6 +39,8 @@ mod slack_post;
 mod slack_progress;
 mod slack_setup;
 mod slack_socket;
+mod slack_stories;
+mod slack_world;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Aside, Front, Taken, principal, stranger};
+use super::{Aside, Front, Taken, deed, principal, stranger};
 use crate::agent::{ApprovalId, Intent, ShortId};
 use crate::chat::commands::{self, Asker, Command, Listing, Outcome};
 use crate::platform::Card;
@@ -71,6 +71,9 @@ pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Ca
         | Command::Unknown { .. } => false,
     };
     if !changes {
+        if is_second(front, &asked).await {
+            return Came::Taken(Taken::DUPLICATE);
+        }
         return Came::Taken(answer_after(front, asked, command).await);
     }
     match outcome(front, &asked, &command).await {
@@ -80,8 +83,22 @@ pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Ca
             Came::Taken(front.keep(&key, intent, &asked.aside).await)
         }
         Outcome::Start { agent, task } => Came::Start { agent, task },
+        // What the first delivery has done is not to be wondered at.
+        _ if is_second(front, &asked).await => Came::Taken(Taken::DUPLICATE),
         other => Came::Taken(present(front, asked, other).await),
     }
+}
+
+/// Whether this command was answered before: a mention arrives as two events, and each of them may come again. What
+/// changes something has a log; what only looks is remembered by this process.
+async fn is_second(front: &Front, asked: &Asked) -> bool {
+    // A slash command is delivered once, and its answer goes back with the acknowledgement.
+    if asked.trigger.is_some() {
+        return false;
+    }
+    let key: Vec<&str> = asked.key.iter().map(String::as_str).collect();
+    let Some(id) = deed(&asked.by.team, &key) else { return false };
+    front.0.runtime.parts().store.summary(id.short()).await.is_ok() || !front.is_first_look(id.short())
 }
 
 async fn outcome(front: &Front, asked: &Asked, command: &Command) -> Outcome {
@@ -226,20 +243,27 @@ pub(super) fn place(team: &str, channel: &str, thread: Option<&str>) -> String {
 pub(super) fn open_after(front: &Front, team: &str, trigger: &str, on_top: bool, view: Value, aside: Aside) {
     let (here, team, trigger) = (front.clone(), team.to_owned(), trigger.to_owned());
     front.after(async move {
-        if let Err(why) = open(&here, &team, &trigger, on_top, &view).await {
-            here.say(&aside, &why).await;
+        match open(&here, &team, &trigger, on_top, &view).await {
+            Ok(window) => here.opened(window, &aside),
+            Err(why) => here.say(&aside, &why).await,
         }
     });
 }
 
-/// Opens a window, above the one that is open if there is one.
+/// Opens a window, above the one that is open if there is one; returns its id.
 ///
 /// # Errors
 /// What the person is told.
-pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool, view: &Value) -> Result<(), String> {
+pub(super) async fn open(
+    front: &Front,
+    team: &str,
+    trigger: &str,
+    on_top: bool,
+    view: &Value,
+) -> Result<String, String> {
     let method = if on_top { "views.push" } else { "views.open" };
     let called = front.0.slack.call(team, method, &json!({"trigger_id": trigger, "view": view})).await;
-    called.map(|_| ()).map_err(|error| match error.code.as_str() {
+    called.map(|opened| opened["view"]["id"].as_str().unwrap_or("").to_owned()).map_err(|error| match error.code.as_str() {
         "expired_trigger_id" | "trigger_expired" | "exchanged_trigger_id" | "trigger_exchanged" => {
             "That took longer than the three seconds that Slack gives a window to open. Nothing was done: press again."
                 .to_owned()

@@ -171,8 +171,9 @@ fn decide(front: &Front, pressed: inbound::Action, (id, digest): Shown, aside: A
             };
             asked::open(&here, &pressed.by.team, &pressed.trigger, pressed.in_modal, &view).await
         };
-        if let Err(why) = opened.await {
-            unopened(&here, &pressed, &aside, &why).await;
+        match opened.await {
+            Ok(window) => here.opened(window, &aside),
+            Err(why) => unopened(&here, &pressed, &aside, &why).await,
         }
     });
     Taken::LOOKED
@@ -231,8 +232,9 @@ fn write(front: &Front, pressed: inbound::Action, aside: Aside) -> Taken {
             let view = blocks::answer_modal(id, &question.text, &question.answer);
             asked::open(&here, &pressed.by.team, &pressed.trigger, pressed.in_modal, &view).await
         };
-        if let Err(why) = opened.await {
-            unopened(&here, &pressed, &aside, &why).await;
+        match opened.await {
+            Ok(window) => here.opened(window, &aside),
+            Err(why) => unopened(&here, &pressed, &aside, &why).await,
         }
     });
     Taken::LOOKED
@@ -245,7 +247,8 @@ fn is_of_team(thread: &ThreadId, by: &Who) -> bool {
 // ---- what comes back from a window ----
 
 pub(super) async fn submission(front: &Front, sent: inbound::Submission) -> Taken {
-    let aside = Aside { hot: Hot { view_id: Some(sent.view.clone()), ..front.hot(None) }, ..Aside::of(&sent.by) };
+    let from = front.opened_from(&sent.view).unwrap_or_else(|| Aside { hot: front.hot(None), ..Aside::of(&sent.by) });
+    let aside = Aside { hot: Hot { view_id: Some(sent.view.clone()), ..from.hot.clone() }, ..from };
     if !sent.by.is_at_home() {
         return refused(&sent, &stranger(&sent.metadata));
     }

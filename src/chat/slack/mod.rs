@@ -25,15 +25,17 @@ pub mod run;
 pub mod socket;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use catch_up::catch_up;
+use lru::LruCache;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
-use crate::agent::{Answer, Intent, Principal, Refusal, ThreadId};
+use crate::agent::{Answer, Intent, Principal, Refusal, ShortId, ThreadId};
 use crate::platform::replies;
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
 use crate::platform::slack::{Hot, SURFACE, Slack};
@@ -45,6 +47,10 @@ use crate::store::StoreError;
 const MAX_AFTER: usize = 512;
 /// How long one of them may take.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Questions in messages that are remembered as answered, so that their second event is not.
+const MAX_LOOKS: usize = 1_000;
+/// Windows of which it is remembered where they were opened. What comes of others is said by direct message.
+const MAX_WINDOWS: usize = 1_000;
 
 /// What the way in is told.
 #[derive(Clone, Debug)]
@@ -79,6 +85,11 @@ pub(crate) struct Inner {
     pub readings: catch_up::Readings,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
+    /// Questions that were answered and left no log, newest first.
+    looks: Mutex<LruCache<ShortId, ()>>,
+    /// Where windows were opened, by their ids: what comes of them is said there. It holds what gives a right to
+    /// answer, so it is in memory only.
+    windows: Mutex<LruCache<String, Aside>>,
 }
 
 /// The answer to a delivery.
@@ -158,6 +169,9 @@ impl Front {
             refused: progress::Refused::default(),
             readings: catch_up::Readings::default(),
             homes: home::Homes::default(),
+            // reason: they are not zero
+            looks: Mutex::new(LruCache::new(NonZeroUsize::new(MAX_LOOKS).unwrap_or(NonZeroUsize::MIN))),
+            windows: Mutex::new(LruCache::new(NonZeroUsize::new(MAX_WINDOWS).unwrap_or(NonZeroUsize::MIN))),
         }))
     }
 
@@ -240,6 +254,21 @@ impl Front {
                 Taken::ODD
             }
         }
+    }
+
+    /// Whether this is the first delivery of something that only looks. Nobody else is told so after it.
+    pub(super) fn is_first_look(&self, key: ShortId) -> bool {
+        self.0.looks.lock().unwrap_or_else(PoisonError::into_inner).put(key, ()).is_none()
+    }
+
+    /// Remembers where a window was opened.
+    pub(super) fn opened(&self, window: String, from: &Aside) {
+        self.0.windows.lock().unwrap_or_else(PoisonError::into_inner).put(window, from.clone());
+    }
+
+    /// Where a window was opened, if this process knows.
+    pub(super) fn opened_from(&self, window: &str) -> Option<Aside> {
+        self.0.windows.lock().unwrap_or_else(PoisonError::into_inner).get(window).cloned()
     }
 
     fn gone(&self, team: &str, why: &str) {

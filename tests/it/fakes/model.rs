@@ -74,6 +74,8 @@ pub enum Answer {
     StalledBody,
     /// No answer at all, while the connection stays.
     Silence,
+    /// This answer, once the test lets it out.
+    Later(Arc<tokio::sync::Semaphore>, Box<Answer>),
 }
 
 impl Answer {
@@ -280,6 +282,13 @@ async fn answer(
         let whole = Answer::say("a reply long enough to be cut in two").body(vendor, &model);
         let bytes = whole.into_bytes()[..60].to_vec();
         Response::new(Body::from_stream(ReaderStream::new(Half { bytes: Some(bytes), flushed: false, then })))
+    };
+    let next = match next {
+        Answer::Later(gate, next) => {
+            gate.acquire().await.unwrap().forget();
+            *next
+        }
+        next => next,
     };
     match next {
         Answer::Status { status, headers, body } => plain(status, &headers, &body),
