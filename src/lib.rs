@@ -51,8 +51,10 @@
 //! 3. The tool says what it would do (`PlanTool`: "now v1.2.2 -> v1.2.3"). `ApprovalRequested` records
 //!    everything people see and the SHA-256 over it. The thread rests: no task, no timer, one row.
 //! 4. The process is killed. Nothing is lost, since nothing was held.
-//! 5. `ann` presses Approve on the card from before, in the browser, at a terminal or over REST. Who she is
-//!    comes from her session or token ([`http::Caller`]), what she saw from the digest on her card.
+//! 5. `ann` presses Approve on the card from before: in Slack, in the browser, at a terminal or over REST. Who she
+//!    is comes from her session or token ([`http::Caller`]) or from Slack's signature or socket, what she saw from
+//!    the digest on her card. In Slack the press is first kept as an [`agent::Intent`], in a log of its own, and
+//!    acknowledged; carrying it out asks Slack who is in which group, and tells her what came of it.
 //!    [`agent::step`] checks that she may, that the digest is the request's, that it has not expired;
 //!    `VoteCast` and `ApprovalResolved` are one append.
 //! 6. `RunTool` is performed. Right before it runs, the plan is made anew and the digest computed again
@@ -74,6 +76,7 @@
 //! 9. Once text from outside has entered a thread, no call with side effects that the model makes from then on
 //!    runs without an approval, unless its tool is listed as safe; neither compaction nor a fork forgets it
 //!    ([`agent::Untrusted`], [`agent::Policy::verdict_after`]).
+//! 10. Nothing crosses workspaces: a person, a thread and a press of one team mean nothing in another.
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads
@@ -86,6 +89,12 @@
 //!   summaries: ten thousand that wait are a page and a count, and no log is loaded.
 //! - Idempotency keys, webhooks and schedules need no table: the thread's id is derived from the key, and the
 //!   log knows the sources that it has seen.
+//! - A press of a button is a log of its own with one effect, not an event of the thread that it is about: it has
+//!   to be kept before anybody can know whether it counts, and it is a record also when it did not.
+//! - Slack's socket is a loop of ours over tungstenite; slack-morphism serves the Web API
+//!   ([`platform::slack`] says why).
+//! - The room `chat` exists beside `platform`: a platform translates and needs no runtime; what a delivery leads to
+//!   does.
 //! - Settings are merged by our own code over `toml`, because each value has to name its origin.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::todo, clippy::dbg_macro)]
