@@ -39,7 +39,7 @@ const RATE: u64 = 200;
 const RATE_SECONDS: u64 = 30;
 /// How long the model takes.
 const MODEL: Duration = Duration::from_secs(20);
-const SECRET: &str = "the signing secret of the bench";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// Waits for people: the threads that are paused.
 const WRITER: &str = r#"+++
