@@ -255,7 +255,13 @@ pub(super) fn open_after(front: &Front, team: &str, trigger: &str, on_top: bool,
 ///
 /// # Errors
 /// What the person is told.
-pub(super) async fn open(front: &Front, team: &str, trigger: &str, on_top: bool, view: &Value) -> Result<String, String> {
+pub(super) async fn open(
+    front: &Front,
+    team: &str,
+    trigger: &str,
+    on_top: bool,
+    view: &Value,
+) -> Result<String, String> {
     let method = if on_top { "views.push" } else { "views.open" };
     let called = front.0.slack.call(team, method, &json!({"trigger_id": trigger, "view": view})).await;
     called.map(|opened| opened["view"]["id"].as_str().unwrap_or("").to_owned()).map_err(|error| match error.code.as_str() {
