@@ -12,6 +12,7 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `odd` | what nobody can read, kept in a bounded file |
 //! | `catch_up` | what was said while nothing could reach us |
 //! | `run` | all of it that goes on in the background, until the process stops |
 
@@ -20,6 +21,7 @@ pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
+pub mod odd;
 pub mod progress;
 pub mod run;
 pub mod socket;
@@ -65,6 +67,8 @@ pub struct FrontSettings {
     pub command: String,
     /// People who may ask for `/agent doctor`, and see all runs.
     pub operators: Vec<String>,
+    /// The file in which deliveries are kept that nobody can read; `None`: they are only counted.
+    pub odd: Option<std::path::PathBuf>,
 }
 
 /// The way in. Clones are handles to the same one.
@@ -83,6 +87,8 @@ pub(crate) struct Inner {
     pub refused: progress::Refused,
     /// Teams that are being caught up with.
     pub readings: catch_up::Readings,
+    /// Where deliveries are kept that nobody can read.
+    odd: odd::Kept,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
     /// Questions that were answered and left no log, newest first.
@@ -160,7 +166,9 @@ impl Aside {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
+        let odd = odd::Kept::new(settings.odd.clone());
         Self(Arc::new(Inner {
+            odd,
             runtime,
             slack,
             settings,
@@ -179,10 +187,21 @@ impl Front {
     pub async fn take(&self, envelope: Envelope) -> Ack {
         let bot = |team: &str| self.0.slack.workspace(team).map(|workspace| workspace.bot_user.clone());
         let inbound = inbound::read(&envelope, bot);
-        drop(envelope);
         let kind = inbound.name();
+        let why = match &inbound {
+            Inbound::Odd { why } => why.clone(),
+            _ => "it names no place".to_owned(),
+        };
         let taken = if self.0.runtime.is_draining() { Taken::AGAIN } else { self.taken(inbound).await };
         self.0.runtime.parts().metrics.delivery(SURFACE, kind, taken.outcome);
+        if taken == Taken::ODD {
+            let (came, delivery) = match envelope {
+                Envelope::Event(delivery) => ("event", delivery),
+                Envelope::Interaction(delivery) => ("interaction", delivery),
+                Envelope::Command(delivery) => ("command", delivery),
+            };
+            self.keep_odd(came, &why, delivery);
+        }
         taken.ack
     }
 

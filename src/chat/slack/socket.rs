@@ -7,7 +7,8 @@
 //! Read, put into the lane of its conversation, taken ([`Front::take`] appends), and only then acknowledged on the
 //! connection that it came by. Envelopes of one lane are taken one after the other, in the order in which they came,
 //! whichever connection brought them; lanes do not wait for each other. What is not taken is not acknowledged, so
-//! Slack delivers it again; what nobody can read is counted and acknowledged, because it would not get better.
+//! Slack delivers it again; what nobody can read is counted, kept ([`super::odd`]) and acknowledged,
+//! because it would not get better.
 //!
 //! # Connections
 //! Two for each app, so that one of them is there while the other one is dialled anew. When Slack announces that it
@@ -416,6 +417,8 @@ impl App {
                         (Frame::Odd { id, why }, acks, _) => {
                             metrics.channel_unreadable(SURFACE);
                             tracing::warn!(slack.socket = %self.name, why, "Slack sent something that cannot be read");
+                            let said = serde_json::from_str(&text).unwrap_or_else(|_| json!(text.as_str()));
+                            self.front.keep_odd("socket", why, said);
                             if let (Some(id), Some(acks)) = (id, acks) {
                                 // It has room: the permit is ours.
                                 let _ = acks.try_send(acknowledge(&id, None));

@@ -263,7 +263,7 @@ fn outer(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
             let minute = body["minute_rate_limited"].as_i64().unwrap_or(0);
             Ok(Inbound::RateLimited { team: id(body, "team_id")?, minute })
         }
-        Some(_) => Ok(Inbound::Ignored { why: "a delivery of another type" }),
+        Some(_) => Err(Unreadable("a delivery of a type that is not known".to_owned())),
         None => Err(Unreadable("a delivery without a type".to_owned())),
     }
 }
@@ -352,7 +352,14 @@ fn event(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
             Some(bots) if !bots.is_empty() => Ok(Inbound::TokensRevoked { team: scene.team }),
             _ => Ok(Inbound::Ignored { why: "tokens of people were revoked, and none of them is used" }),
         },
-        _ => Ok(Inbound::Ignored { why: "an event of another type" }),
+        // Nobody subscribed to them here; they come where somebody added them to the app.
+        "app_context_changed"
+        | "assistant_thread_context_changed"
+        | "agent_session_title_changed"
+        | "reaction_removed"
+        | "member_joined_channel"
+        | "member_left_channel" => Ok(Inbound::Ignored { why: "an event of no use" }),
+        _ => Err(Unreadable("an event of a type that is not known".to_owned())),
     }
 }
 
@@ -496,7 +503,7 @@ fn interaction_team(body: &Value) -> Read<String> {
 fn interaction(body: &Value) -> Read<Inbound> {
     let kind = body["type"].as_str().ok_or_else(|| Unreadable("an interaction without a type".to_owned()))?;
     if !matches!(kind, "block_actions" | "view_submission" | "view_closed" | "shortcut" | "message_action") {
-        return Ok(Inbound::Ignored { why: "an interaction of another type" });
+        return Err(Unreadable("an interaction of a type that is not known".to_owned()));
     }
     let (team, user) = (interaction_team(body)?, &body["user"]);
     let here = body["team"]["id"].as_str();
