@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -191,11 +191,7 @@ impl App {
         let settings = front.0.slack.settings();
         let first = settings.workspaces.get(index)?;
         let token = first.app_token.clone()?;
-        let same = |other: &Option<SecretString>| {
-            other.as_ref().is_some_and(|other| other.expose_secret() == token.expose_secret())
-        };
-        let workspaces = settings.workspaces.iter().enumerate();
-        let indexes = workspaces.filter(|(_, w)| same(&w.app_token)).map(|(i, _)| i).collect();
+        let indexes = settings.apps().into_iter().find(|app| app.contains(&index))?.into_iter().collect();
         let name = first.team.as_ref().map_or_else(|| "socket".to_owned(), |team| format!("socket of {team}"));
         Some(Self {
             token,

@@ -69,7 +69,16 @@ pub enum Inbound {
     ViewOpened {
         by: Who,
         channel: String,
+        /// Its conversation; `None` where none has begun.
+        thread: Option<String>,
+    },
+    /// The stop button of a session of ours was pressed.
+    Stopped {
+        by: Who,
+        channel: String,
         thread: String,
+        /// Tells two presses apart.
+        at: String,
     },
     Action(Box<Action>),
     Submission(Box<Submission>),
@@ -112,6 +121,7 @@ impl Inbound {
             Self::Reaction { .. } => "reaction",
             Self::HomeOpened { .. } => "home",
             Self::ViewOpened { .. } => "view",
+            Self::Stopped { .. } => "stop",
             Self::Action(_) => "action",
             Self::Submission(_) => "submission",
             Self::Closed { .. } => "close",
@@ -334,17 +344,26 @@ fn event(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
         },
         "reaction_added" => reaction(&scene),
         "app_home_opened" => {
-            if event["tab"].as_str().is_some_and(|tab| tab != "home") {
-                return Ok(Inbound::Ignored { why: "another tab of the app's home" });
+            let by = scene.who(word(event, "user")?, &Value::Null)?;
+            match event["tab"].as_str() {
+                None | Some("home") => Ok(Inbound::HomeOpened { by }),
+                // With the agent view, this tab is where conversations begin.
+                Some("messages") => Ok(Inbound::ViewOpened { by, channel: id(event, "channel")?, thread: None }),
+                Some(_) => Ok(Inbound::Ignored { why: "another tab of the app's home" }),
             }
-            Ok(Inbound::HomeOpened { by: scene.who(word(event, "user")?, &Value::Null)? })
         }
+        "agent_session_stopped" => Ok(Inbound::Stopped {
+            by: scene.who(word(event, "user")?, &Value::Null)?,
+            channel: id(event, "channel")?,
+            thread: ts(event, "thread_ts")?,
+            at: ts(event, "event_ts")?,
+        }),
         "assistant_thread_started" => {
             let thread = &event["assistant_thread"];
             Ok(Inbound::ViewOpened {
                 by: scene.who(word(thread, "user_id")?, &Value::Null)?,
                 channel: id(thread, "channel_id")?,
-                thread: ts(thread, "thread_ts")?,
+                thread: Some(ts(thread, "thread_ts")?),
             })
         }
         "app_uninstalled" => Ok(Inbound::Uninstalled { team: scene.team }),
