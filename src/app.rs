@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
-use crate::chat::slack::FrontSettings;
+use crate::chat::slack::{FrontSettings, odd};
 use crate::config::{self, Config, ProviderKind, SlackConfig};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
 use crate::metrics::Metrics;
@@ -100,6 +100,7 @@ impl Blueprint {
             progress: config.progress,
             command: config.command.clone(),
             operators: self.loaded.config.http.admins.clone(),
+            odd: Some(self.loaded.config.app.data_dir.join(odd::FILE)),
         };
         Ok(Some((settings, front)))
     }

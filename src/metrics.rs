@@ -277,6 +277,8 @@ impl Default for Inner {
             channel_unreadable: Family::default(),
         };
         inner.register();
+        // Nothing reaches us before something does; whoever watches this sees it from the start.
+        inner.channels.get_or_create(&Channel { channel: "slack" }).set(0);
         inner
     }
 }

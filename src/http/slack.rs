@@ -59,6 +59,7 @@ async fn deliver(State(service): State<Service>, headers: HeaderMap, body: Bytes
             // Slack stops delivering to who refuses what it sends.
             tracing::warn!(why, "a delivery of Slack cannot be read; it was acknowledged");
             service.runtime().parts().metrics.delivery("slack", "unreadable", "odd");
+            front.keep_odd("http", &why, String::from_utf8_lossy(&body).into_owned().into());
             return StatusCode::OK.into_response();
         }
     };

@@ -44,6 +44,7 @@ async fn house(approvers: Approvers) -> House {
         progress: false,
         command: "/agent".into(),
         operators: Vec::new(),
+        odd: None,
     };
     let front = Front::new(w.runtime.clone(), slack, front);
     House { fake, w, front }

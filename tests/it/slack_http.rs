@@ -60,6 +60,7 @@ fn front(world: &World, slack: &Slack) -> Front {
         progress: false,
         command: "/agent".to_owned(),
         operators: Vec::new(),
+        odd: Some(world.dir.path().join("slack-odd.jsonl")),
     };
     Front::new(world.runtime.clone(), slack.clone(), settings)
 }
@@ -537,8 +538,26 @@ async fn s3_whatever_is_authentic_is_acknowledged_and_counted() {
     let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
     assert_eq!(chat.post_signed("secret-of-A1", "/slack/events", json_kind, &deep).await.0, 200);
     chat.assert_counted("unreadable", "odd", 19);
-    chat.assert_counted("ignored", "ignored", 3);
-    chat.assert_counted("odd", "odd", 15);
+    chat.assert_counted("odd", "odd", 18);
+    // All of it is kept, but for what gives a right.
+    chat.front.idle().await;
+    let kept = std::fs::read_to_string(chat.world.dir.path().join("slack-odd.jsonl")).unwrap();
+    let kept: Vec<Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(kept.len(), 37);
+    assert!(kept.iter().any(|k| k["kind"] == "event" && k["delivery"]["type"] == "a_type_of_next_year"));
+    assert!(kept.iter().any(|k| k["kind"] == "http" && k["delivery"] == "not JSON"));
+    assert!(kept.iter().any(|k| k["delivery"] == "ssl_check=1&token[left out]"), "{kept:?}");
+    assert!(kept.iter().all(|k| k["at"].is_string() && !k["why"].as_str().unwrap().is_empty()));
+}
+
+#[tokio::test]
+async fn s3_a_delivery_that_cannot_be_kept_as_odd_is_acknowledged_all_the_same() {
+    let chat = chat().await;
+    std::fs::create_dir(chat.world.dir.path().join("slack-odd.jsonl")).unwrap();
+    let (status, _) = chat.post_signed("secret-of-A1", "/slack/events", "application/json", "[]").await;
+    assert_eq!(status, 200);
+    chat.front.idle().await;
+    chat.assert_counted("unreadable", "odd", 1);
 }
 
 #[tokio::test]

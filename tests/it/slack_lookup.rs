@@ -137,8 +137,9 @@ async fn a_group_that_cannot_be_looked_up_lets_nobody_through_and_says_why() {
     let ask = async || slack.groups(&bob, &groups(&["slack:T1:S1"])).await;
     fake.revoke("T1", "usergroups:read");
     assert_eq!(ask().await, Err("Slack: missing_scope usergroups:read".to_owned()));
+    assert_eq!(slack.problems(), Vec::<String>::new(), "one scope makes nothing else stop");
     assert_eq!(
-        slack.problems(),
+        slack.lacks(),
         [
             "Slack, team T1, usergroups.users.list: usergroups.users.list needs the scope usergroups:read, which the app \
           was not granted: add it under OAuth & Permissions and install the app again"
@@ -146,7 +147,7 @@ async fn a_group_that_cannot_be_looked_up_lets_nobody_through_and_says_why() {
     );
     fake.team("T1", |t| t.scopes.insert("usergroups:read".to_owned()));
     assert_eq!(ask().await, Ok(groups(&["slack:T1:S1"])));
-    assert_eq!(slack.problems(), Vec::<String>::new());
+    assert_eq!(slack.lacks(), Vec::<String>::new());
     fake.team("T1", |t| t.groups.get_mut("S1").unwrap().disabled = true);
     assert_eq!(ask().await, Err("Slack: no_such_subteam".to_owned()));
     fake.team("T1", |t| t.groups.get_mut("S1").unwrap().disabled = false);

@@ -215,7 +215,8 @@ fn socket_mode_needs_no_address_and_http_has_all_three() {
 }
 
 /// The scope that each event needs, by Slack's reference; "" if none.
-const EVENTS: [(&str, &str); 9] = [
+const EVENTS: [(&str, &str); 10] = [
+    ("agent_session_stopped", "assistant:write"),
     ("app_home_opened", ""),
     ("app_mention", "app_mentions:read"),
     ("app_uninstalled", ""),

@@ -442,7 +442,8 @@ async fn s20_a_route_into_another_team_is_never_followed() {
     let reference = slack.post(card_post(&thread, &asked, 8)).await.unwrap();
     assert!(reference.starts_with("C1/"));
     assert_eq!((texts(&fake, "T1", "C1").len(), texts(&fake, "T2", "C1").len()), (1, 0));
-    let problems = slack.problems();
+    assert_eq!(slack.problems(), Vec::<String>::new(), "all is connected");
+    let problems = slack.lacks();
     assert!(
         problems[0].starts_with("Slack, route slack:T2:C1: a request of the team T1 (Acme T1) is to go"),
         "{problems:?}"

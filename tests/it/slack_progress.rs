@@ -202,13 +202,13 @@ async fn threads_of_other_surfaces_are_nobodys_progress() {
 async fn the_agent_view_suggests_what_the_agents_are_for() {
     let stage = Stage::new().await;
     let (channel, ts) = ("C1", stage.fake.person("T1", "U1").write("C1", None, "hello", &[]));
-    suggest(&stage.front, "T1", channel, &ts).await;
+    suggest(&stage.front, "T1", channel, Some(&ts)).await;
     let prompts = stage.fake.team("T1", |t| t.prompts.clone());
     let expected = serde_json::json!([{"title": "Tests.", "message": "What can you do for me?"}]);
     assert_eq!(prompts, [(channel.to_owned(), ts.clone(), expected)]);
     stage.fake.revoke("T1", "assistant:write");
     for _ in 0..3 {
-        suggest(&stage.front, "T1", channel, &ts).await;
+        suggest(&stage.front, "T1", channel, Some(&ts)).await;
     }
     assert_eq!(called(&stage.fake, "assistant.threads.setSuggestedPrompts"), 2, "refused once, not asked again");
     stage.finish().await;

@@ -69,6 +69,7 @@ pub fn front_settings() -> FrontSettings {
         progress: true,
         command: "/agent".to_owned(),
         operators: Vec::new(),
+        odd: None,
     }
 }
 
@@ -78,7 +79,8 @@ pub async fn program(settings: SlackSettings, setup: Setup) -> (World, Front, Sl
     let slack = Slack::new(settings).unwrap();
     let platforms = Platforms { console: None, slack: Some(slack.clone()) };
     let world = World::with(Setup { platforms, ..setup }).await;
-    let front = Front::new(world.runtime.clone(), slack.clone(), front_settings());
+    let odd = Some(world.dir.path().join("slack-odd.jsonl"));
+    let front = Front::new(world.runtime.clone(), slack.clone(), FrontSettings { odd, ..front_settings() });
     (world, front, slack)
 }
 
@@ -198,6 +200,7 @@ fn nothing() -> Value {
 
 struct Running {
     world: World,
+    front: Front,
     slack: Slack,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -207,8 +210,8 @@ impl Running {
     async fn over(wire: &Wire, times: Times) -> Self {
         let (world, front, slack) = program(settings(&wire.api_url, Some("T1")), Setup::default()).await;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run_with(front, 0, times, stop.clone()));
-        Self { world, slack, stop, task }
+        let task = tokio::spawn(run_with(front.clone(), 0, times, stop.clone()));
+        Self { world, front, slack, stop, task }
     }
 
     fn scraped(&self) -> String {
@@ -333,6 +336,10 @@ async fn s17_what_nobody_can_read_is_counted_and_acknowledged_where_it_can_be() 
     line.deliver("e1", nothing()).await;
     assert_eq!(line.acked().await, "e1", "the connection goes on");
     running.has("twelve_channel_unreadable_total{channel=\"slack\"} 5");
+    running.front.idle().await;
+    let kept = std::fs::read_to_string(running.world.dir.path().join("slack-odd.jsonl")).unwrap();
+    assert_eq!(kept.lines().filter(|line| line.contains("\"kind\":\"socket\"")).count(), 5, "{kept}");
+    assert!(kept.contains("telepathy") && kept.contains("its type is not known"), "{kept}");
     running.stopped().await;
 }
 

@@ -178,6 +178,7 @@ impl Process {
             progress: true,
             command: "/agent".to_owned(),
             operators: Vec::new(),
+            odd: None,
         };
         let front = Front::new(world.runtime.clone(), platform, settings);
         let stop = CancellationToken::new();

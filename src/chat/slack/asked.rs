@@ -290,6 +290,7 @@ async fn doctor(front: &Front, asked: &Asked) -> String {
         None => lines.push("This workspace is not connected; the log and `twelve doctor` say why.".to_owned()),
     }
     lines.extend(slack.problems());
+    lines.extend(slack.lacks());
     let channel = [("channel", asked.channel.as_str())];
     match slack.read(&asked.by.team, "conversations.info", &channel).await {
         Ok(info) => {

@@ -195,3 +195,13 @@ pub(super) async fn reaction(front: &Front, by: &Who, name: &str, channel: &str,
     let intent = Intent { by: principal(by), act, reply: aside.address() };
     front.keep(&["reaction", channel, ts, &by.user, name, at], intent, &aside).await
 }
+
+/// The stop button that Slack shows while a session is at work. The thread is named by its first message, which may
+/// be a person's.
+pub(super) async fn stopped(front: &Front, by: &Who, channel: &str, thread: &str, at: &str) -> Taken {
+    let aside = Aside::of(by).at(Some(channel), Some(thread));
+    let Some(id) = (Place { by, channel, thread: Some(thread), ts: thread }).thread_id() else { return Taken::ODD };
+    let act = Act::Steer { what: Steer::Stop, target: Target::Thread { thread: id.short() } };
+    let intent = Intent { by: principal(by), act, reply: aside.address() };
+    front.keep(&["stopped", channel, thread, &by.user, at], intent, &aside).await
+}

@@ -12,6 +12,7 @@
 //! | `home` | the App Home |
 //! | `progress` | reactions, status lines, session states while a run is at work |
 //! | `socket` | Socket Mode |
+//! | `odd` | what nobody can read, kept in a bounded file |
 //! | `catch_up` | what was said while nothing could reach us |
 //! | `run` | all of it that goes on in the background, until the process stops |
 
@@ -20,6 +21,7 @@ pub mod catch_up;
 pub mod home;
 pub mod interactions;
 pub mod messages;
+pub mod odd;
 pub mod progress;
 pub mod run;
 pub mod socket;
@@ -38,6 +40,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::agent::{Answer, Intent, Principal, Refusal, ShortId, ThreadId};
 use crate::platform::replies;
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
+use crate::platform::slack::lookup::shown_name;
 use crate::platform::slack::{Hot, SURFACE, Slack};
 use crate::runtime::{DeliverError, Delivered, Runtime};
 use crate::store::StoreError;
@@ -65,6 +68,8 @@ pub struct FrontSettings {
     pub command: String,
     /// People who may ask for `/agent doctor`, and see all runs.
     pub operators: Vec<String>,
+    /// The file in which deliveries are kept that nobody can read; `None`: they are only counted.
+    pub odd: Option<std::path::PathBuf>,
 }
 
 /// The way in. Clones are handles to the same one.
@@ -83,6 +88,10 @@ pub(crate) struct Inner {
     pub refused: progress::Refused,
     /// Teams that are being caught up with.
     pub readings: catch_up::Readings,
+    /// Workspaces without sockets that are counted as connected.
+    by_http: Mutex<std::collections::BTreeSet<usize>>,
+    /// Where deliveries are kept that nobody can read.
+    odd: odd::Kept,
     /// Whose App Home has been opened.
     pub homes: home::Homes,
     /// Questions that were answered and left no log, newest first.
@@ -160,7 +169,10 @@ impl Aside {
 
 impl Front {
     pub fn new(runtime: Runtime, slack: Slack, settings: FrontSettings) -> Self {
+        let odd = odd::Kept::new(settings.odd.clone());
         Self(Arc::new(Inner {
+            odd,
+            by_http: Mutex::default(),
             runtime,
             slack,
             settings,
@@ -178,12 +190,43 @@ impl Front {
     /// Takes one delivery; durable when this returns anything but [`Ack::Again`].
     pub async fn take(&self, envelope: Envelope) -> Ack {
         let bot = |team: &str| self.0.slack.workspace(team).map(|workspace| workspace.bot_user.clone());
-        let inbound = inbound::read(&envelope, bot);
-        drop(envelope);
+        let mut inbound = inbound::read(&envelope, bot);
+        let by = by_of(&mut inbound).map(|by| self.named(by));
         let kind = inbound.name();
+        let why = match &inbound {
+            Inbound::Odd { why } => why.clone(),
+            _ => "it names no place".to_owned(),
+        };
         let taken = if self.0.runtime.is_draining() { Taken::AGAIN } else { self.taken(inbound).await };
         self.0.runtime.parts().metrics.delivery(SURFACE, kind, taken.outcome);
+        if let Some(by) = by
+            && by.name.is_none()
+            && taken == Taken::KEPT
+        {
+            let front = self.clone();
+            self.after(async move { progress::learn_name(&front, &by.team, &by.user).await });
+        }
+        if taken == Taken::ODD {
+            let (came, delivery) = match envelope {
+                Envelope::Event(delivery) => ("event", delivery),
+                Envelope::Interaction(delivery) => ("interaction", delivery),
+                Envelope::Command(delivery) => ("command", delivery),
+            };
+            self.keep_odd(came, &why, delivery);
+        }
         taken.ack
+    }
+
+    /// Gives a person the name that is known, or remembers the one that came along. Nobody is asked.
+    fn named(&self, by: &mut Who) -> Who {
+        by.name = by.name.take().and_then(|name| shown_name(&name));
+        if self.0.slack.workspace(&by.team).is_some() {
+            if let Some(name) = &by.name {
+                self.0.slack.learn_name(&by.team, &by.user, name);
+            }
+            by.name = self.0.slack.known_name(&by.team, &by.user);
+        }
+        by.clone()
     }
 
     /// Waits until nothing is at work that was begun after an acknowledgement.
@@ -222,9 +265,12 @@ impl Front {
                 self.after(async move { home::publish(&front, &by).await });
                 Taken::LOOKED
             }
+            Inbound::Stopped { by, channel, thread, at } => messages::stopped(self, &by, &channel, &thread, &at).await,
             Inbound::ViewOpened { by, channel, thread } => {
                 let front = self.clone();
-                self.after(async move { progress::suggest(&front, &by.team, &channel, &thread).await });
+                self.after(async move {
+                    progress::suggest(&front, &by.team, &channel, thread.as_deref()).await;
+                });
                 Taken::LOOKED
             }
             Inbound::Action(action) => interactions::action(self, *action).await,
@@ -274,7 +320,22 @@ impl Front {
     fn gone(&self, team: &str, why: &str) {
         tracing::error!(slack.team = team, why, "a workspace is gone");
         self.0.slack.disconnect(team);
+        self.count_http();
         self.0.slack.trouble(&format!("team {team}"), Some(why.to_owned()));
+    }
+
+    /// Brings the gauge of connections up to date: Slack reaches a workspace without sockets by HTTP while its token
+    /// is good, and that counts as one.
+    fn count_http(&self) {
+        let slack = &self.0.slack;
+        let apps = slack.settings().apps();
+        let connected = slack.workspaces().into_iter().map(|workspace| workspace.index);
+        let now = connected.filter(|index| !apps.iter().any(|app| app.contains(index))).collect();
+        let mut counted = self.0.by_http.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = &self.0.runtime.parts().metrics;
+        counted.difference(&now).for_each(|_| metrics.channel_closed(SURFACE));
+        now.difference(&counted).for_each(|_| metrics.channel_connected(SURFACE));
+        *counted = now;
     }
 
     /// Does something after the acknowledgement.
@@ -424,6 +485,30 @@ fn deed(team: &str, key: &[&str]) -> Option<ThreadId> {
     format!("system:{SURFACE}:{team}:{key}").parse().ok()
 }
 
+/// Who did it, where that is a person.
+fn by_of(inbound: &mut Inbound) -> Option<&mut Who> {
+    match inbound {
+        Inbound::Message(message) => Some(&mut message.by),
+        Inbound::Action(action) => Some(&mut action.by),
+        Inbound::Submission(submission) => Some(&mut submission.by),
+        Inbound::Shortcut(shortcut) => Some(&mut shortcut.by),
+        Inbound::Command(command) => Some(&mut command.by),
+        Inbound::Edited { by, .. }
+        | Inbound::Deleted { by, .. }
+        | Inbound::Reaction { by, .. }
+        | Inbound::Stopped { by, .. }
+        | Inbound::HomeOpened { by }
+        | Inbound::ViewOpened { by, .. }
+        | Inbound::Closed { by, .. } => Some(by),
+        Inbound::Challenge(_)
+        | Inbound::Ignored { .. }
+        | Inbound::Odd { .. }
+        | Inbound::Uninstalled { .. }
+        | Inbound::TokensRevoked { .. }
+        | Inbound::RateLimited { .. } => None,
+    }
+}
+
 /// The installation that something came from.
 fn team(inbound: &Inbound) -> Option<&str> {
     match inbound {
@@ -436,6 +521,7 @@ fn team(inbound: &Inbound) -> Option<&str> {
         Inbound::Edited { by, .. }
         | Inbound::Deleted { by, .. }
         | Inbound::Reaction { by, .. }
+        | Inbound::Stopped { by, .. }
         | Inbound::HomeOpened { by }
         | Inbound::ViewOpened { by, .. }
         | Inbound::Closed { by, .. } => Some(&by.team),

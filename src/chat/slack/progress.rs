@@ -398,7 +398,7 @@ async fn show(front: &Front, place: &Place, from: Shown, to: Show) -> Shown {
 }
 
 /// Suggests what to ask in the agent view that was just opened: what the agents are for.
-pub async fn suggest(front: &Front, team: &str, channel: &str, thread: &str) {
+pub async fn suggest(front: &Front, team: &str, channel: &str, thread: Option<&str>) {
     let default = &front.0.settings.agent;
     let agents = &front.0.runtime.parts().agents;
     let mut specs: Vec<_> = agents.iter().map(|agent| &agent.spec).collect();
@@ -412,8 +412,26 @@ pub async fn suggest(front: &Front, team: &str, channel: &str, thread: &str) {
     let described = specs.iter().filter(|spec| !spec.description.trim().is_empty());
     let prompts: Vec<Value> = described.take(PROMPTS).map(|spec| prompt(&spec.name, &spec.description)).collect();
     if !prompts.is_empty() {
-        let body = json!({"channel_id": channel, "thread_ts": thread, "prompts": prompts});
+        let mut body = json!({"channel_id": channel, "prompts": prompts});
+        // Without one they stand where a new conversation is begun.
+        if let Some(thread) = thread {
+            body["thread_ts"] = json!(thread);
+        }
         attempt(front, team, PROMPTS_METHOD, body, &[]).await;
+    }
+}
+
+/// Asks what people call a user, for the next time. A workspace that does not say is not asked again.
+pub(super) async fn learn_name(front: &Front, team: &str, user: &str) {
+    const NAMES: &str = "users.info";
+    if front.0.refused.contains(team, NAMES) || front.0.slack.workspace(team).is_none() {
+        return;
+    }
+    if let Err(error) = front.0.slack.ask_name(team, user).await
+        && is_for_good(&error.code)
+        && front.0.refused.add(team, NAMES)
+    {
+        tracing::info!(slack.team = team, %error, "this workspace does not say what people are called");
     }
 }
 

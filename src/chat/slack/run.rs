@@ -7,12 +7,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Front, home, progress, socket};
-use crate::platform::slack::{Slack, SlackSettings};
+use super::{Front, catch_up, home, progress, socket};
+use crate::platform::slack::Slack;
 
 /// Waits between attempts to connect, and before what broke off is started again: doubled from the first to the
 /// last, with jitter.
@@ -33,14 +32,23 @@ pub async fn run(front: Front, stop: CancellationToken) {
         let (front, stop) = (front.clone(), stop.clone());
         move || home::follow(front.clone(), stop.clone())
     }));
-    let apps = apps(slack.settings());
-    let mut dialled = BTreeSet::new();
+    let apps = slack.settings().apps();
+    let (mut dialled, mut read) = (BTreeSet::new(), BTreeSet::new());
     let mut wait = RETRY_FIRST;
     loop {
         let all = tokio::select! {
             all = connected(&slack) => all,
             () = stop.cancelled() => break,
         };
+        front.count_http();
+        // What comes by HTTP says nothing about a gap, so what was said while this was stopped is read once. Sockets
+        // see to it themselves.
+        for workspace in slack.workspaces() {
+            let by_socket = apps.iter().any(|app| app.contains(&workspace.index));
+            if !by_socket && read.insert(workspace.index) {
+                catch_up::begin(&front, workspace.team.clone());
+            }
+        }
         // A socket of an app brings events of its workspaces, which mean nothing before one of them is known.
         for app in &apps {
             let known = slack.workspaces().iter().any(|workspace| app.contains(&workspace.index));
@@ -66,19 +74,6 @@ pub async fn run(front: Front, stop: CancellationToken) {
 async fn connected(slack: &Slack) -> bool {
     let known: BTreeSet<usize> = slack.workspaces().iter().map(|workspace| workspace.index).collect();
     known.len() == slack.settings().workspaces.len() || slack.connect().await
-}
-
-/// The workspaces that come by Socket Mode, those of one app together: one app has one token for its sockets.
-fn apps(settings: &SlackSettings) -> Vec<Vec<usize>> {
-    let mut apps: Vec<(&str, Vec<usize>)> = Vec::new();
-    for (index, workspace) in settings.workspaces.iter().enumerate() {
-        let Some(token) = &workspace.app_token else { continue };
-        match apps.iter_mut().find(|(known, _)| *known == token.expose_secret()) {
-            Some((_, members)) => members.push(index),
-            None => apps.push((token.expose_secret(), vec![index])),
-        }
-    }
-    apps.into_iter().map(|(_, members)| members).collect()
 }
 
 /// Starts what breaks off again: a defect in what people see of a run must not end the run, nor the service.
@@ -109,34 +104,7 @@ fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::SecretString;
-
     use super::*;
-    use crate::platform::slack::WorkspaceSettings;
-
-    #[test]
-    fn workspaces_of_one_app_share_its_sockets() {
-        let workspace = |app: Option<&str>| WorkspaceSettings {
-            team: None,
-            bot_token: SecretString::from("xoxb-1"),
-            app_token: app.map(SecretString::from),
-            signing_secret: None,
-        };
-        let settings = SlackSettings {
-            api_url: String::new(),
-            workspaces: vec![
-                workspace(Some("xapp-1")),
-                workspace(None),
-                workspace(Some("xapp-2")),
-                workspace(Some("xapp-1")),
-            ],
-            public_url: String::new(),
-            max_file: 0,
-            max_earlier: 0,
-            pace: crate::platform::slack::api::Pace::default(),
-        };
-        assert_eq!(apps(&settings), [vec![0, 3], vec![2]]);
-    }
 
     #[tokio::test]
     async fn what_breaks_off_is_started_again_until_the_end() {

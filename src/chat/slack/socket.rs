@@ -7,7 +7,8 @@
 //! Read, put into the lane of its conversation, taken ([`Front::take`] appends), and only then acknowledged on the
 //! connection that it came by. Envelopes of one lane are taken one after the other, in the order in which they came,
 //! whichever connection brought them; lanes do not wait for each other. What is not taken is not acknowledged, so
-//! Slack delivers it again; what nobody can read is counted and acknowledged, because it would not get better.
+//! Slack delivers it again; what nobody can read is counted, kept ([`super::odd`]) and acknowledged,
+//! because it would not get better.
 //!
 //! # Connections
 //! Two for each app, so that one of them is there while the other one is dialled anew. When Slack announces that it
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -190,11 +191,7 @@ impl App {
         let settings = front.0.slack.settings();
         let first = settings.workspaces.get(index)?;
         let token = first.app_token.clone()?;
-        let same = |other: &Option<SecretString>| {
-            other.as_ref().is_some_and(|other| other.expose_secret() == token.expose_secret())
-        };
-        let workspaces = settings.workspaces.iter().enumerate();
-        let indexes = workspaces.filter(|(_, w)| same(&w.app_token)).map(|(i, _)| i).collect();
+        let indexes = settings.apps().into_iter().find(|app| app.contains(&index))?.into_iter().collect();
         let name = first.team.as_ref().map_or_else(|| "socket".to_owned(), |team| format!("socket of {team}"));
         Some(Self {
             token,
@@ -416,6 +413,8 @@ impl App {
                         (Frame::Odd { id, why }, acks, _) => {
                             metrics.channel_unreadable(SURFACE);
                             tracing::warn!(slack.socket = %self.name, why, "Slack sent something that cannot be read");
+                            let said = serde_json::from_str(&text).unwrap_or_else(|_| json!(text.as_str()));
+                            self.front.keep_odd("socket", why, said);
                             if let (Some(id), Some(acks)) = (id, acks) {
                                 // It has room: the permit is ours.
                                 let _ = acks.try_send(acknowledge(&id, None));

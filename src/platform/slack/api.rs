@@ -450,12 +450,14 @@ impl Slack {
     /// Notes what only people can put right.
     fn note(&self, team: &str, error: &SlackError) {
         let Some(words) = trouble_words(error) else { return };
-        let what = if error.code == "missing_scope" {
-            format!("team {team}, {}", error.method)
-        } else {
-            format!("team {team}")
-        };
-        self.trouble(&what, Some(words));
+        match error.code.as_str() {
+            // Without it nothing can be answered at all. Any other scope takes one feature away.
+            "missing_scope" if error.method == NEEDED => {
+                self.trouble(&format!("team {team}, {}", error.method), Some(words));
+            }
+            "missing_scope" => self.lack(&format!("team {team}, {}", error.method), words),
+            _ => self.trouble(&format!("team {team}"), Some(words)),
+        }
     }
 
     /// A call that works says that the token does, and that this method's scope is there.
@@ -464,6 +466,11 @@ impl Slack {
         if !troubles.is_empty() {
             troubles.remove(&format!("team {team}"));
             troubles.remove(&format!("team {team}, {method}"));
+        }
+        drop(troubles);
+        let mut lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lacks.is_empty() {
+            lacks.remove(&format!("team {team}, {method}"));
         }
     }
 
@@ -531,6 +538,9 @@ impl Slack {
         Ok(())
     }
 }
+
+/// The one method without which a workspace is of no use.
+const NEEDED: &str = "chat.postMessage";
 
 /// What people have to do about a call that failed, if only they can do something.
 fn trouble_words(error: &SlackError) -> Option<String> {

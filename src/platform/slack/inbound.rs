@@ -69,7 +69,16 @@ pub enum Inbound {
     ViewOpened {
         by: Who,
         channel: String,
+        /// Its conversation; `None` where none has begun.
+        thread: Option<String>,
+    },
+    /// The stop button of a session of ours was pressed.
+    Stopped {
+        by: Who,
+        channel: String,
         thread: String,
+        /// Tells two presses apart.
+        at: String,
     },
     Action(Box<Action>),
     Submission(Box<Submission>),
@@ -112,6 +121,7 @@ impl Inbound {
             Self::Reaction { .. } => "reaction",
             Self::HomeOpened { .. } => "home",
             Self::ViewOpened { .. } => "view",
+            Self::Stopped { .. } => "stop",
             Self::Action(_) => "action",
             Self::Submission(_) => "submission",
             Self::Closed { .. } => "close",
@@ -263,7 +273,7 @@ fn outer(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
             let minute = body["minute_rate_limited"].as_i64().unwrap_or(0);
             Ok(Inbound::RateLimited { team: id(body, "team_id")?, minute })
         }
-        Some(_) => Ok(Inbound::Ignored { why: "a delivery of another type" }),
+        Some(_) => Err(Unreadable("a delivery of a type that is not known".to_owned())),
         None => Err(Unreadable("a delivery without a type".to_owned())),
     }
 }
@@ -334,17 +344,26 @@ fn event(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
         },
         "reaction_added" => reaction(&scene),
         "app_home_opened" => {
-            if event["tab"].as_str().is_some_and(|tab| tab != "home") {
-                return Ok(Inbound::Ignored { why: "another tab of the app's home" });
+            let by = scene.who(word(event, "user")?, &Value::Null)?;
+            match event["tab"].as_str() {
+                None | Some("home") => Ok(Inbound::HomeOpened { by }),
+                // With the agent view, this tab is where conversations begin.
+                Some("messages") => Ok(Inbound::ViewOpened { by, channel: id(event, "channel")?, thread: None }),
+                Some(_) => Ok(Inbound::Ignored { why: "another tab of the app's home" }),
             }
-            Ok(Inbound::HomeOpened { by: scene.who(word(event, "user")?, &Value::Null)? })
         }
+        "agent_session_stopped" => Ok(Inbound::Stopped {
+            by: scene.who(word(event, "user")?, &Value::Null)?,
+            channel: id(event, "channel")?,
+            thread: ts(event, "thread_ts")?,
+            at: ts(event, "event_ts")?,
+        }),
         "assistant_thread_started" => {
             let thread = &event["assistant_thread"];
             Ok(Inbound::ViewOpened {
                 by: scene.who(word(thread, "user_id")?, &Value::Null)?,
                 channel: id(thread, "channel_id")?,
-                thread: ts(thread, "thread_ts")?,
+                thread: Some(ts(thread, "thread_ts")?),
             })
         }
         "app_uninstalled" => Ok(Inbound::Uninstalled { team: scene.team }),
@@ -352,7 +371,14 @@ fn event(body: &Value, bot_user: &impl Fn(&str) -> Option<String>) -> Read<Inbou
             Some(bots) if !bots.is_empty() => Ok(Inbound::TokensRevoked { team: scene.team }),
             _ => Ok(Inbound::Ignored { why: "tokens of people were revoked, and none of them is used" }),
         },
-        _ => Ok(Inbound::Ignored { why: "an event of another type" }),
+        // Nobody subscribed to them here; they come where somebody added them to the app.
+        "app_context_changed"
+        | "assistant_thread_context_changed"
+        | "agent_session_title_changed"
+        | "reaction_removed"
+        | "member_joined_channel"
+        | "member_left_channel" => Ok(Inbound::Ignored { why: "an event of no use" }),
+        _ => Err(Unreadable("an event of a type that is not known".to_owned())),
     }
 }
 
@@ -496,7 +522,7 @@ fn interaction_team(body: &Value) -> Read<String> {
 fn interaction(body: &Value) -> Read<Inbound> {
     let kind = body["type"].as_str().ok_or_else(|| Unreadable("an interaction without a type".to_owned()))?;
     if !matches!(kind, "block_actions" | "view_submission" | "view_closed" | "shortcut" | "message_action") {
-        return Ok(Inbound::Ignored { why: "an interaction of another type" });
+        return Err(Unreadable("an interaction of a type that is not known".to_owned()));
     }
     let (team, user) = (interaction_team(body)?, &body["user"]);
     let here = body["team"]["id"].as_str();

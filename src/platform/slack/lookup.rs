@@ -18,6 +18,7 @@ use super::blocks::{self, Message};
 use super::{Place, SURFACE, Slack, person_parts, post};
 use crate::agent::{Attached, Gathered, Principal, ShortId, ThreadId};
 use crate::platform::PostError;
+use crate::platform::visible::visible;
 
 /// Names and private channels that are remembered.
 const NAMES: usize = 5_000;
@@ -29,6 +30,9 @@ const MEMBER_PAGES: usize = 20;
 /// Messages of one page of a conversation, and pages that are read at most to get to the newest.
 const PAGE: usize = 200;
 const PAGES: usize = 10;
+
+/// Longest name of a person, in characters.
+const MAX_NAME: usize = 80;
 
 /// Longest text of one earlier message, in characters.
 const MAX_SAID: usize = 4_000;
@@ -76,6 +80,14 @@ fn known(cache: &Mutex<LruCache<(String, String), String>>, team: &str, id: &str
 fn remember(cache: &Mutex<LruCache<(String, String), String>>, team: &str, id: &str, what: &str) {
     let key = (team.to_owned(), id.to_owned());
     cache.lock().unwrap_or_else(PoisonError::into_inner).put(key, what.to_owned());
+}
+
+/// A name as it is shown: one line, in which nothing is hidden, of at most [`MAX_NAME`] characters; `None` if nothing
+/// is left. It decides nothing: people may call themselves what they like.
+pub fn shown_name(name: &str) -> Option<String> {
+    let line = visible(name).split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(MAX_NAME).collect();
+    Some(cut).filter(|name| !name.is_empty())
 }
 
 impl Slack {
@@ -318,8 +330,7 @@ impl Slack {
             Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(agent), blocks::escape(task)),
             None => format!("{who} asked: {}", blocks::escape(&asked)),
         };
-        let message =
-            Message { blocks: vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": line}})], text: line };
+        let message = Message { blocks: vec![blocks::parts::section(&line)], text: line };
         let key = format!("open/{key}");
         let found = match self.find(&place, &key).await? {
             Some(found) => found,
@@ -451,12 +462,34 @@ impl Slack {
         if let Some(name) = known(&self.0.lookups.names, team, user) {
             return Some(name);
         }
-        let answer = self.read(team, "users.info", &[("user", user)]).await.ok()?;
+        self.ask_name(team, user).await.ok().flatten()
+    }
+
+    /// The same; asks Slack in any case.
+    ///
+    /// # Errors
+    /// Slack does not say.
+    pub async fn ask_name(&self, team: &str, user: &str) -> Result<Option<String>, SlackError> {
+        let answer = self.read(team, "users.info", &[("user", user)]).await?;
         let it = &answer["user"];
         let names = [&it["profile"]["display_name"], &it["real_name"], &it["profile"]["real_name"], &it["name"]];
-        let name = names.into_iter().filter_map(Value::as_str).find(|name| !name.trim().is_empty())?;
-        remember(&self.0.lookups.names, team, user, name);
-        Some(name.to_owned())
+        let name = names.into_iter().filter_map(Value::as_str).find_map(shown_name);
+        if let Some(name) = &name {
+            remember(&self.0.lookups.names, team, user, name);
+        }
+        Ok(name)
+    }
+
+    /// What people call a user, as far as it is remembered. Asks nobody.
+    pub fn known_name(&self, team: &str, user: &str) -> Option<String> {
+        known(&self.0.lookups.names, team, user)
+    }
+
+    /// Remembers a name that came with a delivery, unless one is known: Slack's answer to a question is the better one.
+    pub fn learn_name(&self, team: &str, user: &str, name: &str) {
+        if let (None, Some(name)) = (self.known_name(team, user), shown_name(name)) {
+            remember(&self.0.lookups.names, team, user, &name);
+        }
     }
 
     /// `#releases`; its id if Slack does not say.

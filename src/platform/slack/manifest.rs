@@ -53,9 +53,9 @@ pub const FEATURES: [Feature; 18] = [
     Feature { what: "stopping a run by a reaction", scopes: &["reactions:read"], events: &["reaction_added"] },
     Feature { what: "the eyes on a message while a run is at work", scopes: &["reactions:write"], events: &[] },
     Feature {
-        what: "the agent view: status lines, the state of a session, suggested prompts",
+        what: "the agent view: status lines, the state of a session and its stop button, suggested prompts",
         scopes: &["assistant:write"],
-        events: &[],
+        events: &["agent_session_stopped"],
     },
     Feature {
         what: "the App Home, and knowing when the app is taken away",

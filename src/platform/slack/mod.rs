@@ -35,12 +35,15 @@ pub mod post;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::agent::{ShortId, ThreadId};
 
 /// Threads of this surface begin with `slack:`.
 pub const SURFACE: &str = "slack";
+
+/// Different things that are remembered as not working.
+const MAX_LACKS: usize = 200;
 
 /// Answers in private that are kept at hand: older ones go to the person by the bot's token instead.
 const HOT: usize = 10_000;
@@ -59,6 +62,21 @@ pub struct SlackSettings {
     pub max_earlier: usize,
     /// How fast calls go out. Not for operators: they are Slack's limits.
     pub pace: api::Pace,
+}
+
+impl SlackSettings {
+    /// The workspaces that come by Socket Mode, those of one app together: one app has one token for its sockets.
+    pub fn apps(&self) -> Vec<Vec<usize>> {
+        let mut apps: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (index, workspace) in self.workspaces.iter().enumerate() {
+            let Some(token) = &workspace.app_token else { continue };
+            match apps.iter_mut().find(|(known, _)| *known == token.expose_secret()) {
+                Some((_, members)) => members.push(index),
+                None => apps.push((token.expose_secret(), vec![index])),
+            }
+        }
+        apps.into_iter().map(|(_, members)| members).collect()
+    }
 }
 
 /// One installation.
@@ -120,6 +138,8 @@ pub(crate) struct Inner {
     pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
     /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
     pub troubles: Mutex<BTreeMap<String, String>>,
+    /// By what does not work (`team T1, usergroups.users.list`, `route …`) although all is connected. For operators.
+    pub lacks: Mutex<BTreeMap<String, String>>,
     /// By the intent's log.
     pub hot: Mutex<lru::LruCache<ShortId, Remembered>>,
     pub posts: post::Posts,
@@ -138,6 +158,7 @@ impl Slack {
             gates: api::Gates::default(),
             workspaces: RwLock::default(),
             troubles: Mutex::default(),
+            lacks: Mutex::default(),
             hot: Mutex::new(lru::LruCache::new(hot)),
             posts: post::Posts::default(),
             lookups: lookup::Lookups::new(),
@@ -209,6 +230,25 @@ impl Slack {
         troubles.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
     }
 
+    /// Notes something that does not work while the connection does: a scope that was not granted, a route that leads
+    /// nowhere. It is logged once, and no reason to call the service not ready: all the rest works.
+    pub fn lack(&self, what: &str, words: String) {
+        let mut lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if lacks.len() >= MAX_LACKS && !lacks.contains_key(what) {
+            return;
+        }
+        if lacks.get(what) != Some(&words) {
+            tracing::warn!(slack.what = what, "Slack: {words}");
+            lacks.insert(what.to_owned(), words);
+        }
+    }
+
+    /// What does not work although all is connected, one sentence each.
+    pub fn lacks(&self) -> Vec<String> {
+        let lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
+    }
+
     /// Keeps what gives a right to answer the intent `key`.
     pub fn remember(&self, key: ShortId, hot: Hot) {
         let remembered = Remembered { hot, since: tokio::time::Instant::now(), used: 0 };
@@ -252,4 +292,33 @@ pub fn permalink(workspace: &str, channel: &str, ts: &str, thread: Option<&str>)
 pub fn person_parts(id: &str) -> Option<(&str, &str)> {
     let (team, user) = id.strip_prefix("slack:")?.split_once(':')?;
     (!team.is_empty() && !user.is_empty() && !user.contains(':')).then_some((team, user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workspaces_of_one_app_share_its_sockets() {
+        let workspace = |app: Option<&str>| WorkspaceSettings {
+            team: None,
+            bot_token: SecretString::from("xoxb-1"),
+            app_token: app.map(SecretString::from),
+            signing_secret: None,
+        };
+        let settings = SlackSettings {
+            api_url: String::new(),
+            workspaces: vec![
+                workspace(Some("xapp-1")),
+                workspace(None),
+                workspace(Some("xapp-2")),
+                workspace(Some("xapp-1")),
+            ],
+            public_url: String::new(),
+            max_file: 0,
+            max_earlier: 0,
+            pace: api::Pace::default(),
+        };
+        assert_eq!(settings.apps(), [vec![0, 3], vec![2]]);
+    }
 }

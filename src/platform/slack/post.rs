@@ -323,12 +323,12 @@ impl Slack {
                      shown in its own conversation. Give that team's agents a route of their own",
                     place.team, workspace.name
                 );
-                self.trouble(&what, Some(words));
+                self.lack(&what, words);
                 place.clone()
             }
             None => {
                 let words = "this is no channel (slack:<team>:<channel>): requests are shown in their own conversation";
-                self.trouble(&what, Some(words.to_owned()));
+                self.lack(&what, words.to_owned());
                 place.clone()
             }
         }

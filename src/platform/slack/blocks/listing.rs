@@ -98,7 +98,7 @@ pub(super) fn plain(text: &str, max: usize) -> Value {
 
 /// Our own mrkdwn: what is foreign in it has been escaped.
 pub(super) fn mrkdwn(text: String) -> Value {
-    json!({ "type": "mrkdwn", "text": text })
+    super::parts::mrkdwn(&text)
 }
 
 pub(super) fn context(elements: Vec<Value>) -> Value {
@@ -218,9 +218,9 @@ mod tests {
                     "text": { "type": "plain_text", "text": "Review…", "emoji": false } } },
                 { "type": "context", "elements": [
                     { "type": "plain_text", "text": "low risk · apr_abcdefghijklmnop_5", "emoji": false },
-                    { "type": "mrkdwn", "text": "asked for by <@U2>" },
-                { "type": "mrkdwn", "text": "decided by <!subteam^S1>, <@U1>, T2:U2, anyone here" },
-                    { "type": "mrkdwn", "text": "<https://a.example/x?a=1&amp;b=2|Open>" }] },
+                    { "type": "mrkdwn", "text": "asked for by <@U2>", "verbatim": true },
+                { "type": "mrkdwn", "text": "decided by <!subteam^S1>, <@U1>, T2:U2, anyone here", "verbatim": true },
+                    { "type": "mrkdwn", "text": "<https://a.example/x?a=1&amp;b=2|Open>", "verbatim": true }] },
                 { "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": [
                     { "type": "text", "text": "say " },
                     { "type": "text", "text": "help", "style": { "code": true } }] }] },
