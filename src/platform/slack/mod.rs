@@ -209,6 +209,21 @@ impl Slack {
         troubles.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
     }
 
+    /// The same, of one team: neither other teams nor what cannot be told to be this one's.
+    pub fn problems_of(&self, team: &str) -> Vec<String> {
+        let troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = troubles.iter().filter(|(what, _)| {
+            // `team T1`, `team T1, chat.postMessage`, `socket of T1`, `route slack:T1:C9`
+            let name = what.split([' ', ',', ':']).filter(|word| !word.is_empty()).nth(1);
+            match what.split(' ').next() {
+                Some("socket") => what.split(' ').nth(2).is_none_or(|of| of == team),
+                Some("route") => what.split(':').nth(1) == Some(team),
+                _ => name == Some(team),
+            }
+        });
+        ours.map(|(what, words)| format!("Slack, {what}: {words}")).collect()
+    }
+
     /// Keeps what gives a right to answer the intent `key`.
     pub fn remember(&self, key: ShortId, hot: Hot) {
         let remembered = Remembered { hot, since: tokio::time::Instant::now(), used: 0 };
