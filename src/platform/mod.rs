@@ -9,6 +9,7 @@
 
 pub mod console;
 pub mod form;
+pub mod reach;
 pub mod replies;
 pub mod slack;
 pub mod visible;

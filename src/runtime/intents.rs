@@ -8,15 +8,20 @@
 //! here, at this moment, and an answer that cannot be had lets nobody through. Nothing crosses teams: what
 //! belongs to another team gets the same words as what never was.
 //!
-//! A trouble that may pass (a store or a platform that does not answer) is no outcome: the intent stays
-//! outstanding. It is tried again a few times at once, then by whoever finds it when the lease is over, and
-//! given up, with words, after an hour.
+//! A trouble that may pass (a store that does not answer, a conversation that cannot be opened or found now) is no
+//! outcome: the intent stays outstanding. It is tried again a few times at once, then by whoever finds it when the
+//! lease is over, and given up, with words, after an hour. That nobody can say who is in a group or a channel is an
+//! outcome: the person is told at once, and presses again.
+//!
+//! `*` among approvers is everybody who can see the request (`platform::reach`): who acts in the conversation itself,
+//! which the transport vouches for with `Intent::reply`, who takes part in it, or is a member of its channel now.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DeliverError, Delivered, Runtime, Said, Slot, crash};
 use crate::agent::*;
+use crate::platform::reach::{self, Standing, Team};
 use crate::platform::{Platforms, PostError, replies};
 use crate::store::StoreError;
 use crate::tools::Boxed;
@@ -105,19 +110,7 @@ type Step<T> = Result<T, Stop>;
 /// Where an intent comes from: `system:<surface>:<team>:<key>`.
 struct Origin<'a> {
     log: &'a ThreadId,
-    surface: &'a str,
-    team: &'a str,
-}
-
-/// How a thread stands to the team in which somebody acted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It is the team's own.
-    Here,
-    /// It is of another surface: people of this team count where they are named.
-    Elsewhere,
-    /// It is another team's.
-    Foreign,
+    team: Team<'a>,
 }
 
 impl<'a> Origin<'a> {
@@ -125,23 +118,11 @@ impl<'a> Origin<'a> {
         let mut parts = log.as_str().splitn(4, ':');
         let (system, surface, team, key) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let whole = system == SYSTEM && !surface.is_empty() && !team.is_empty() && !key.is_empty();
-        whole.then_some(Self { log, surface, team })
+        whole.then_some(Self { log, team: Team { surface, team } })
     }
 
-    /// Whether a person, a thread or a place is this team's.
     fn owns(&self, name: &str) -> bool {
-        let mut parts = name.splitn(3, ':');
-        parts.next() == Some(self.surface) && parts.next() == Some(self.team) && parts.next().is_some()
-    }
-
-    fn standing(&self, thread: &ThreadId) -> Standing {
-        if self.owns(thread.as_str()) {
-            Standing::Here
-        } else if thread.surface() == self.surface || thread.is_system() {
-            Standing::Foreign
-        } else {
-            Standing::Elsewhere
-        }
+        self.team.owns(name)
     }
 }
 
@@ -149,6 +130,8 @@ impl<'a> Origin<'a> {
 struct Actor<'a> {
     by: &'a Principal,
     origin: Origin<'a>,
+    /// Where they are told what came of it, which is where they acted.
+    at: &'a str,
 }
 
 impl Actor<'_> {
@@ -157,14 +140,15 @@ impl Actor<'_> {
         self.origin.log.as_str().to_owned()
     }
 
-    fn takes_part(&self, thread: &Thread) -> bool {
-        let spoke = |run: &Run| run.initiator == *self.by || run.speakers.contains(self.by);
-        thread.started_by == *self.by || thread.run.as_ref().is_some_and(spoke)
+    /// Whether they can see the request without anybody having to be asked.
+    fn is_within(&self, thread: &Thread, route: &Route) -> bool {
+        reach::is_within(self.by, thread, &route.channel, self.at)
     }
 
-    /// Whether they are an approver by their own name; `*` means those who can see the thread.
-    fn is_named(&self, approvers: &Approvers, standing: Standing) -> bool {
-        approvers.users.iter().any(|u| *u == self.by.id || (u == "*" && standing == Standing::Here))
+    /// Whether they are an approver by their own name, or one of all in the conversation that they are in.
+    fn is_named(&self, thread: &Thread, terms: &Terms) -> bool {
+        let all = || reach::is_open_to_all(&terms.approvers) && self.is_within(thread, &terms.route);
+        reach::is_named(self.by, &terms.approvers, &[]) || all()
     }
 }
 
@@ -203,7 +187,8 @@ impl Runtime {
         if intent.by.kind != PrincipalKind::Human || !origin.owns(&intent.by.id) {
             return Ok(Told::unknown("request"));
         }
-        let actor = Actor { by: &intent.by, origin };
+        let at = if origin.owns(&intent.reply) { intent.reply.as_str() } else { "" };
+        let actor = Actor { by: &intent.by, origin, at };
         let step = match &intent.act {
             Act::Vote { approval, digest, choice } => self.vote(&actor, *approval, digest, choice).await,
             Act::Answer { question, text } => self.answer(&actor, *question, text).await,
@@ -220,17 +205,18 @@ impl Runtime {
 
     async fn vote(&self, actor: &Actor<'_>, id: ApprovalId, shown: &str, choice: &Choice) -> Step<Told> {
         let unknown = || Told::no(replies::refused(&Refusal::NoSuchApproval { id }));
-        let (thread, standing) = self.find(actor, id.thread).await?.ok_or_else(unknown)?;
+        let (thread, _) = self.find(actor, id.thread).await?.ok_or_else(unknown)?;
         let request = thread.approvals.get(&id).ok_or_else(unknown)?;
-        let approvers = &request.terms.approvers;
-        // What is decided already, or another revision, is said without asking who is in which group.
+        let terms = &request.terms;
+        // What is decided already, or another revision, is said without asking who is in which group, but only to
+        // those who can see it.
         let matters = request.is_open() && request.digest.to_string().starts_with(shown);
-        let groups = if matters || standing == Standing::Elsewhere {
-            self.groups(actor, approvers, standing).await?
+        let groups = if matters || !(actor.is_named(&thread, terms) || actor.is_within(&thread, &terms.route)) {
+            self.groups(actor, &thread, terms).await?
         } else {
             Vec::new()
         };
-        if standing == Standing::Elsewhere && !actor.is_named(approvers, standing) && groups.is_empty() {
+        if groups.is_empty() && !self.may_know(actor, &thread, terms).await? {
             return Ok(unknown());
         }
         let vote = match choice {
@@ -260,7 +246,7 @@ impl Runtime {
     async fn answer(&self, actor: &Actor<'_>, question: QuestionId, text: &str) -> Step<Told> {
         let unknown = || Told::unknown("question");
         let (thread, standing) = self.find(actor, question.thread).await?.ok_or_else(unknown)?;
-        if standing != Standing::Here && !actor.takes_part(&thread) {
+        if !self.sees(actor, &thread, standing).await? {
             return Ok(unknown());
         }
         let input =
@@ -274,13 +260,13 @@ impl Runtime {
         let (thread, standing) = self.find(actor, call.thread).await?.ok_or_else(unknown)?;
         let groups = match thread.calls.get(&call).map(|c| &c.gated.verdict) {
             Some(Verdict::Ask { terms }) => {
-                let groups = self.groups(actor, &terms.approvers, standing).await?;
-                if standing != Standing::Here && !actor.is_named(&terms.approvers, standing) && groups.is_empty() {
+                let groups = self.groups(actor, &thread, terms).await?;
+                if groups.is_empty() && !self.may_know(actor, &thread, terms).await? {
                     return Ok(unknown());
                 }
                 groups
             }
-            _ if standing != Standing::Here && !actor.takes_part(&thread) => return Ok(unknown()),
+            _ if !self.sees(actor, &thread, standing).await? => return Ok(unknown()),
             _ => Vec::new(),
         };
         let input = Input::Mark { call, by: actor.by.clone(), groups, mark: mark.clone() };
@@ -291,7 +277,7 @@ impl Runtime {
     async fn say(&self, actor: &Actor<'_>, short: ShortId, text: &str) -> Step<Told> {
         let unknown = || Told::unknown("conversation");
         let (thread, standing) = self.find(actor, short).await?.ok_or_else(unknown)?;
-        if standing != Standing::Here && !actor.takes_part(&thread) {
+        if !self.sees(actor, &thread, standing).await? {
             return Ok(unknown());
         }
         let said = Said { source: Some(actor.source()), ..Said::by(actor.by.clone(), text) };
@@ -373,12 +359,15 @@ impl Runtime {
     /// Whether they take part in what runs there, or decide what it waits for.
     async fn may_steer(&self, actor: &Actor<'_>, thread: &Thread, standing: Standing) -> Step<bool> {
         // Where nothing runs there is nothing to protect, but its existence.
-        if actor.takes_part(thread) || (thread.run.is_none() && standing == Standing::Here) {
+        if reach::takes_part(actor.by, thread) || (thread.run.is_none() && standing == Standing::Here) {
             return Ok(true);
         }
         for request in thread.pending_approvals() {
-            let approvers = &request.terms.approvers;
-            if actor.is_named(approvers, standing) || !self.groups(actor, approvers, standing).await?.is_empty() {
+            let terms = &request.terms;
+            if actor.is_named(thread, terms) || !self.groups(actor, thread, terms).await?.is_empty() {
+                return Ok(true);
+            }
+            if reach::is_open_to_all(&terms.approvers) && self.is_member(actor, thread, &terms.route).await? {
                 return Ok(true);
             }
         }
@@ -386,13 +375,43 @@ impl Runtime {
     }
 
     /// The groups of these approvers that the person is in, asked only if they are not let through anyway.
-    async fn groups(&self, actor: &Actor<'_>, approvers: &Approvers, standing: Standing) -> Step<Vec<String>> {
-        if approvers.groups.is_empty() || actor.is_named(approvers, standing) {
+    async fn groups(&self, actor: &Actor<'_>, thread: &Thread, terms: &Terms) -> Step<Vec<String>> {
+        let wanted = &terms.approvers.groups;
+        if wanted.is_empty() || actor.is_named(thread, terms) {
             return Ok(Vec::new());
         }
-        match self.0.surfaces.groups(actor.by, &approvers.groups).await {
-            Ok(found) => Ok(found.into_iter().filter(|group| approvers.groups.contains(group)).collect()),
-            Err(why) => Err(Told::no(replies::unchecked(&approvers.groups, &why)).into()),
+        self.members(actor, wanted).await
+    }
+
+    /// Whether a request is there for them, who are in none of the groups of its approvers: as an approver, or because
+    /// they can see the conversation. Who may decide is judged by the log; it takes `*` for everybody, so nobody else
+    /// gets that far.
+    async fn may_know(&self, actor: &Actor<'_>, thread: &Thread, terms: &Terms) -> Step<bool> {
+        let known = actor.is_named(thread, terms) || actor.is_within(thread, &terms.route);
+        Ok(known || self.is_member(actor, thread, &terms.route).await?)
+    }
+
+    /// Whether they can see the conversation; in what another surface runs, whether they take part.
+    async fn sees(&self, actor: &Actor<'_>, thread: &Thread, standing: Standing) -> Step<bool> {
+        let here = Route::default();
+        let known = match standing {
+            Standing::Here => actor.is_within(thread, &here),
+            Standing::Elsewhere | Standing::Foreign => reach::takes_part(actor.by, thread),
+        };
+        Ok(known || self.is_member(actor, thread, &here).await?)
+    }
+
+    /// Whether they are a member of the conversation's channel now, or of that in which its card stands.
+    async fn is_member(&self, actor: &Actor<'_>, thread: &Thread, route: &Route) -> Step<bool> {
+        let channels = reach::channels(actor.by, &thread.id, &route.channel);
+        Ok(!channels.is_empty() && !self.members(actor, &channels).await?.is_empty())
+    }
+
+    /// Those of these groups that they are in.
+    async fn members(&self, actor: &Actor<'_>, wanted: &[String]) -> Step<Vec<String>> {
+        match self.0.surfaces.groups(actor.by, wanted).await {
+            Ok(found) => Ok(found.into_iter().filter(|group| wanted.contains(group)).collect()),
+            Err(why) => Err(Told::no(replies::unchecked(wanted, &why)).into()),
         }
     }
 
@@ -402,7 +421,7 @@ impl Runtime {
             Ok(thread) => thread,
             Err(error) => return self.trouble(actor, error).map(|()| None),
         };
-        Ok(match actor.origin.standing(&thread.id) {
+        Ok(match actor.origin.team.standing(&thread.id) {
             Standing::Foreign => None,
             standing => Some((thread, standing)),
         })
@@ -475,26 +494,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_team_owns_what_bears_its_name_and_nothing_that_only_begins_like_it() {
+    fn an_intent_comes_from_a_team_or_from_nowhere() {
         let log: ThreadId = "system:slack:T1:abc".parse().unwrap();
-        let origin = Origin::of(&log).unwrap();
-        for (name, owned) in [
-            ("slack:T1:U1", true),
-            ("slack:T1:C1:1.2", true),
-            ("slack:T12:U1", false),
-            ("slack:T2:U1", false),
-            ("slack:T1", false),
-            ("discord:T1:U1", false),
-            ("T1:U1", false),
-        ] {
-            assert_eq!(origin.owns(name), owned, "{name}");
-        }
-        let standing = |id: &str| origin.standing(&id.parse().unwrap());
-        assert_eq!(standing("slack:T1:C1:1.2"), Standing::Here);
-        assert_eq!(standing("slack:T2:C1:1.2"), Standing::Foreign);
-        assert_eq!(standing("api:1"), Standing::Elsewhere);
-        assert_eq!(standing("system:slack:T1:other"), Standing::Foreign);
-        for odd in ["system:slack", "system:slack:T1", "system:slack::k", "slack:T1:C1:1.2"] {
+        assert!(Origin::of(&log).unwrap().owns("slack:T1:U1"));
+        for odd in ["system:slack", "system:slack:T1", "system:slack::k", "slack:T1:C1:1.1"] {
             assert!(Origin::of(&odd.parse().unwrap()).is_none(), "{odd}");
         }
     }

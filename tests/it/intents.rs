@@ -341,6 +341,32 @@ async fn if_nobody_can_say_who_is_in_a_group_nobody_is_let_through() {
 }
 
 #[tokio::test]
+async fn everybody_is_whoever_acts_in_the_conversation_or_is_a_member_of_its_channel() {
+    let t = Team::new(approvers(&["*"], &[])).await;
+    let private = "slack:T1:CPRIV:1.1";
+    t.ann_says(private, "ship v1").await;
+    let act = t.approve(private).await;
+    let short = t.w.thread(private).await.short;
+    // From #C1: who is not a member of the other channel does not even learn that there is something.
+    let Act::Vote { approval, .. } = &act else { panic!() };
+    assert_eq!(t.does(bob(), act.clone()).await, format!("I don't know this request any more. Id {approval}."));
+    let say = Act::Say { thread: short, text: "ship v666".into() };
+    assert_eq!(t.does(bob(), say).await, "I don't know this conversation any more.");
+    let steer = Act::Steer { what: Steer::Stop, target: Target::Thread { thread: short } };
+    assert!(t.does(bob(), steer).await.starts_with("You can't stop this one."));
+    assert_eq!(t.desk.asked().iter().filter(|asked| *asked == "groups slack:T1:CPRIV").count(), 3);
+    // Nobody can say: nobody is let through.
+    *t.desk.0.down.lock().unwrap() = Some("Slack: internal_error".into());
+    assert!(t.does(bob(), act.clone()).await.starts_with("I couldn't check who is in @slack:T1:CPRIV"));
+    *t.desk.0.down.lock().unwrap() = None;
+    assert_eq!(t.w.pending(private).await.votes, vec![]);
+    // A member is.
+    t.desk.group("slack:T1:CPRIV", &["slack:T1:UBOB"]);
+    assert_eq!(t.does(bob(), act).await, "You approved \"ship v1\".");
+    assert_eq!(t.w.outside.ledger(), ["v1"]);
+}
+
+#[tokio::test]
 async fn s20_nothing_that_is_pressed_in_one_team_reaches_another() {
     // Everybody may decide, and still nobody from elsewhere.
     let t = Team::new(approvers(&["*", "slack:T2:UMAL"], &[])).await;

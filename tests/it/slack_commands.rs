@@ -27,11 +27,13 @@ const ZOE: &str = "slack:T2:UZOE";
 struct From<'a> {
     by: &'a str,
     here: Option<&'a str>,
+    /// The place in which they ask.
+    at: &'a str,
     operator: bool,
 }
 
 fn from(by: &str) -> From<'_> {
-    From { by, here: None, operator: false }
+    From { by, here: None, at: "", operator: false }
 }
 
 async fn world() -> World {
@@ -58,6 +60,7 @@ async fn ask(w: &World, from: From<'_>, text: &str) -> Outcome {
         runtime: &w.runtime,
         by: &by,
         here: from.here.map(short),
+        at: from.at,
         public_url: "https://agent.example",
         prefix: "/agent",
         operator: from.operator,
@@ -146,10 +149,11 @@ async fn nothing_of_another_workspace_is_seen_or_touched_whoever_asks_and_howeve
     let run = writes(&w, ANN, thread, "ship v1").await;
     // Anyone here may decide: anyone of the workspace, that is.
     let id = w.pending(thread).await.id;
-    assert!(matches!(ask(&w, from(BOB), &format!("approve {id}")).await, Outcome::Show(shown) if shown == id));
+    let there = From { at: "slack:T1:C1", ..from(BOB) };
+    assert!(matches!(ask(&w, there, &format!("approve {id}")).await, Outcome::Show(shown) if shown == id));
     writes(&w, ANN, "slack:T1:C1:2.1", "ask me").await;
     let question = *w.thread("slack:T1:C1:2.1").await.questions.first_key_value().unwrap().0;
-    let inside = From { by: ZOE, here: Some(thread), operator: true };
+    let inside = From { by: ZOE, here: Some(thread), at: "slack:T1:C1", operator: true };
     for zoe in [from(ZOE), inside] {
         for all in ["pending", "pending all"] {
             let told = told(&w, zoe, all).await;
@@ -171,6 +175,50 @@ async fn nothing_of_another_workspace_is_seen_or_touched_whoever_asks_and_howeve
         assert!(told(&w, zoe, &format!("approve {begun}")).await.starts_with("I don't know this request any more"));
         assert!(told(&w, zoe, &format!("answer {question} left")).await.starts_with("I don't know a run"));
         assert_eq!(told(&w, zoe, "answer left").await, "No question waits for your answer.");
+    }
+}
+
+#[tokio::test]
+async fn what_everybody_of_a_conversation_may_decide_is_shown_there_and_nowhere_else() {
+    let w = World::with(Setup { agent: GATED.to_owned(), ..Setup::default() }).await;
+    // One in a private channel, one of another surface.
+    let run = writes(&w, ANN, "slack:T1:C1:1.1", "ship v1").await;
+    let id = w.pending("slack:T1:C1:1.1").await.id;
+    let rest = writes(&w, "api:key", "api:1", "ship v2").await;
+    let other = w.pending("api:1").await.id;
+    let there = From { at: "slack:T1:C1", ..from(BOB) };
+    for away in [from(BOB), From { at: "slack:T1:C2", ..from(BOB) }, From { at: "slack:T2:C1", ..from(BOB) }] {
+        for word in ["pending", "pending all"] {
+            let told = told(&w, away, word).await;
+            assert!(told.starts_with("Nothing waits for you.") || told.starts_with("No request is open"), "{told}");
+            assert!(told.contains("What everybody of a conversation may decide is shown there"), "{told}");
+        }
+        for run in [run, rest] {
+            assert!(told(&w, away, &format!("status {run}")).await.starts_with("I don't know a run"));
+        }
+        let begun: String = id.to_string().chars().take(12).collect();
+        assert!(told(&w, away, &format!("approve {begun}")).await.starts_with("I don't know this request any more"));
+        // Whether they are a member of the channel is asked when it counts: they are shown nothing of it.
+        let told = told(&w, away, &format!("approve {id}")).await;
+        assert!(told.starts_with("This one is only decided") && !told.contains("ship"), "{told}");
+    }
+    for word in ["pending", "pending all"] {
+        let told = told(&w, there, word).await;
+        assert!(told.starts_with("1 ") && told.contains("ship v1") && !told.contains("ship v2"), "{told}");
+    }
+    assert!(told(&w, there, &format!("status {run}")).await.starts_with(&format!("Run {run}: ship v1")));
+    assert!(told(&w, there, &format!("approve {other}")).await.starts_with("I don't know this request any more"));
+}
+
+#[tokio::test]
+async fn rules_name_nobody_of_another_workspace() {
+    let users = vec![BOB.to_owned(), ZOE.to_owned()];
+    let policy = Policy { approvers: Approvers { users, ..Approvers::default() }, ..Policy::default() };
+    let w = World::with(Setup { agent: GATED.to_owned(), policy, ..Setup::default() }).await;
+    for (by, theirs, not) in [(ANN, BOB, ZOE), (ZOE, ZOE, BOB)] {
+        let told = told(&w, from(by), "rules").await;
+        let default = told.lines().find(|line| line.starts_with("- Any other call with side")).unwrap();
+        assert!(default.contains(theirs) && !default.contains(not), "{told}");
     }
 }
 

@@ -163,7 +163,8 @@ async fn a_home_shows_what_waits_for_its_owner_with_a_button_to_review_it_and_th
 
 #[tokio::test]
 async fn the_same_ids_in_another_workspace_and_guests_of_it_see_nothing() {
-    let h = house(anyone()).await;
+    let named = Approvers { users: vec!["*".into(), "slack:T1:U2".into()], ..Approvers::default() };
+    let h = house(named).await;
     h.writes("T1", "U1", "ship v1").await;
     let guest = Who { home: "T2".into(), ..who("T1", "U2") };
     for other in [who("T2", "U1"), who("T2", "U2"), guest] {
@@ -174,6 +175,14 @@ async fn the_same_ids_in_another_workspace_and_guests_of_it_see_nothing() {
         );
     }
     assert!(h.opens(&who("T1", "U2")).await.starts_with("Waiting for you (1)\nship v1"));
+}
+
+#[tokio::test]
+async fn a_home_shows_nothing_that_only_everybody_of_a_conversation_may_decide() {
+    let h = house(anyone()).await;
+    h.writes("T1", "U1", "ship v1").await;
+    let home = h.opens(&who("T1", "U2")).await;
+    assert!(home.starts_with("Nothing waits for you") && !home.contains("ship v1"), "{home}");
 }
 
 #[tokio::test]
@@ -210,7 +219,7 @@ async fn an_open_home_follows_what_happens_and_the_others_are_left_alone() {
 
 #[tokio::test]
 async fn a_home_that_another_process_wrote_meanwhile_is_written_over_with_what_is_true_now() {
-    let h = house(anyone()).await;
+    let h = house(release_team()).await;
     let bob = who("T1", "U2");
     h.opens(&bob).await;
     h.fake.team("T1", |t| t.homes.get_mut("U2").unwrap().0.hash = "hash.of.another".into());
@@ -256,8 +265,15 @@ async fn members_of_a_group_are_found_for_lists_and_asked_for_nothing_before_a_d
     let id = h.w.pending(&thread).await.id;
     let ask = async |user: &str, text: &str| {
         let by = Principal::human(format!("slack:T1:{user}"));
-        let asker =
-            Asker { runtime: &h.w.runtime, by: &by, here: None, public_url: "", prefix: "/agent", operator: false };
+        let asker = Asker {
+            runtime: &h.w.runtime,
+            by: &by,
+            here: None,
+            at: "",
+            public_url: "",
+            prefix: "/agent",
+            operator: false,
+        };
         answer(&asker, &parse(text)).await
     };
     let title = async |user: &str, text: &str| match ask(user, text).await {

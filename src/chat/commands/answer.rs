@@ -3,6 +3,7 @@
 use super::look::{Broken, ROWS, Seen, groups_of};
 use super::{Asker, Command, Listing, Outcome, words};
 use crate::agent::*;
+use crate::platform::reach;
 
 /// Longest note or reason, in characters.
 const MAX_NOTE: usize = 2_000;
@@ -47,7 +48,7 @@ async fn outcome(asker: &Asker<'_>, command: &Command) -> Result<Outcome, Broken
         Command::History { run } => history(asker, run.as_deref()).await?,
         Command::Rules => {
             let parts = asker.runtime.parts();
-            Outcome::Say(words::rules(&parts.policy, parts.requester))
+            Outcome::Say(words::rules(&parts.policy, parts.requester, asker.by))
         }
         Command::Agents => Outcome::Say(words::agents(&asker.runtime.parts().agents, asker.prefix)),
         Command::Tools => {
@@ -141,6 +142,13 @@ async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Resul
     let Some(approval) = thread.approvals.get(&id) else {
         return Ok(Outcome::Say(words::unknown_request(&id.to_string())));
     };
+    // Whether they see a conversation that they do not act in is only asked when a decision counts.
+    let sees = asker.see(id.thread).await?.is_some();
+    let approvers = &approval.terms.approvers;
+    let all = reach::is_open_to_all(approvers) && !asker.decides(&thread, approval, &[]);
+    if all && !sees && (!approval.is_open() || reach::standing(asker.by, &thread.id) != reach::Standing::Here) {
+        return Ok(Outcome::Say(words::unknown_request(&id.to_string())));
+    }
     if !approval.is_open() {
         let refusal = match approval.state {
             ApprovalState::Expired { at } => Refusal::Expired { at },
@@ -149,9 +157,7 @@ async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Resul
         };
         return Ok(Outcome::Say(Listing::line(refusal.to_string())));
     }
-    let approvers = &approval.terms.approvers;
-    let sees = asker.see(id.thread).await?.is_some();
-    if !sees && approvers.groups.is_empty() {
+    if !sees && !all && approvers.groups.is_empty() {
         return Ok(Outcome::Say(words::not_an_approver(approvers)));
     }
     if !may_be_decided_in_words(approval) {

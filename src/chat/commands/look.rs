@@ -2,11 +2,13 @@
 //!
 //! Somebody takes part in a run that they started, spoke in, or ask from within; operators take part in all. Who
 //! only decides a request of it sees that request and where the run stands. What belongs to another workspace does
-//! not exist for them, whatever else holds: a store is shared by all workspaces, and `*` among approvers is
-//! everybody of one.
+//! not exist for them, whatever else holds: a store is shared by all workspaces. `*` among approvers is everybody
+//! who can see the conversation, so it shows a request to those who ask from within it, and to nobody elsewhere.
+//! What each of that means is `platform::reach`'s.
 
 use super::{Asker, Listing, words};
 use crate::agent::*;
+use crate::platform::reach::{self, Standing, channel, is_named, standing};
 use crate::runtime::DeliverError;
 use crate::store::{ApprovalFilter, ApprovalRow, Filter, MAX_FOUND, Person, StoreError, Summary};
 
@@ -53,17 +55,21 @@ async fn among(runtime: &crate::runtime::Runtime, by: &Principal, named: &[Strin
     }
 }
 
-/// Whether a thread is one that this person can reach at all: nothing crosses workspaces.
-pub(in crate::chat) fn is_reachable(by: &Principal, thread: &ThreadId) -> bool {
-    // `<surface>:<workspace>:…` on surfaces that have workspaces; whoever comes from elsewhere is known by name.
-    let workspace = |id: &str| id.split(':').nth(1).map(str::to_owned);
-    match thread.surface() {
-        // What was done, not a run.
-        "system" => false,
-        surface if surface == crate::platform::slack::SURFACE && by.surface() == surface => {
-            workspace(thread.as_str()) == workspace(&by.id)
-        }
-        _ => true,
+/// Whether a request is on the lists of somebody: they are named, take part, or ask from within the conversation.
+/// That everybody of a conversation may decide it puts it on no list elsewhere.
+pub(in crate::chat) fn concerns(
+    by: &Principal,
+    thread: &Summary,
+    request: &ApprovalRow,
+    groups: &Groups,
+    at: &str,
+) -> bool {
+    let takes_part = || thread.requester == *by || request.requesters.contains(by) || request.decided_by.contains(by);
+    let there = || channel(at).is_some() && channel(at) == channel(thread.thread.as_str());
+    match standing(by, &thread.thread) {
+        Standing::Foreign => false,
+        Standing::Elsewhere => is_named(by, &request.approvers, &groups.of),
+        Standing::Here => is_named(by, &request.approvers, &groups.of) || takes_part() || there(),
     }
 }
 
@@ -82,7 +88,7 @@ impl Asker<'_> {
     /// The run, if it is there and in their workspace.
     pub(super) async fn reach(&self, short: ShortId) -> Result<Option<Thread>, Broken> {
         match self.runtime.thread(short).await {
-            Ok(thread) => Ok(is_reachable(self.by, &thread.id).then_some(thread)),
+            Ok(thread) => Ok((standing(self.by, &thread.id) != Standing::Foreign).then_some(thread)),
             Err(DeliverError::Store(StoreError::Unknown(_) | StoreError::Deleted(_))) => Ok(None),
             Err(other) => Err(other.into()),
         }
@@ -92,13 +98,16 @@ impl Asker<'_> {
     /// group is not known to.
     pub(super) async fn see(&self, short: ShortId) -> Result<Option<Seen>, Broken> {
         let Some(thread) = self.reach(short).await? else { return Ok(None) };
-        let theirs = self.operator
-            || self.here == Some(short)
-            || thread.started_by == *self.by
-            || thread.run.as_ref().is_some_and(|run| run.speakers.contains(self.by))
-            || thread.approvals.values().any(|a| a.requesters.contains(self.by));
-        let decides = || thread.pending_approvals().any(|a| a.terms.approvers.includes(self.by, &[]));
+        let theirs = self.operator || self.here == Some(short) || reach::takes_part(self.by, &thread);
+        let decides = || thread.pending_approvals().any(|a| self.decides(&thread, a, &[]));
         Ok((theirs || decides()).then_some(Seen { thread, theirs }))
+    }
+
+    /// Whether a request is known to be theirs to decide, without anybody being asked.
+    pub(super) fn decides(&self, thread: &Thread, request: &Approval, groups: &[String]) -> bool {
+        let Terms { approvers, route, .. } = &request.terms;
+        let all = || reach::is_open_to_all(approvers) && reach::is_within(self.by, thread, &route.channel, self.at);
+        is_named(self.by, approvers, groups) || all()
     }
 
     /// The same, for what only looks: members of groups are found as well.
@@ -113,7 +122,7 @@ impl Asker<'_> {
         groups.dedup();
         groups.truncate(MAX_GROUPS);
         let groups = among(self.runtime, self.by, &groups).await.of;
-        let decides = thread.pending_approvals().any(|a| a.terms.approvers.includes(self.by, &groups));
+        let decides = thread.pending_approvals().any(|a| self.decides(&thread, a, &groups));
         Ok(decides.then_some(Seen { thread, theirs: false }))
     }
 
@@ -150,7 +159,9 @@ impl Asker<'_> {
         loop {
             let page = self.runtime.parts().store.list(&filter, after, PAGE).await?;
             scanned += page.items.len();
-            own.extend(page.items.into_iter().filter(|s| is_reachable(self.by, &s.thread) && wanted(s)));
+            own.extend(
+                page.items.into_iter().filter(|s| standing(self.by, &s.thread) != Standing::Foreign && wanted(s)),
+            );
             after = page.next;
             if after.is_none() || own.len() > limit || scanned >= SCANNED_RUNS {
                 break;
@@ -183,7 +194,9 @@ impl Asker<'_> {
                     Err(StoreError::Unknown(_) | StoreError::Deleted(_)) => continue,
                     Err(other) => return Err(other.into()),
                 };
-                if !is_reachable(self.by, &summary.thread) {
+                let theirs = concerns(self.by, &summary, &row, groups, self.at)
+                    || (all && self.operator && standing(self.by, &summary.thread) != Standing::Foreign);
+                if !theirs {
                     continue;
                 }
                 requests.total += 1;

@@ -21,7 +21,7 @@ use crate::runtime::Runtime;
 
 pub use crate::platform::{Listing, Row};
 pub use answer::answer;
-pub(in crate::chat) use look::{Broken, ROWS, is_reachable};
+pub(in crate::chat) use look::{Broken, ROWS, concerns};
 pub use look::{Groups, groups_of};
 pub use read::{parse, parse_in_message};
 pub(in crate::chat) use words::EXAMPLES;
@@ -78,6 +78,8 @@ pub struct Asker<'a> {
     pub by: &'a Principal,
     /// The thread in which it was said, if it was in one.
     pub here: Option<ShortId>,
+    /// Where they ask, as the transport vouches for it (`slack:T1:C1`); empty: nowhere that anybody else is.
+    pub at: &'a str,
     /// Base of links to the inbox; empty: no links.
     pub public_url: &'a str,
     /// How the command is written here (`/agent`), for examples in answers.

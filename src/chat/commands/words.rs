@@ -4,6 +4,7 @@ use super::look::{Groups, Requests, Seen};
 use super::{Asker, Listing, Row};
 use crate::agent::*;
 use crate::platform::how_to_answer;
+use crate::platform::reach::{Team, is_open_to_all};
 use crate::platform::words::{event_line, quote};
 use crate::store::{ApprovalRow, Summary};
 
@@ -58,6 +59,28 @@ fn count(n: usize, one: &str) -> String {
 /// Whoever decides, as [`Row::deciders`] has them.
 fn deciders(approvers: &Approvers) -> Vec<String> {
     approvers.groups.iter().map(|group| format!("@{group}")).chain(approvers.users.iter().cloned()).collect()
+}
+
+/// Whether there are requests that everybody of a conversation may decide.
+fn is_ever_open_to_all(policy: &Policy) -> bool {
+    policy.rules.iter().filter_map(|rule| rule.approvers.as_ref()).chain([&policy.approvers]).any(is_open_to_all)
+}
+
+/// Those of them that somebody may know of: nobody of another workspace of their surface.
+fn deciders_for(approvers: &Approvers, by: &Principal) -> Vec<String> {
+    let theirs = |id: &String| match Team::of(by) {
+        Some(team) => team.owns(id) || id.split(':').next() != Some(team.surface),
+        None => true,
+    };
+    let shown = Approvers {
+        users: approvers.users.iter().filter(|id| theirs(id)).cloned().collect(),
+        groups: approvers.groups.iter().filter(|id| theirs(id)).cloned().collect(),
+        ..approvers.clone()
+    };
+    match deciders(&shown) {
+        none if none.is_empty() && !approvers.is_empty() => vec!["people of another workspace".to_owned()],
+        deciders => deciders,
+    }
 }
 
 fn lines(parts: impl IntoIterator<Item = String>) -> String {
@@ -462,6 +485,10 @@ pub(super) fn pending(
         0 => String::new(),
         n => format!("{} cannot be read; an operator can run `doctor`.", count(n, "request")),
     };
+    let of_all = match is_ever_open_to_all(&asker.runtime.parts().policy) {
+        true => "What everybody of a conversation may decide is shown there, and listed when you ask there.".to_owned(),
+        false => String::new(),
+    };
     let inbox = asker.page("inbox");
     let prefix = asker.prefix;
     if requests.rows.is_empty() {
@@ -472,7 +499,7 @@ pub(super) fn pending(
         return Listing {
             title: title.to_owned(),
             rows: Vec::new(),
-            hint: joined([rest(0, requests.more, inbox.as_deref()), trouble, damaged, others, try_]),
+            hint: joined([rest(0, requests.more, inbox.as_deref()), trouble, damaged, of_all, others, try_]),
         };
     }
     let rows = requests.rows.iter().zip(links).map(|(row, link)| pending_row(row, now, link)).collect::<Vec<_>>();
@@ -487,7 +514,7 @@ pub(super) fn pending(
     } else {
         format!("Or in words: `{prefix} approve <id>`, `{prefix} deny <id> <reason>`.")
     };
-    Listing { title, rows, hint: joined([left, trouble, damaged, how]) }
+    Listing { title, rows, hint: joined([left, trouble, damaged, how, of_all]) }
 }
 
 fn open_requests(n: usize) -> String {
@@ -535,14 +562,14 @@ pub(super) fn which_question(many: &[(QuestionId, Question)], prefix: &str) -> L
 // ---- what there is ----
 
 /// What gates, and who decides.
-pub(super) fn rules(policy: &Policy, requester: RequesterRule) -> Listing {
-    let mut rows: Vec<Row> = policy.rules.iter().map(|rule| rule_row(rule, policy, requester)).collect();
+pub(super) fn rules(policy: &Policy, requester: RequesterRule, by: &Principal) -> Listing {
+    let mut rows: Vec<Row> = policy.rules.iter().map(|rule| rule_row(rule, policy, requester, by)).collect();
     let more = rows.len().saturating_sub(MAX_ROWS - 3);
     rows.truncate(MAX_ROWS - 3);
     rows.push(Row {
         text: "Any other call with side effects asks first".to_owned(),
         detail: terms(&policy.approvers, policy.expires_after_ms, requester),
-        deciders: deciders(&policy.approvers),
+        deciders: deciders_for(&policy.approvers, by),
         ..Row::default()
     });
     rows.push(Row { text: "Any other call that only reads runs by itself".to_owned(), ..Row::default() });
@@ -568,7 +595,7 @@ pub(super) fn rules(policy: &Policy, requester: RequesterRule) -> Listing {
     }
 }
 
-fn rule_row(rule: &Rule, policy: &Policy, requester: RequesterRule) -> Row {
+fn rule_row(rule: &Rule, policy: &Policy, requester: RequesterRule, by: &Principal) -> Row {
     let tool = match rule.tool.as_str() {
         "*" => "Any tool".to_owned(),
         tool => format!("`{tool}`"),
@@ -599,7 +626,7 @@ fn rule_row(rule: &Rule, policy: &Policy, requester: RequesterRule) -> Row {
             Row {
                 text: format!("{subject} {does}"),
                 detail: lines([terms(approvers, expires, requester), named]),
-                deciders: deciders(approvers),
+                deciders: deciders_for(approvers, by),
                 ..Row::default()
             }
         }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Aside, Front, Taken, deed, principal, stranger};
-use crate::agent::{ApprovalId, Intent, ShortId};
+use crate::agent::{ApprovalId, Intent, QuestionId, Refusal, ShortId, Terms, Thread};
 use crate::chat::commands::{self, Asker, Command, Listing, Outcome};
-use crate::platform::Card;
+use crate::platform::reach::{self, Standing, Team};
 use crate::platform::slack::SURFACE;
+use crate::platform::{Card, replies};
 
 use crate::platform::slack::blocks::{self, Look, Message, StartModal, callback, listing, parts};
 use crate::platform::slack::inbound::Who;
@@ -103,7 +104,9 @@ async fn is_second(front: &Front, asked: &Asked) -> bool {
 
 async fn outcome(front: &Front, asked: &Asked, command: &Command) -> Outcome {
     let by = principal(&asked.by);
+    let at = place(&asked.by.team, &asked.channel, None);
     let asker = Asker {
+        at: &at,
         runtime: &front.0.runtime,
         by: &by,
         here: asked.here,
@@ -213,16 +216,75 @@ pub(super) async fn card(front: &Front, by: &Who, id: ApprovalId) -> Result<Card
     let unknown = || stranger(&id.to_string());
     let thread = front.0.runtime.thread(id.thread).await.map_err(|_| unknown())?;
     let approval = thread.approvals.get(&id).ok_or_else(unknown)?;
-    let team = format!("{SURFACE}:{}:", by.team);
+    let who = principal(by);
     // Nothing crosses teams. What another surface asked for is shown to a workspace only if a rule puts it there.
-    let is_of_team = if thread.id.surface() == SURFACE {
-        thread.id.as_str().starts_with(&team)
-    } else {
-        let approvers = &approval.terms.approvers;
-        approval.terms.route.channel.starts_with(&team)
-            || approvers.users.iter().chain(&approvers.groups).any(|id| id.starts_with(&team))
+    let is_of_team = match reach::standing(&who, &thread.id) {
+        Standing::Here => true,
+        Standing::Foreign => false,
+        Standing::Elsewhere => Team::of(&who).is_some_and(|team| {
+            let Terms { approvers, route, .. } = &approval.terms;
+            team.owns(&route.channel) || approvers.users.iter().chain(&approvers.groups).any(|id| team.owns(id))
+        }),
     };
     if is_of_team && by.is_at_home() { Ok(Card::of(&thread, approval)) } else { Err(unknown()) }
+}
+
+/// The card, for somebody who wants to read it and is where `aside` says. Asks Slack who is in which channel and
+/// group, if it has to, so only after an acknowledgement.
+///
+/// # Errors
+/// What the person is told instead.
+pub(super) async fn card_seen(front: &Front, by: &Who, id: ApprovalId, aside: &Aside) -> Result<Card, String> {
+    let card = card(front, by, id).await?;
+    let Terms { approvers, route, .. } = &card.approval.terms;
+    let who = principal(by);
+    let thread = front.0.runtime.thread(id.thread).await.map_err(|_| stranger(&id.to_string()))?;
+    // Where its card stands, everybody reads it.
+    let routed = reach::channel(&route.channel).filter(|to| Some(*to) == reach::channel(&aside.address()));
+    if routed.is_some()
+        || reach::is_named(&who, approvers, &[])
+        || front.0.settings.operators.contains(&who.id)
+        || sees(front, &thread, by, &card.approval.terms, aside).await?
+    {
+        return Ok(card);
+    }
+    Err(stranger(&id.to_string()))
+}
+
+/// Whether somebody takes part in a conversation, acts within it, or is a member of its channel now; or of a group of
+/// those who decide.
+async fn sees(front: &Front, thread: &Thread, by: &Who, terms: &Terms, aside: &Aside) -> Result<bool, String> {
+    let who = principal(by);
+    let Terms { approvers, route, .. } = terms;
+    if reach::is_within(&who, thread, &route.channel, &aside.address()) {
+        return Ok(true);
+    }
+    let mut wanted = reach::channels(&who, &thread.id, &route.channel);
+    wanted.extend(approvers.groups.iter().cloned());
+    let found = front.0.runtime.parts().platforms.groups(&who, &wanted).await;
+    Ok(!found.map_err(|why| replies::unchecked(&wanted, &why))?.is_empty())
+}
+
+/// The thread of a question, if somebody may read it.
+///
+/// # Errors
+/// What the person is told instead.
+pub(super) async fn asked_in(front: &Front, by: &Who, id: QuestionId, aside: &Aside) -> Result<Thread, String> {
+    let closed = || Refusal::NoSuchQuestion.to_string();
+    let thread = front.0.runtime.thread(id.thread).await.map_err(|_| closed())?;
+    let who = principal(by);
+    if reach::standing(&who, &thread.id) != Standing::Here {
+        return Err(closed());
+    }
+    if reach::is_within(&who, &thread, "", &aside.address()) {
+        return Ok(thread);
+    }
+    let wanted = reach::channels(&who, &thread.id, "");
+    let found = front.0.runtime.parts().platforms.groups(&who, &wanted).await;
+    match found.map_err(|why| replies::unchecked(&wanted, &why))?.is_empty() {
+        true => Err(closed()),
+        false => Ok(thread),
+    }
 }
 
 /// The window that starts a run.
@@ -289,8 +351,7 @@ async fn doctor(front: &Front, asked: &Asked) -> String {
         Some(workspace) => lines.push(format!("Connected to {} as {}.", workspace.name, workspace.bot_user)),
         None => lines.push("This workspace is not connected; the log and `twelve doctor` say why.".to_owned()),
     }
-    lines.extend(slack.problems());
-    lines.extend(slack.lacks());
+    lines.extend(slack.problems_of(&asked.by.team));
     let channel = [("channel", asked.channel.as_str())];
     match slack.read(&asked.by.team, "conversations.info", &channel).await {
         Ok(info) => {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Front;
 use crate::agent::{ApprovalId, Digest, Posting, Principal, ShortId, Timestamp};
 use crate::chat::commands::{self, Asker, Broken, Command, EXAMPLES, Groups, Outcome, ROWS};
+use crate::platform::reach::{Standing, standing};
 use crate::platform::slack::SURFACE;
 use crate::platform::slack::blocks::{self, Home, HomeRequest, HomeRun, Look};
 use crate::platform::slack::inbound::Who;
@@ -211,8 +212,8 @@ async fn concerned(front: &Front, changed: Changed) -> Vec<Arc<Opened>> {
             let by = principal(&opened.who);
             let shown = opened.shown();
             let theirs = summary.as_ref().is_some_and(|summary| {
-                commands::is_reachable(&by, &summary.thread)
-                    && (summary.requester == by || rows.iter().any(|r| r.approvers.includes(&by, &shown.groups.of)))
+                let own = summary.requester == by && standing(&by, &summary.thread) != Standing::Foreign;
+                own || rows.iter().any(|row| commands::concerns(&by, summary, row, &shown.groups, ""))
             });
             if theirs || shown.threads.contains(&short) {
                 concerned.insert(n);
@@ -345,6 +346,7 @@ fn asker<'a>(front: &'a Front, by: &'a Principal) -> Asker<'a> {
         runtime: &front.0.runtime,
         by,
         here: None,
+        at: "",
         public_url: &front.0.slack.settings().public_url,
         prefix: &front.0.settings.command,
         operator: front.0.settings.operators.contains(&by.id),

@@ -11,9 +11,10 @@ use super::asked::{self, Asked, Came, card, look, open_after, place, start_windo
 use super::{Aside, Front, Taken, principal, stranger};
 use crate::agent::*;
 use crate::chat::commands;
+use crate::platform::reach::{self, Standing};
+use crate::platform::slack::Hot;
 use crate::platform::slack::blocks::{self, StartModal, action, callback, field, typed};
 use crate::platform::slack::inbound::{self, Who};
-use crate::platform::slack::{Hot, SURFACE};
 use crate::platform::{Card, replies};
 
 /// Cards that one press of "Approve all" decides; a card shows fewer.
@@ -55,7 +56,7 @@ pub(super) async fn action(front: &Front, pressed: inbound::Action) -> Taken {
             };
         }
         action::AGAIN => match value.split('|').next().unwrap_or("").parse::<ApprovalId>() {
-            Ok(approval) => vec![(ask_again(front, approval).await, value.to_owned())],
+            Ok(approval) => vec![(ask_again(front, approval, &pressed.by).await, value.to_owned())],
             Err(_) => Vec::new(),
         },
         action::STOP => match value.parse() {
@@ -65,7 +66,9 @@ pub(super) async fn action(front: &Front, pressed: inbound::Action) -> Taken {
             Err(_) => Vec::new(),
         },
         action::WRITE => return write(front, pressed, aside),
-        action::CHOOSE => chosen(front, value).await.map(|act| (act, value.to_owned())).into_iter().collect(),
+        action::CHOOSE => {
+            chosen(front, value, &pressed.by).await.map(|act| (act, value.to_owned())).into_iter().collect()
+        }
         action::START => {
             let preset = Some(value).filter(|agent| !agent.is_empty());
             let channel = pressed.channel.as_deref().unwrap_or(&pressed.by.user);
@@ -120,10 +123,10 @@ fn marked(id: &str, value: &str) -> Option<Act> {
 }
 
 /// What was chosen in a menu: the answer, or its number where a value is too short for it.
-async fn chosen(front: &Front, value: &str) -> Option<Act> {
+async fn chosen(front: &Front, value: &str, by: &Who) -> Option<Act> {
     let (id, text) = value.split_once('|')?;
     let question: QuestionId = id.parse().ok()?;
-    let thread = front.0.runtime.thread(question.thread).await.ok();
+    let thread = thread_of(front, question.thread, by).await;
     let asked = thread.as_ref().and_then(|thread| thread.questions.get(&question));
     let by_number = match asked.map(|asked| &asked.answer) {
         Some(AnswerKind::Choice { choices }) if !choices.iter().any(|choice| choice == text) => {
@@ -136,8 +139,8 @@ async fn chosen(front: &Front, value: &str) -> Option<Act> {
 }
 
 /// Words in the name of somebody who wants a request again that came to nothing.
-async fn ask_again(front: &Front, id: ApprovalId) -> Act {
-    let thread = front.0.runtime.thread(id.thread).await.ok();
+async fn ask_again(front: &Front, id: ApprovalId, by: &Who) -> Act {
+    let thread = thread_of(front, id.thread, by).await;
     let text = match thread.as_ref().and_then(|thread| thread.approvals.get(&id)) {
         Some(request) => match &request.state {
             ApprovalState::Expired { .. } => {
@@ -160,7 +163,7 @@ fn decide(front: &Front, pressed: inbound::Action, (id, digest): Shown, aside: A
     let here = front.clone();
     front.after(async move {
         let opened = async {
-            let card = card(&here, &pressed.by, id).await?;
+            let card = asked::card_seen(&here, &pressed.by, id, &aside).await?;
             let by = principal(&pressed.by);
             may_still(&here, &card, &by, &digest, &pressed.action).await?;
             let look = look(&here, &pressed.by);
@@ -226,9 +229,8 @@ fn write(front: &Front, pressed: inbound::Action, aside: Aside) -> Taken {
     let here = front.clone();
     front.after(async move {
         let opened = async {
-            let thread = here.0.runtime.thread(id.thread).await.map_err(|_| Refusal::NoSuchQuestion.to_string())?;
-            let question = thread.questions.get(&id).filter(|_| is_of_team(&thread.id, &pressed.by));
-            let question = question.ok_or_else(|| Refusal::NoSuchQuestion.to_string())?;
+            let thread = asked::asked_in(&here, &pressed.by, id, &aside).await?;
+            let question = thread.questions.get(&id).ok_or_else(|| Refusal::NoSuchQuestion.to_string())?;
             let view = blocks::answer_modal(id, &question.text, &question.answer);
             asked::open(&here, &pressed.by.team, &pressed.trigger, pressed.in_modal, &view).await
         };
@@ -240,8 +242,10 @@ fn write(front: &Front, pressed: inbound::Action, aside: Aside) -> Taken {
     Taken::LOOKED
 }
 
-fn is_of_team(thread: &ThreadId, by: &Who) -> bool {
-    thread.as_str().starts_with(&format!("{SURFACE}:{}:", by.team))
+/// A thread of this person's workspace; for everybody else it does not exist.
+async fn thread_of(front: &Front, short: ShortId, by: &Who) -> Option<Thread> {
+    let thread = front.0.runtime.thread(short).await.ok()?;
+    (reach::standing(&principal(by), &thread.id) == Standing::Here).then_some(thread)
 }
 
 // ---- what comes back from a window ----
@@ -330,10 +334,7 @@ async fn answer(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken>
     let closed = || refused(sent, &Refusal::NoSuchQuestion.to_string());
     let question: QuestionId = sent.metadata.parse().map_err(|_| closed())?;
     let text = typed(&sent.state, field::ANSWER).unwrap_or_default();
-    let thread = front.0.runtime.thread(question.thread).await.map_err(|_| closed())?;
-    if !is_of_team(&thread.id, &sent.by) {
-        return Err(closed());
-    }
+    thread_of(front, question.thread, &sent.by).await.ok_or_else(closed)?;
     let input = Input::Answer { question, by: principal(&sent.by), text: text.clone(), source: None };
     match front.0.runtime.rehearse(question.thread, input).await {
         Ok(Answer::Refused(refusal)) => Err(refused(sent, &replies::refused(&refusal))),

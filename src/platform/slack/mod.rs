@@ -243,10 +243,21 @@ impl Slack {
         }
     }
 
-    /// What does not work although all is connected, one sentence each.
-    pub fn lacks(&self) -> Vec<String> {
+    /// What is wrong with the connections of one team, and what does not work there although it is connected:
+    /// neither other teams' nor what cannot be told to be this one's.
+    pub fn problems_of(&self, team: &str) -> Vec<String> {
+        let troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
-        lacks.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
+        let ours = troubles.iter().chain(lacks.iter()).filter(|(what, _)| {
+            // `team T1`, `team T1, chat.postMessage`, `socket of T1`, `route slack:T1:C9`
+            let name = what.split([' ', ',', ':']).filter(|word| !word.is_empty()).nth(1);
+            match what.split(' ').next() {
+                Some("socket") => what.split(' ').nth(2).is_none_or(|of| of == team),
+                Some("route") => what.split(':').nth(1) == Some(team),
+                _ => name == Some(team),
+            }
+        });
+        ours.map(|(what, words)| format!("Slack, {what}: {words}")).collect()
     }
 
     /// Keeps what gives a right to answer the intent `key`.
