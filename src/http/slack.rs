@@ -64,7 +64,7 @@ async fn deliver(State(service): State<Service>, headers: HeaderMap, body: Bytes
         }
     };
     if let Some(team) = team_of(&envelope)
-        && !vouches(front, &signers, &team)
+        && !front.slack().vouches(signers.iter().copied(), &team)
     {
         return unsigned("the signature is of another workspace's app");
     }
@@ -102,12 +102,6 @@ fn signers(service: &Service, front: &Front, headers: &HeaderMap, body: &[u8]) -
         }
     }
     signers
-}
-
-/// Whether who signed may speak for this team. For a team that is nobody's here, anyone may: it comes to nothing.
-fn vouches(front: &Front, signers: &[usize], team: &str) -> bool {
-    let slack = front.slack();
-    signers.iter().any(|index| slack.answers_for(*index, team)) || !slack.is_ours(team)
 }
 
 /// The one value of a header.

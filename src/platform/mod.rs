@@ -416,10 +416,21 @@ impl Platforms {
     /// business here: they are left out.
     ///
     /// # Errors
-    /// Why it could not be found out, for people. Nobody is let through then.
-    pub async fn groups(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, String> {
+    /// Why it could not be found out, for people, and whether it may be soon. Nobody is let through then.
+    pub async fn groups(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, PostError> {
         match (person.surface(), &self.slack) {
             (slack::SURFACE, Some(slack)) => slack.groups(person, groups).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for what is only shown: it may be a minute old.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn groups_shown(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, PostError> {
+        match (person.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) => slack.groups_shown(person, groups).await,
             _ => Ok(Vec::new()),
         }
     }

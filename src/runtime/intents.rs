@@ -8,10 +8,10 @@
 //! here, at this moment, and an answer that cannot be had lets nobody through. Nothing crosses teams: what
 //! belongs to another team gets the same words as what never was.
 //!
-//! A trouble that may pass (a store that does not answer, a conversation that cannot be opened or found now) is no
-//! outcome: the intent stays outstanding. It is tried again a few times at once, then by whoever finds it when the
-//! lease is over, and given up, with words, after an hour. That nobody can say who is in a group or a channel is an
-//! outcome: the person is told at once, and presses again.
+//! A trouble that may pass (a store or a platform that does not answer) is no outcome: the intent stays
+//! outstanding. It is tried again a few times at once, then by whoever finds it when the lease is over, and
+//! given up, with words, after an hour. Who is in a group or a channel is asked again only a few times: then the
+//! person is told that it could not be found out, and presses again.
 //!
 //! `*` among approvers is everybody who can see the request (`platform::reach`): who acts in the conversation itself,
 //! which the transport vouches for with `Intent::reply`, who takes part in it, or is a member of its channel now.
@@ -30,13 +30,15 @@ use crate::tools::Boxed;
 pub(super) const MAX_HANDLED_AT_ONCE: usize = 32;
 /// Waits between the attempts that follow each other at once.
 const WAITS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// Longest wait of them, if a platform asks for one.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How long an intent is tried while a trouble lasts, in milliseconds.
 const GIVE_UP_MS: u64 = 60 * 60 * 1_000;
 
 /// What the runtime asks of the surfaces besides posting: see the methods of [`Platforms`] for each.
 pub trait Surfaces: Send + Sync {
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>>;
-    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, String>>;
+    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, PostError>>;
     fn open<'a>(
         &'a self,
         key: ShortId,
@@ -52,7 +54,7 @@ impl Surfaces for Platforms {
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>> {
         Box::pin(Platforms::gather(self, thread, attached))
     }
-    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, String>> {
+    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, PostError>> {
         Box::pin(Platforms::groups(self, person, groups))
     }
     fn open<'a>(
@@ -91,7 +93,19 @@ impl Told {
 }
 
 /// Why there is no outcome yet.
-struct Later(String);
+struct Later {
+    why: String,
+    /// At least so long before the next attempt.
+    wait: Duration,
+    /// The outcome if it is the same after the attempts that follow at once; `None`: it stays outstanding.
+    at_last: Option<Told>,
+}
+
+impl Later {
+    fn new(why: String) -> Self {
+        Self { why, wait: Duration::ZERO, at_last: None }
+    }
+}
 
 /// An outcome that is reached early, or a trouble that may pass.
 enum Stop {
@@ -162,14 +176,14 @@ impl Runtime {
         let told = loop {
             match self.carry_out(&log, &intent).await {
                 Ok(told) => break told,
-                Err(Later(why)) if self.now().ms_since(since) > GIVE_UP_MS => {
+                Err(Later { why, .. }) if self.now().ms_since(since) > GIVE_UP_MS => {
                     break Told::no(replies::given_up(&why));
                 }
-                Err(Later(why)) => {
-                    tracing::warn!(thread.id = %slot.short, why, "an intent cannot be carried out now");
-                    let wait = waits.next()?;
+                Err(later) => {
+                    tracing::warn!(thread.id = %slot.short, why = later.why, "an intent cannot be carried out now");
+                    let Some(wait) = waits.next() else { break later.at_last? };
                     tokio::select! {
-                        () = tokio::time::sleep(*wait) => {}
+                        () = tokio::time::sleep(later.wait.min(MAX_WAIT).max(*wait)) => {}
                         () = self.0.stop.cancelled() => return None,
                     }
                 }
@@ -411,7 +425,14 @@ impl Runtime {
     async fn members(&self, actor: &Actor<'_>, wanted: &[String]) -> Step<Vec<String>> {
         match self.0.surfaces.groups(actor.by, wanted).await {
             Ok(found) => Ok(found.into_iter().filter(|group| wanted.contains(group)).collect()),
-            Err(why) => Err(Told::no(replies::unchecked(wanted, &why)).into()),
+            Err(error) => {
+                let told = Told::no(replies::unchecked(wanted, &error.message));
+                if !error.transient {
+                    return Err(told.into());
+                }
+                let wait = Duration::from_millis(error.retry_after_ms.unwrap_or(0));
+                Err(Stop::Later(Later { why: error.message, wait, at_last: Some(told) }))
+            }
         }
     }
 
@@ -455,7 +476,7 @@ impl Runtime {
             | DeliverError::Contended(_)
             | DeliverError::Draining => {
                 tracing::warn!(thread.id = %actor.origin.log.short(), %error, "an intent has to wait for the store");
-                Err(Stop::Later(Later("the store did not answer".to_owned())))
+                Err(Stop::Later(Later::new("the store did not answer".to_owned())))
             }
             DeliverError::Agent(unknown) => Err(Told::no(unknown.to_string()).into()),
             DeliverError::Store(StoreError::Missing(_) | StoreError::TooNew(_) | StoreError::Corrupt(_))
@@ -486,7 +507,7 @@ fn outcome(answer: Answer, taken: impl FnOnce() -> String) -> Told {
 }
 
 fn post_trouble(error: PostError) -> Stop {
-    if error.transient { Stop::Later(Later(error.message)) } else { Told::no(error.message).into() }
+    if error.transient { Stop::Later(Later::new(error.message)) } else { Told::no(error.message).into() }
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ struct DeskState {
     /// Answers of `open`, in order; after them, all is well.
     open_fails: Mutex<Vec<PostError>>,
     opened: Mutex<BTreeMap<ShortId, String>>,
+    /// What asking for groups comes to, from the last to the first.
+    groups_fail: Mutex<Vec<PostError>>,
     /// The threads of messages.
     messages: Mutex<BTreeMap<String, ThreadId>>,
     /// What is fetched, by name.
@@ -99,11 +101,14 @@ impl Surfaces for Desk {
         })
     }
 
-    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, String>> {
+    fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, PostError>> {
         Box::pin(async move {
             self.pass("groups", groups.join(",")).await;
             if let Some(why) = &*self.0.down.lock().unwrap() {
-                return Err(why.clone());
+                return Err(PostError::lasting(why));
+            }
+            if let Some(error) = self.0.groups_fail.lock().unwrap().pop() {
+                return Err(error);
             }
             let known = self.0.groups.lock().unwrap();
             let is_in = |group: &String| known.get(group).is_some_and(|members| members.contains(&person.id));
@@ -634,6 +639,24 @@ async fn a_platform_that_does_not_answer_for_a_moment_is_asked_again() {
     let act = Act::Start { agent: "tester".into(), text: "hi".into(), place: "slack:T1:C9".into(), about: None };
     assert_eq!(t.does(ann(), act).await, "Started: tester is on it and answers in its own thread.");
     assert_eq!(t.desk.asked(), ["open slack:T1:C9", "open slack:T1:C9", "reply"]);
+}
+
+#[tokio::test]
+async fn who_is_in_a_group_is_asked_again_for_a_moment_before_a_vote_is_refused() {
+    let t = Team::new(approvers(&[], &["release-team"])).await;
+    t.desk.group("release-team", &["slack:T1:UBOB"]);
+    t.ann_says(THREAD, "ship v1").await;
+    let later = PostError { message: "Slack: ratelimited".into(), transient: true, retry_after_ms: Some(300) };
+    *t.desk.0.groups_fail.lock().unwrap() = vec![later.clone(); 9];
+    let told = t.does(bob(), t.approve(THREAD).await).await;
+    assert_eq!(
+        told,
+        "I couldn't check who is in @release-team (Slack: ratelimited), so nobody was let through. An operator can \
+         run `doctor`."
+    );
+    assert_eq!(t.desk.0.groups_fail.lock().unwrap().len(), 5, "four attempts");
+    *t.desk.0.groups_fail.lock().unwrap() = vec![later];
+    assert_eq!(t.does(bob(), t.approve(THREAD).await).await, "You approved \"ship v1\".");
 }
 
 #[tokio::test]

@@ -236,11 +236,11 @@ async fn a_home_that_another_process_wrote_meanwhile_is_written_over_with_what_i
 async fn a_home_that_slack_refuses_and_groups_that_it_does_not_tell_break_nothing() {
     let h = house(release_team()).await;
     let bob = who("T1", "U2");
+    h.fake.revoke("T1", "usergroups:read");
     h.fake.fault("views.publish", Fault::Error("not_enabled"));
     home::publish(&h.front, &bob).await;
     assert_eq!(stands(&h.fake, &bob), None);
     h.writes("T1", "U1", "ship v1").await;
-    h.fake.revoke("T1", "usergroups:read");
     let home = h.opens(&bob).await;
     assert!(home.starts_with("Nothing waits for you"), "{home}");
     assert!(home.contains("I couldn't check which groups you are in (Slack: missing_scope"), "{home}");

@@ -1,6 +1,7 @@
 //! What is looked up in Slack: who is in a group, what was said and attached; and private answers.
 
 use twelve::agent::*;
+use twelve::platform::PostError;
 use twelve::platform::slack::{Hot, Slack};
 
 use crate::fakes::slack::{Fault, Handle, ResponseUrl};
@@ -13,6 +14,10 @@ fn person(team: &str, user: &str) -> Principal {
 
 fn groups(groups: &[&str]) -> Vec<String> {
     groups.iter().map(|g| (*g).to_owned()).collect()
+}
+
+fn words(error: PostError) -> String {
+    format!("{}{}", error.message, if error.transient { ", for now" } else { "" })
 }
 
 fn key(n: u64) -> ShortId {
@@ -134,7 +139,7 @@ async fn a_group_that_cannot_be_looked_up_lets_nobody_through_and_says_why() {
     let fake = fake().await;
     let slack = connected(settings(&fake, &["T1"])).await;
     let bob = person("T1", "U2");
-    let ask = async || slack.groups(&bob, &groups(&["slack:T1:S1"])).await;
+    let ask = async || slack.groups(&bob, &groups(&["slack:T1:S1"])).await.map_err(words);
     fake.revoke("T1", "usergroups:read");
     assert_eq!(ask().await, Err("Slack: missing_scope usergroups:read".to_owned()));
     assert_eq!(slack.problems(), Vec::<String>::new(), "one scope makes nothing else stop");
@@ -152,15 +157,35 @@ async fn a_group_that_cannot_be_looked_up_lets_nobody_through_and_says_why() {
     assert_eq!(ask().await, Err("Slack: no_such_subteam".to_owned()));
     fake.team("T1", |t| t.groups.get_mut("S1").unwrap().disabled = false);
     fake.fault_always("usergroups.users.list", Fault::Status(503));
-    assert_eq!(ask().await, Err("Slack: http_503".to_owned()));
+    assert_eq!(ask().await, Err("Slack: http_503, for now".to_owned()));
     fake.heal("usergroups.users.list");
     assert_eq!(ask().await, Ok(groups(&["slack:T1:S1"])));
     // One that is certain is enough.
     fake.revoke("T1", "usergroups:read");
     let both = slack.groups(&bob, &groups(&["slack:T1:S1", "slack:T1:C1"])).await;
     assert_eq!(both, Ok(groups(&["slack:T1:C1"])));
-    let elsewhere = slack.groups(&person("T3", "U2"), &groups(&["slack:T3:S1"])).await;
-    assert_eq!(elsewhere, Err("Slack: not_connected".to_owned()));
+    let elsewhere = slack.groups(&person("T3", "U2"), &groups(&["slack:T3:S1"])).await.map_err(words);
+    assert_eq!(elsewhere, Err("Slack: not_connected, for now".to_owned()));
+}
+
+#[tokio::test]
+async fn votes_at_one_time_share_a_question_and_what_is_shown_takes_none_of_them_away() {
+    let fake = fake().await;
+    let slack = connected(settings(&fake, &["T1"])).await;
+    let (bob, team) = (person("T1", "U2"), groups(&["slack:T1:S1"]));
+    let found = futures_util::future::join_all((0..30).map(|_| slack.groups(&bob, &team))).await;
+    assert!(found.iter().all(|found| *found == Ok(team.clone())), "{found:?}");
+    let asked = || fake.calls("usergroups.users.list").len();
+    assert!(asked() <= 2, "{} questions", asked());
+    // What is shown may be old; a decision never is.
+    let before = asked();
+    for _ in 0..10 {
+        assert_eq!(slack.groups_shown(&bob, &team).await, Ok(team.clone()));
+    }
+    assert_eq!(asked(), before + 1);
+    fake.team("T1", |t| t.groups.get_mut("S1").unwrap().members.clear());
+    assert_eq!(slack.groups_shown(&bob, &team).await, Ok(team.clone()));
+    assert_eq!(slack.groups(&bob, &team).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

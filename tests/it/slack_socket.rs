@@ -22,11 +22,12 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use twelve::agent::{Body, Event, ShortId, ThreadId};
 use twelve::chat::slack::socket::{Times, run_with};
-use twelve::chat::slack::{Front, FrontSettings, catch_up};
+use twelve::chat::slack::{Ack, Front, FrontSettings, catch_up};
 use twelve::llm::HttpProviderConfig;
 use twelve::metrics::Sampled;
 use twelve::platform::Platforms;
 use twelve::platform::slack::api::Pace;
+use twelve::platform::slack::inbound::Envelope;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
 use twelve::runtime::Clock;
 use twelve::store::Filter;
@@ -479,6 +480,40 @@ impl Stage {
             .collect()
     }
 
+    async fn until_said(&self, root: &str, expected: &[&str]) {
+        let all = async {
+            while self.said(root).await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(&format!("{expected:?} is said"), all).await;
+    }
+
+    /// No connection until it is mended.
+    async fn cut(&self) {
+        self.fake.disable_socket("A1", true);
+        for id in self.fake.sockets_of("A1") {
+            self.fake.sever_socket(id);
+        }
+        soon("the end of the connections", async {
+            while self.front.slack().problems().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    async fn mend(&self) {
+        self.fake.disable_socket("A1", false);
+        self.fake.until_sockets("A1", 2).await;
+        soon("the connections", async {
+            while !self.front.slack().problems().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     async fn finish(self) {
         self.stop.cancel();
         soon("the end", self.task).await.unwrap();
@@ -707,7 +742,7 @@ async fn s4_what_was_said_while_nobody_listened_is_read_afterwards() {
     bob.write("C1", None, "not meant for the agent", &[]);
     bob.write("C1", Some(&root), "status", &[]);
     bob.write("C1", None, "<@UBOTT1> help", &[]);
-    assert_eq!(catch_up(&stage.front, "T1").await, 3, "the answer and what is new in the channel");
+    assert_eq!(catch_up(&stage.front, "T1").await, 4, "both answers and what is new in the channel");
     assert_eq!(stage.said(&root).await, ["begin", "one", "two"]);
     assert_eq!(stage.said(&elsewhere).await, ["another task"]);
     // The deliveries come after all, and again; and so does the reading.
@@ -742,16 +777,135 @@ async fn s4_after_a_time_without_any_connection_the_gap_is_read() {
     let stage = Stage::new(setup).await;
     let ann = stage.fake.person("T1", "U1");
     let root = ann.mention("C1", "begin").await;
-    stage.fake.with(|s| drop(s.calls.drain(..)));
     ann.write("C1", Some(&root), "said into the silence", &[]);
     for id in stage.fake.until_sockets("A1", 2).await {
         stage.fake.sever_socket(id);
     }
-    stage
-        .fake
-        .until("the reading", |s| s.calls.iter().any(|c| c.method == "conversations.history").then_some(()))
-        .await;
-    assert_eq!(stage.said(&root).await, ["begin", "said into the silence"]);
+    stage.until_said(&root, &["begin", "said into the silence"]).await;
     stage.world.runtime.begin_drain();
     stage.finish().await;
+}
+
+#[tokio::test]
+async fn s4_what_was_left_out_is_read_whatever_came_after_it() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let (ann, bob) = (stage.fake.person("T1", "U1"), stage.fake.person("T1", "U2"));
+    let root = ann.mention("C1", "begin").await;
+    ann.write("C1", Some(&root), "left out", &[]);
+    bob.say_in_thread("C1", &root, "delivered").await;
+    let fresh = bob.write("C1", None, "<@UBOTT1> another task", &[]);
+    bob.write("C1", Some(&fresh), "and more about it", &[]);
+    catch_up(&stage.front, "T1").await;
+    assert_eq!(stage.said(&root).await, ["begin", "delivered", "left out"]);
+    assert_eq!(stage.said(&fresh).await, ["another task", "and more about it"]);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn what_people_said_before_the_agent_joined_is_not_said_to_it_by_catching_up() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let (ann, bob) = (stage.fake.person("T1", "U1"), stage.fake.person("T1", "U2"));
+    let root = bob.write("C1", None, "among ourselves", &[]);
+    bob.write("C1", Some(&root), "delete everything", &[]);
+    ann.mention_in("C1", &root, "join us").await;
+    bob.write("C1", Some(&root), "left out", &[]);
+    catch_up(&stage.front, "T1").await;
+    assert_eq!(stage.said(&root).await, ["join us", "left out"]);
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s4_a_second_gap_does_not_hide_a_first_one_that_was_not_read() {
+    let (setup, _nobody) = slow_model().await;
+    let stage = Stage::new(setup).await;
+    let ann = stage.fake.person("T1", "U1");
+    let root = ann.mention("C1", "begin").await;
+    ann.write("C1", Some(&root), "before", &[]);
+    stage.cut().await;
+    stage.mend().await;
+    stage.until_said(&root, &["begin", "before"]).await;
+    // Nothing can be read while the workspace is not connected.
+    stage.front.slack().disconnect("T1");
+    stage.cut().await;
+    ann.write("C1", Some(&root), "in the first gap", &[]);
+    stage.mend().await;
+    stage.world.clock.advance_ms(10 * 60 * 1_000);
+    stage.fake.clock().advance_ms(10 * 60 * 1_000);
+    stage.cut().await;
+    stage.mend().await;
+    assert!(stage.front.slack().connect().await);
+    stage.until_said(&root, &["begin", "before", "in the first gap"]).await;
+    stage.world.runtime.begin_drain();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn s20_a_socket_speaks_for_the_workspaces_of_its_own_app_alone() {
+    let mut wire = Wire::start().await;
+    let mut settings = settings(&wire.api_url, Some("T1"));
+    let another = WorkspaceSettings {
+        team: Some("T2".to_owned()),
+        app_token: Some(SecretString::from("xapp-test-A2")),
+        ..settings.workspaces[0].clone()
+    };
+    settings.workspaces.push(another);
+    let (world, front, slack) = program(settings, Setup::default()).await;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run_with(front.clone(), 0, times(), stop.clone()));
+    let running = Running { world, front, slack, stop, task };
+    let mut line = wire.connection().await;
+    for (id, team) in [("e1", "T2"), ("e2", "T1")] {
+        let mut said = envelope(
+            id,
+            json!({"type": "app_mention", "user": "U1", "channel": "C1", "text": "<@UBOT> look",
+            "team": team, "ts": "1767225600.000100", "event_ts": "1767225600.000100"}),
+        );
+        said["payload"]["team_id"] = json!(team);
+        said["payload"]["authorizations"][0]["team_id"] = json!(team);
+        line.say(&said).await;
+        assert_eq!(line.acked().await, id);
+    }
+    let threads = running.world.runtime.parts().store.list(&Filter::default(), None, 10).await.unwrap().items;
+    assert_eq!(threads.iter().map(|t| t.thread.as_str()).collect::<Vec<_>>(), ["slack:T1:C1:1767225600.000100"]);
+    running.has(r#"twelve_channel_deliveries_total{channel="slack",kind="foreign",outcome="ignored"} 1"#);
+    running.stopped().await;
+}
+
+#[tokio::test]
+async fn s20_a_token_without_a_team_is_for_no_team_before_slack_says_so_nor_after_it_is_gone() {
+    let fake = FakeSlack::start(&Clock::manual(START)).await;
+    fake.ignore_private();
+    let (world, front, slack) = program(settings(&fake.api_url(), None), Setup::default()).await;
+    let says = async |team: &str, ts: &str| {
+        let mut said = envelope(
+            "e1",
+            json!({"type": "app_mention", "user": "U1", "channel": "C1", "text": "look",
+            "team": team, "ts": ts, "event_ts": ts}),
+        );
+        said["payload"]["team_id"] = json!(team);
+        said["payload"]["authorizations"][0]["team_id"] = json!(team);
+        let ack = front.take(Envelope::Event(said["payload"].take())).await;
+        let threads = world.runtime.parts().store.list(&Filter::default(), None, 10).await.unwrap().items;
+        (ack, threads.len())
+    };
+    // Slack delivers again what is put off.
+    assert_eq!(says("T1", "1767225600.000100").await, (Ack::Again, 0));
+    assert_eq!(says("T7", "1767225600.000100").await, (Ack::Again, 0));
+    assert!(slack.connect().await);
+    assert_eq!(says("T7", "1767225600.000100").await, (Ack::Empty, 0));
+    assert_eq!(says("T1", "1767225600.000100").await, (Ack::Empty, 1));
+    world.runtime.settle().await.unwrap();
+    let gone = fake.uninstalled("T1");
+    assert_eq!(front.take(Envelope::Event(gone.body.clone())).await, Ack::Empty);
+    assert_eq!(says("T7", "1767225600.000200").await, (Ack::Empty, 1));
+    assert_eq!(says("T1", "1767225600.000200").await, (Ack::Empty, 1));
+    // It works again.
+    fake.team("T1", |t| t.refused = None);
+    assert!(slack.connect().await);
+    assert_eq!(says("T1", "1767225600.000200").await, (Ack::Empty, 2));
+    world.runtime.settle().await.unwrap();
 }

@@ -49,9 +49,9 @@ async fn among(runtime: &crate::runtime::Runtime, by: &Principal, named: &[Strin
     if named.is_empty() {
         return Groups::default();
     }
-    match runtime.parts().platforms.groups(by, named).await {
+    match runtime.parts().platforms.groups_shown(by, named).await {
         Ok(of) => Groups { of, trouble: None },
-        Err(why) => Groups { of: Vec::new(), trouble: Some(why) },
+        Err(error) => Groups { of: Vec::new(), trouble: Some(error.message) },
     }
 }
 

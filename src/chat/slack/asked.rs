@@ -262,7 +262,7 @@ async fn sees(front: &Front, thread: &Thread, by: &Who, terms: &Terms, aside: &A
     let mut wanted = reach::channels(&who, &thread.id, &route.channel);
     wanted.extend(approvers.groups.iter().cloned());
     let found = front.0.runtime.parts().platforms.groups(&who, &wanted).await;
-    Ok(!found.map_err(|why| replies::unchecked(&wanted, &why))?.is_empty())
+    Ok(!found.map_err(|why| replies::unchecked(&wanted, &why.message))?.is_empty())
 }
 
 /// The thread of a question, if somebody may read it.
@@ -281,7 +281,7 @@ pub(super) async fn asked_in(front: &Front, by: &Who, id: QuestionId, aside: &As
     }
     let wanted = reach::channels(&who, &thread.id, "");
     let found = front.0.runtime.parts().platforms.groups(&who, &wanted).await;
-    match found.map_err(|why| replies::unchecked(&wanted, &why))?.is_empty() {
+    match found.map_err(|why| replies::unchecked(&wanted, &why.message))?.is_empty() {
         true => Err(closed()),
         false => Ok(thread),
     }

@@ -1,12 +1,16 @@
 //! Catching up: what was said while nothing could reach us is read, and goes the same way as a delivery.
 //!
 //! Slack drops events when there are too many (`app_rate_limited`), and while no connection is open. Afterwards the
-//! conversations that agents take part in are read from the last message that their log knows, and the channels of
-//! those conversations for new mentions. Every message gets the id that its delivery would have had, so one that
-//! arrives both ways is one.
+//! channels of the conversations that agents take part in are read for new mentions, and then the conversations
+//! themselves, all from the beginning of the gap: that a later message is known says nothing about the earlier ones.
+//! Every message gets the id that its delivery would have had, so one that arrives both ways is one. What was said
+//! in a thread before the agent joined it is not handed over: that came along when it joined.
+//!
+//! Not found: a mention in a thread that has no log (a channel's history does not show answers), and whatever was
+//! said in channels in which no agent has taken part lately, or before the last day, or beyond the bounds below.
 //!
 //! Left out: presses of buttons, which people repeat; edits and deletions; words that only ask for something to look
-//! at (`status`), because nobody waits for that answer any more; channels in which no agent has said anything lately.
+//! at (`status`), because nobody waits for that answer any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -19,11 +23,11 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Ack, AtWork, Front};
-use crate::agent::{ShortId, Timestamp};
+use crate::agent::Timestamp;
 use crate::chat::commands::{self, Command};
 use crate::platform::slack::inbound::Envelope;
 use crate::platform::slack::{Place, SURFACE};
-use crate::store::{Filter, MAX_PAGE, Status, StoreError};
+use crate::store::{Filter, MAX_PAGE, Status, StoreError, Summary};
 
 /// How far back is read, in milliseconds. Slack itself delivers again for up to a day.
 const BACK_MS: u64 = 24 * 3_600_000;
@@ -44,8 +48,6 @@ const MAX_CHANNELS: usize = 50;
 const MAX_PAGES: usize = 5;
 /// Messages of a page.
 const PAGE: &str = "100";
-/// Events at the end of a log in which the last message is looked for.
-const LOOK_BACK: u64 = 300;
 
 /// Teams that are being read, and whether they are to be read once more afterwards.
 #[derive(Default)]
@@ -86,79 +88,88 @@ pub(super) fn begin(front: &Front, team: String) {
 /// Reads what was said in the conversations of a team in the last day and is not known. Returns how many messages
 /// were handed over; most are known, and change nothing.
 pub async fn catch_up(front: &Front, team: &str) -> usize {
-    since(front, team, None).await
-}
-
-/// The same from a moment on at which all was still heard.
-pub(super) async fn since(front: &Front, team: &str, heard: Option<Timestamp>) -> usize {
-    let now = front.0.runtime.parts().clock.now();
-    let day_ago = Timestamp(now.0.saturating_sub(BACK_MS as i64));
-    let heard = heard.map_or(day_ago, |at| Timestamp(at.0.saturating_sub(MARGIN_MS as i64)).max(day_ago));
-    let oldest = u64::try_from(heard.0).unwrap_or(0).saturating_mul(1_000);
-    let threads = match conversations(front, team, now).await {
-        Ok(threads) => threads,
-        Err(error) => {
-            tracing::warn!(slack.team = team, %error, "cannot list the conversations to catch up with");
-            return 0;
-        }
-    };
     let mut handed = 0;
-    for (short, version, place) in &threads {
-        let Some(root) = &place.thread else { continue };
-        let known = last_known(front, *short, *version, &place.channel).await;
-        let from = Reading { front, team, channel: &place.channel, root: Some(root), after: known.max(oldest) };
-        match from.read().await {
-            Some(messages) => handed += messages,
-            None => return handed,
-        }
-    }
-    let channels: BTreeSet<&str> = threads.iter().map(|(_, _, place)| place.channel.as_str()).collect();
-    for channel in channels.into_iter().take(MAX_CHANNELS) {
-        match (Reading { front, team, channel, root: None, after: oldest }).read().await {
-            Some(messages) => handed += messages,
-            None => return handed,
-        }
-    }
-    tracing::info!(slack.team = team, threads = threads.len(), messages = handed, "caught up with Slack");
+    since(front, team, None, &mut handed).await;
     handed
 }
 
-/// The conversations of a team that may have gone on, latest change first.
-async fn conversations(front: &Front, team: &str, now: Timestamp) -> Result<Vec<(ShortId, u64, Place)>, StoreError> {
+/// The same from a moment on at which all was still heard. Returns whether all was taken; if not, it is to be read
+/// again.
+pub(super) async fn since(front: &Front, team: &str, heard: Option<Timestamp>, handed: &mut usize) -> bool {
+    let now = front.0.runtime.parts().clock.now();
+    let day_ago = Timestamp(now.0.saturating_sub(BACK_MS as i64));
+    let heard = heard.map_or(day_ago, |at| Timestamp(at.0.saturating_sub(MARGIN_MS as i64)).max(day_ago));
+    let Some(known) = conversations(front, team, now).await else { return false };
+    let channels: BTreeSet<&str> = known.iter().map(|(_, place)| place.channel.as_str()).collect();
+    for channel in channels.into_iter().take(MAX_CHANNELS) {
+        match (Reading { front, team, channel, root: None, after: in_micros(heard) }).read().await {
+            Some(messages) => *handed += messages,
+            None => return false,
+        }
+    }
+    // What has just begun has answers as well.
+    let Some(threads) = conversations(front, team, now).await else { return false };
+    for (summary, place) in &threads {
+        let Some(root) = &place.thread else { continue };
+        let mut after = in_micros(heard);
+        if summary.created_at >= heard {
+            after = after.max(joined(front, summary, &place.channel).await);
+        }
+        match (Reading { front, team, channel: &place.channel, root: Some(root), after }).read().await {
+            Some(messages) => *handed += messages,
+            None => return false,
+        }
+    }
+    tracing::info!(slack.team = team, threads = threads.len(), messages = *handed, "caught up with Slack");
+    true
+}
+
+/// The conversations of a team that may have gone on, latest change first. `None`: the store does not say.
+async fn conversations(front: &Front, team: &str, now: Timestamp) -> Option<Vec<(Summary, Place)>> {
     let (mut found, mut after, mut scanned) = (Vec::new(), None, 0);
     loop {
-        let page = front.0.runtime.parts().store.list(&Filter::default(), after, MAX_PAGE).await?;
+        let page = match front.0.runtime.parts().store.list(&Filter::default(), after, MAX_PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(slack.team = team, %error, "cannot list the conversations to catch up with");
+                return None;
+            }
+        };
         for summary in page.items {
             scanned += 1;
             if scanned > MAX_SCANNED || found.len() == MAX_THREADS || now.ms_since(summary.updated_at) > RECENT_MS {
-                return Ok(found);
+                return Some(found);
             }
             if summary.thread.surface() != SURFACE || summary.status == Status::Cancelled {
                 continue;
             }
             if let Some(place) = Place::parse(summary.thread.as_str()).filter(|place| place.team == team) {
-                found.push((summary.thread.short(), summary.version, place));
+                found.push((summary, place));
             }
         }
         after = page.next;
         if after.is_none() {
-            return Ok(found);
+            return Some(found);
         }
     }
 }
 
-/// The latest message of the channel that the end of the log knows, in microseconds since 1970; 0 if it knows none.
-async fn last_known(front: &Front, short: ShortId, version: u64, channel: &str) -> u64 {
+/// When the agent joined a conversation, in microseconds since 1970: the message that its log begins with, else the
+/// beginning of the log.
+async fn joined(front: &Front, summary: &Summary, channel: &str) -> u64 {
     #[derive(Deserialize)]
     struct Sourced {
         source: Option<String>,
     }
-    let Ok(loaded) = front.0.runtime.parts().store.load(short, version.saturating_sub(LOOK_BACK)).await else {
-        return 0;
-    };
-    let prefix = format!("{SURFACE}:{channel}:");
-    let sources = loaded.events.iter().filter_map(|bytes| serde_json::from_slice::<Sourced>(bytes).ok()?.source);
-    sources.filter_map(|source| micros(source.strip_prefix(&prefix)?)).max().unwrap_or(0)
+    let loaded = front.0.runtime.parts().store.load(summary.thread.short(), 0).await;
+    let events = loaded.map(|loaded| loaded.events).unwrap_or_default();
+    let first = events.iter().find_map(|bytes| serde_json::from_slice::<Sourced>(bytes).ok()?.source);
+    let first = first.and_then(|source| micros(source.strip_prefix(&format!("{SURFACE}:{channel}:"))?));
+    first.unwrap_or_else(|| in_micros(summary.created_at))
+}
+
+fn in_micros(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000)
 }
 
 /// What is to be read: the answers of a conversation, or what is new in a channel.
@@ -210,12 +221,14 @@ impl Reading<'_> {
         messages.retain(|message| ts(message) > self.after && self.is_wanted(message));
         messages.sort_by_key(ts);
         messages.dedup_by_key(|message| ts(message));
-        let mut handed = 0;
+        let (mut handed, mut colleagues) = (0, BTreeMap::new());
         for message in messages {
             if self.root.is_none() && self.has_log(&message).await {
                 continue;
             }
-            if self.front.take(self.envelope(message)).await == Ack::Again {
+            let here = self.here(&message, &mut colleagues).await;
+            let envelope = envelope(self.team, self.channel, here.as_deref(), message);
+            if self.front.take(envelope).await == Ack::Again {
                 tracing::warn!(slack.team = self.team, "nothing can be taken now; catching up is given up");
                 return None;
             }
@@ -274,25 +287,55 @@ impl Reading<'_> {
         !matches!(summary, Err(StoreError::Unknown(_)))
     }
 
-    /// The delivery that this message would have been.
-    fn envelope(&self, mut message: Value) -> Envelope {
-        let kind = match self.channel.as_bytes().first() {
-            Some(b'D') => "im",
-            Some(b'G') => "group",
-            _ => "channel",
-        };
-        if let Some(event) = message.as_object_mut() {
-            event.insert("type".to_owned(), json!("message"));
-            event.insert("channel".to_owned(), json!(self.channel));
-            event.insert("channel_type".to_owned(), json!(kind));
+    /// The workspace that a delivery would have named. Where the app is installed in a whole organisation, that is
+    /// the author's own if it belongs to the organisation; a guest's is none of ours. `known`: by author.
+    async fn here(&self, message: &Value, known: &mut BTreeMap<String, bool>) -> Option<String> {
+        if !is_organisation(self.team) {
+            return Some(self.team.to_owned());
         }
-        Envelope::Event(json!({
-            "type": "event_callback",
-            "team_id": self.team,
-            "event": message,
-            "authorizations": [{"team_id": self.team, "is_bot": true, "is_enterprise_install": false}],
-        }))
+        let own = ["user_team", "source_team", "team"].iter().find_map(|key| message.get(*key)?.as_str())?;
+        let user = message.get("user").and_then(Value::as_str)?;
+        let colleague = match known.get(user) {
+            Some(colleague) => *colleague,
+            None => {
+                let answer = self.front.0.slack.read(self.team, "users.info", &[("user", user)]).await;
+                let of = answer.as_ref().ok().and_then(|a| a.pointer("/user/enterprise_user/enterprise_id")?.as_str());
+                let colleague = of == Some(self.team);
+                known.insert(user.to_owned(), colleague);
+                colleague
+            }
+        };
+        colleague.then(|| own.to_owned())
     }
+}
+
+fn is_organisation(team: &str) -> bool {
+    team.starts_with('E')
+}
+
+/// The delivery that this message would have been. `here`: the workspace in which it would have happened.
+fn envelope(team: &str, channel: &str, here: Option<&str>, mut message: Value) -> Envelope {
+    let kind = match channel.as_bytes().first() {
+        Some(b'D') => "im",
+        Some(b'G') => "group",
+        _ => "channel",
+    };
+    if let Some(event) = message.as_object_mut() {
+        event.insert("type".to_owned(), json!("message"));
+        event.insert("channel".to_owned(), json!(channel));
+        event.insert("channel_type".to_owned(), json!(kind));
+    }
+    let organisation = is_organisation(team).then_some(team);
+    Envelope::Event(json!({
+        "type": "event_callback",
+        "team_id": here,
+        "enterprise_id": organisation,
+        "event": message,
+        "authorizations": [{
+            "enterprise_id": organisation, "team_id": here, "is_bot": true,
+            "is_enterprise_install": organisation.is_some(),
+        }],
+    }))
 }
 
 /// Slack's `1767225600.000100` in microseconds.
@@ -305,6 +348,24 @@ fn micros(ts: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_an_organisation_a_colleague_of_any_workspace_is_at_home_and_a_guest_is_not() {
+        use crate::platform::slack::inbound::{self, Inbound};
+        let said = |team: &str, here: Option<&str>, own: Option<&str>| {
+            let message = json!({"user": "U1", "text": "hi", "ts": "1767225600.000100", "team": own});
+            match inbound::read(&envelope(team, "C1", here, message), |_| None) {
+                Inbound::Message(message) => (message.by.team, message.by.home),
+                other => panic!("{other:?}"),
+            }
+        };
+        let parts = |team: &str, home: &str| (team.to_owned(), home.to_owned());
+        assert_eq!(said("E1", Some("T7"), Some("T7")), parts("E1", "E1"));
+        assert_eq!(said("E1", None, Some("T9")), parts("E1", "T9"));
+        assert_eq!(said("E1", None, None), parts("E1", "E1"));
+        assert_eq!(said("T1", Some("T1"), Some("T1")), parts("T1", "T1"));
+        assert_eq!(said("T1", Some("T1"), Some("T9")), parts("T1", "T9"));
+    }
 
     #[test]
     fn only_the_plain_number_of_a_message_is_a_time() {

@@ -243,6 +243,10 @@ impl Front {
         if let Some(team) = team(&inbound)
             && !self.0.slack.is_ours(team)
         {
+            if self.0.slack.may_be_ours(team) {
+                tracing::info!(slack.team = team, "Slack has not said yet whose a token is; a delivery was put off");
+                return Taken::AGAIN;
+            }
             tracing::info!(slack.team = team, "a delivery for a team that is not configured was ignored");
             return Taken::IGNORED;
         }

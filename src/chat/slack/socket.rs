@@ -17,7 +17,7 @@
 //!
 //! The address that Slack gives for dialling holds a ticket: it is never logged, nor are bodies.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use super::{Ack, Front, catch_up};
 use crate::agent::Timestamp;
 use crate::platform::slack::SURFACE;
-use crate::platform::slack::inbound::Envelope;
+use crate::platform::slack::inbound::{Envelope, team_of};
 
 /// Connections of one app. Slack allows ten, so there can be five processes.
 const CONNECTIONS: usize = 2;
@@ -150,12 +150,18 @@ struct Line {
     up: usize,
     /// Since when none was, or was ever.
     deaf_since: Option<Timestamp>,
-    /// How often the line came up after a gap.
-    gaps: u64,
-    /// When the last gap began.
-    since: Option<Timestamp>,
+    /// Since when each workspace (of the settings) is to be read: the beginning of its first gap that was not read
+    /// to the end; `None`: since long.
+    owed: BTreeMap<usize, Option<Timestamp>>,
     /// Why the last connection was lost, if none was opened since.
     why: Option<String>,
+}
+
+impl Line {
+    fn owe(&mut self, index: usize, since: Option<Timestamp>) {
+        // `None` is before all others.
+        self.owed.entry(index).and_modify(|first| *first = since.min(*first)).or_insert(since);
+    }
 }
 
 /// A delivery on its way.
@@ -465,6 +471,15 @@ impl App {
     /// Takes a delivery, and acknowledges it if it is durable.
     async fn take(&self, job: Job) {
         let Job { id, envelope, answerable, acks, _permit } = job;
+        // An app speaks for the workspaces that it is installed in, whatever its envelopes say.
+        if let Some(team) = team_of(&envelope)
+            && !self.front.0.slack.vouches(self.indexes.iter().copied(), &team)
+        {
+            tracing::warn!(slack.socket = %self.name, slack.team = team, "a delivery for another app's team was ignored");
+            self.front.0.runtime.parts().metrics.delivery(SURFACE, "foreign", "ignored");
+            let _ = acks.try_send(acknowledge(&id, None));
+            return;
+        }
         // Whatever breaks in there, the lane goes on.
         let taking = AssertUnwindSafe(self.front.take(envelope)).catch_unwind();
         let answer = match timeout(self.times.take, taking).await {
@@ -479,30 +494,28 @@ impl App {
         let _ = acks.try_send(acknowledge(&id, answer.filter(|_| answerable)));
     }
 
-    /// Reads what was said while nothing could reach us: once for each workspace after each gap, and at the start.
+    /// Reads what was said while nothing could reach us: for each workspace after each gap, and at the start.
     async fn keep_up(&self) {
-        let (mut gap, mut done) = (0, BTreeSet::new());
         loop {
-            let owed = done.len() < self.indexes.len();
+            let owes = !self.line.lock().unwrap_or_else(PoisonError::into_inner).owed.is_empty();
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.came_up.notified() => {}
-                () = sleep(self.times.look), if owed => {}
-            }
-            let (up, gaps, since) = {
-                let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-                (line.up > 0, line.gaps, line.since)
-            };
-            if gaps != gap {
-                (gap, done) = (gaps, BTreeSet::new());
+                () = sleep(self.times.look), if owes => {}
             }
             for workspace in self.front.0.slack.workspaces() {
-                if !up || !self.indexes.contains(&workspace.index) || !done.insert(workspace.index) {
-                    continue;
-                }
-                tokio::select! {
+                let since = {
+                    let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+                    if line.up == 0 { None } else { line.owed.remove(&workspace.index) }
+                };
+                let Some(since) = since else { continue };
+                let mut handed = 0;
+                let whole = tokio::select! {
                     () = self.stop.cancelled() => return,
-                    _ = catch_up::since(&self.front, &workspace.team, since) => {}
+                    whole = catch_up::since(&self.front, &workspace.team, since, &mut handed) => whole,
+                };
+                if !whole {
+                    self.line.lock().unwrap_or_else(PoisonError::into_inner).owe(workspace.index, since);
                 }
             }
         }
@@ -519,8 +532,10 @@ impl Up {
             line.up += 1;
             line.why = None;
             if line.up == 1 {
-                line.gaps += 1;
-                line.since = line.deaf_since.take();
+                let since = line.deaf_since.take();
+                for index in &app.indexes {
+                    line.owe(*index, since);
+                }
             }
             app.front.0.slack.trouble(&app.name, None);
         }

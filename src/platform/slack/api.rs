@@ -283,6 +283,11 @@ fn quota(method: &str) -> (u32, u32) {
     }
 }
 
+/// The same for what leaves a reserve: two fifths of the calls at once.
+fn sparing((per_minute, burst): (u32, u32)) -> (u32, u32) {
+    (per_minute, (burst * 2 / 5).max(1))
+}
+
 /// Messages in one channel: one a second, and some more at once.
 const CHANNEL_QUOTA: (u32, u32) = (60, 3);
 
@@ -365,13 +370,25 @@ impl Slack {
     pub async fn call(&self, team: &str, method: &str, body: &Value) -> Result<Value, SlackError> {
         let token = self.token(team, method)?;
         let channel = if method.starts_with("chat.") { body["channel"].as_str().unwrap_or_default() } else { "" };
-        self.paced(team, method, channel, &token, Asked::Json(body)).await
+        self.paced(team, method, channel, &token, Asked::Json(body), false).await
     }
 
     /// The same for a method that reads.
     pub async fn read(&self, team: &str, method: &str, params: &[(&str, &str)]) -> Result<Value, SlackError> {
         let token = self.token(team, method)?;
-        self.paced(team, method, "", &token, Asked::Params(params)).await
+        self.paced(team, method, "", &token, Asked::Params(params), false).await
+    }
+
+    /// The same for what is only shown: it leaves most of what is allowed at once to the others, and takes no turn
+    /// before it is there.
+    pub(super) async fn read_sparingly(
+        &self,
+        team: &str,
+        method: &str,
+        params: &[(&str, &str)],
+    ) -> Result<Value, SlackError> {
+        let token = self.token(team, method)?;
+        self.paced(team, method, "", &token, Asked::Params(params), true).await
     }
 
     async fn paced(
@@ -381,6 +398,7 @@ impl Slack {
         channel: &str,
         token: &SecretString,
         asked: Asked<'_>,
+        sparingly: bool,
     ) -> Result<Value, SlackError> {
         let pace = &self.0.settings.pace;
         let patience = match method {
@@ -390,14 +408,20 @@ impl Slack {
         };
         let until = Instant::now() + patience;
         let key = |channel: &str| (team.to_owned(), method.to_owned(), channel.to_owned());
-        let mut keys = vec![(key(""), quota(method))];
+        let allowed = if sparingly { sparing(quota(method)) } else { quota(method) };
+        let mut keys = vec![(key(""), allowed)];
         if !channel.is_empty() {
             keys.push((key(channel), if method == "chat.postMessage" { CHANNEL_QUOTA } else { quota(method) }));
         }
         let mut failures = 0;
         loop {
-            match self.0.gates.take(&keys, Instant::now(), until, pace.second) {
+            let now = Instant::now();
+            match self.0.gates.take(&keys, now, if sparingly { now } else { until }, pace.second) {
                 Ok(at) => tokio::time::sleep_until(at).await,
+                Err(at) if sparingly && at <= until => {
+                    tokio::time::sleep_until(at).await;
+                    continue;
+                }
                 Err(at) => {
                     let wait = at.saturating_duration_since(Instant::now()).as_millis() as u64;
                     return Err(SlackError {
@@ -535,6 +559,7 @@ impl Slack {
             index,
         };
         workspaces.insert(team, std::sync::Arc::new(workspace));
+        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         Ok(())
     }
 }
@@ -604,6 +629,20 @@ mod tests {
         assert_eq!(gates.take(&keys, start, until, SECOND), Ok(start + SECOND * 5), "takes no turn away");
         let later = start + SECOND * 60;
         assert_eq!(gates.take(&keys, later, until, SECOND), Ok(later));
+    }
+
+    #[test]
+    fn what_is_only_shown_leaves_calls_to_decisions() {
+        let gates = Gates::default();
+        let now = Instant::now();
+        let method = "usergroups.users.list";
+        let shown = [(key(method, ""), sparing(quota(method)))];
+        let decided = [(key(method, ""), quota(method))];
+        let shows = (0..9).filter(|_| gates.take(&shown, now, now, SECOND).is_ok()).count();
+        let decisions = (0..9).filter(|_| gates.take(&decided, now, now, SECOND).is_ok()).count();
+        assert_eq!((shows, decisions), (2, 3));
+        assert_eq!(gates.take(&shown, now, now, SECOND), Err(now + SECOND * 12));
+        assert_eq!(gates.take(&decided, now, now, SECOND), Err(now + SECOND * 3), "who waits has no turn yet");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Looking things up, and private answers.
 //!
-//! Who is in a group is asked each time and never remembered: a vote counts by what is true at that moment, and
-//! what cannot be found out lets nobody through. Names are only words, so they are remembered for as long as the
-//! process lives.
+//! Who is in a group is asked for each decision and never remembered: a vote counts by what is true at that moment,
+//! and what cannot be found out lets nobody through. Those that come while the same is being asked share the next
+//! question, which is asked after all of them came. What is only shown may be a minute old, and leaves most of what
+//! Slack allows at once to decisions. Names are only words, so they are remembered for as long as the process lives.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
 use reqwest::{Client, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::api::SlackError;
 use super::blocks::{self, Message};
@@ -44,12 +46,32 @@ const MAX_ASKED: usize = 2_500;
 const RESPONSES: u32 = 5;
 const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
 
+/// How old may be what is only shown of who is in a group.
+const SHOWN: Duration = Duration::from_secs(60);
+
+/// What an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Purpose {
+    Decide,
+    Show,
+}
+
+/// A purpose, a team, and a group or a member of a channel: equal questions wait for each other.
+type Question = (Purpose, String, String);
+
+/// Who of those that were asked about is in it.
+struct Members {
+    asked: Instant,
+    found: Result<Vec<String>, PostError>,
+}
+
 /// What is remembered, and the client for addresses that Slack hands out.
 pub struct Lookups {
     /// By team and user or channel.
     names: Mutex<LruCache<(String, String), String>>,
     /// The private channel of a user, by team and user.
     directs: Mutex<LruCache<(String, String), String>>,
+    members: Mutex<LruCache<Question, Arc<tokio::sync::Mutex<Option<Members>>>>>,
     /// Built at the first use: it reads the system's certificates.
     client: OnceLock<Result<Client, String>>,
 }
@@ -60,6 +82,7 @@ impl Lookups {
         Self {
             names: Mutex::new(LruCache::new(bound)),
             directs: Mutex::new(LruCache::new(bound)),
+            members: Mutex::new(LruCache::new(bound)),
             client: OnceLock::new(),
         }
     }
@@ -241,49 +264,118 @@ impl Slack {
     }
 
     /// See [`crate::platform::Platforms::groups`].
-    pub async fn groups(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, String> {
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn groups(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, PostError> {
+        self.groups_for(Purpose::Decide, person, groups).await
+    }
+
+    /// See [`crate::platform::Platforms::groups_shown`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn groups_shown(&self, person: &Principal, groups: &[String]) -> Result<Vec<String>, PostError> {
+        self.groups_for(Purpose::Show, person, groups).await
+    }
+
+    async fn groups_for(
+        &self,
+        purpose: Purpose,
+        person: &Principal,
+        groups: &[String],
+    ) -> Result<Vec<String>, PostError> {
         let Some((team, user)) = person_parts(&person.id) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        let mut failed = None;
+        let mut failed: Option<PostError> = None;
         for group in groups {
             // A group of another team is not this person's, whoever shares a channel with it.
             let Some(place) = Place::parse(group).filter(|p| p.team == team && p.thread.is_none()) else { continue };
-            let is_in = match place.channel.as_bytes().first() {
-                Some(b'S') => self.is_in_user_group(team, user, &place.channel).await,
-                Some(b'C' | b'G') => self.is_in_channel(team, user, &place.channel).await,
-                _ => continue,
-            };
-            match is_in {
+            if !place.channel.starts_with(['S', 'C', 'G']) {
+                continue;
+            }
+            match self.is_in(purpose, team, user, &place.channel).await {
                 Ok(true) => found.push(group.clone()),
                 Ok(false) => {}
                 Err(why) => {
                     tracing::warn!(
                         slack.team = team,
                         slack.group = place.channel,
-                        why,
+                        why = why.message,
                         "a group could not be looked up"
                     );
-                    failed.get_or_insert(why);
+                    // If one of them can be asked again, all are.
+                    if failed.as_ref().is_none_or(|failed| why.transient && !failed.transient) {
+                        failed = Some(why);
+                    }
                 }
             }
         }
         // One that is certain is enough: approvers are in any of the groups.
         match failed {
-            Some(why) if found.is_empty() => Err(format!("Slack: {why}")),
+            Some(why) if found.is_empty() => Err(why),
             _ => Ok(found),
         }
     }
 
-    async fn is_in_user_group(&self, team: &str, user: &str, group: &str) -> Result<bool, String> {
+    async fn is_in(&self, purpose: Purpose, team: &str, user: &str, group: &str) -> Result<bool, PostError> {
+        let came = Instant::now();
+        let is_user_group = group.starts_with('S');
+        let about = if is_user_group { group.to_owned() } else { format!("{group}/{user}") };
+        let kept = {
+            let mut members = self.0.lookups.members.lock().unwrap_or_else(PoisonError::into_inner);
+            members.get_or_insert((purpose, team.to_owned(), about), Arc::default).clone()
+        };
+        let mut kept = kept.lock().await;
+        let is_fresh = |members: &&Members| {
+            let may_be_old = purpose == Purpose::Show && members.found.is_ok() && members.asked.elapsed() < SHOWN;
+            members.asked >= came || may_be_old
+        };
+        if let Some(members) = kept.as_ref().filter(is_fresh) {
+            return members.found.as_ref().map(|found| found.iter().any(|u| u == user)).map_err(Clone::clone);
+        }
+        let asked = Instant::now();
+        let found = match is_user_group {
+            true => self.members_of_user_group(purpose, team, group).await,
+            false => self.is_in_channel(purpose, team, user, group).await.map(|is_in| match is_in {
+                true => vec![user.to_owned()],
+                false => Vec::new(),
+            }),
+        };
+        let is_in = found.as_ref().map(|found| found.iter().any(|u| u == user)).map_err(Clone::clone);
+        *kept = Some(Members { asked, found });
+        is_in
+    }
+
+    async fn ask(
+        &self,
+        purpose: Purpose,
+        team: &str,
+        method: &str,
+        params: &[(&str, &str)],
+    ) -> Result<Value, PostError> {
+        let answer = match purpose {
+            Purpose::Decide => self.read(team, method, params).await,
+            Purpose::Show => self.read_sparingly(team, method, params).await,
+        };
+        answer.map_err(|error| PostError {
+            message: format!("Slack: {}", error.short()),
+            // Right after the start, the workspace is about to be connected.
+            transient: error.is_transient() || error.code == "not_connected",
+            retry_after_ms: error.retry_after_ms,
+        })
+    }
+
+    async fn members_of_user_group(&self, purpose: Purpose, team: &str, group: &str) -> Result<Vec<String>, PostError> {
         let params = [("usergroup", group), ("include_disabled", "false")];
-        let answer = self.read(team, "usergroups.users.list", &params).await.map_err(|e| e.short())?;
+        let answer = self.ask(purpose, team, "usergroups.users.list", &params).await?;
         match answer["users"].as_array() {
-            Some(users) => Ok(users.iter().any(|u| u == user)),
-            None => Err("the answer names no users".to_owned()),
+            Some(users) => Ok(users.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            None => Err(PostError::lasting("Slack: the answer names no users")),
         }
     }
 
-    async fn is_in_channel(&self, team: &str, user: &str, channel: &str) -> Result<bool, String> {
+    async fn is_in_channel(&self, purpose: Purpose, team: &str, user: &str, channel: &str) -> Result<bool, PostError> {
         let limit = MEMBERS.to_string();
         let mut cursor = String::new();
         for _ in 0..MEMBER_PAGES {
@@ -291,8 +383,9 @@ impl Slack {
             if !cursor.is_empty() {
                 params.push(("cursor", &cursor));
             }
-            let page = self.read(team, "conversations.members", &params).await.map_err(|e| e.short())?;
-            let members = page["members"].as_array().ok_or_else(|| "the answer names no members".to_owned())?;
+            let page = self.ask(purpose, team, "conversations.members", &params).await?;
+            let unnamed = || PostError::lasting("Slack: the answer names no members");
+            let members = page["members"].as_array().ok_or_else(unnamed)?;
             if members.iter().any(|m| m == user) {
                 return Ok(true);
             }
@@ -301,7 +394,7 @@ impl Slack {
                 return Ok(false);
             }
         }
-        Err(format!("the channel has more than {} members", MEMBERS * MEMBER_PAGES))
+        Err(PostError::lasting(format!("Slack: the channel has more than {} members", MEMBERS * MEMBER_PAGES)))
     }
 
     /// See [`crate::platform::Platforms::open`]. `text` is `<agent>: <task>`. `place` may be a user (`slack:T1:U1`): then it is begun in private.

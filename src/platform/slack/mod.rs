@@ -136,6 +136,8 @@ pub(crate) struct Inner {
     pub gates: api::Gates,
     /// By team.
     pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
+    /// Teams that the app was removed from, by the workspace of the settings.
+    pub gone: Mutex<BTreeMap<usize, String>>,
     /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
     pub troubles: Mutex<BTreeMap<String, String>>,
     /// By what does not work (`team T1, usergroups.users.list`, `route …`) although all is connected. For operators.
@@ -157,6 +159,7 @@ impl Slack {
             api,
             gates: api::Gates::default(),
             workspaces: RwLock::default(),
+            gone: Mutex::default(),
             troubles: Mutex::default(),
             lacks: Mutex::default(),
             hot: Mutex::new(lru::LruCache::new(hot)),
@@ -179,18 +182,17 @@ impl Slack {
         self.0.workspaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Whether this workspace of the settings is the one of a team, as far as that is known: a token says which team
-    /// it is for only once Slack was reached.
-    pub fn answers_for(&self, index: usize, team: &str) -> bool {
+    /// Whether this workspace of the settings is the one of a team. A token without a team says which one it is for
+    /// only once Slack was reached: until then it is for none. A team that is gone is nobody's.
+    fn answers_for(&self, index: usize, team: &str) -> bool {
+        if self.gone(index).is_some() {
+            return false;
+        }
         let configured = self.0.settings.workspaces.get(index).map(|workspace| workspace.team.as_deref());
         match (configured, self.workspaces().iter().find(|workspace| workspace.index == index)) {
-            (None, _) => false,
+            (None, _) | (Some(None), None) => false,
             (Some(_), Some(connected)) => connected.team == team,
             (Some(Some(configured)), None) => configured == team,
-            (Some(None), None) => {
-                let of_another = |other: &WorkspaceSettings| other.team.as_deref() == Some(team);
-                self.workspace(team).is_none() && !self.0.settings.workspaces.iter().any(of_another)
-            }
         }
     }
 
@@ -199,9 +201,38 @@ impl Slack {
         (0..self.0.settings.workspaces.len()).any(|index| self.answers_for(index, team))
     }
 
-    /// The app is no longer installed there: nothing is sent any more.
+    /// Whether this team may turn out to be ours: it is not known, and there is a token of which Slack has not said
+    /// yet which team it is for.
+    pub fn may_be_ours(&self, team: &str) -> bool {
+        let connected: Vec<usize> = self.workspaces().iter().map(|workspace| workspace.index).collect();
+        let mut settings = self.0.settings.workspaces.iter().enumerate();
+        let is_unconfirmed = |(index, settings): (usize, &WorkspaceSettings)| {
+            settings.team.is_none() && !connected.contains(&index) && self.gone(index).is_none()
+        };
+        let is_gone = (0..self.0.settings.workspaces.len()).any(|index| self.gone(index).as_deref() == Some(team));
+        !self.is_ours(team) && !is_gone && settings.any(is_unconfirmed)
+    }
+
+    /// Whether an app that is installed in these workspaces of the settings may speak for this team. For a team that
+    /// is nobody's here, anyone may: it comes to nothing.
+    pub fn vouches(&self, mut indexes: impl Iterator<Item = usize>, team: &str) -> bool {
+        indexes.any(|index| self.answers_for(index, team)) || !self.is_ours(team)
+    }
+
+    /// The team that a workspace of the settings was for, if the app was removed from it.
+    fn gone(&self, index: usize) -> Option<String> {
+        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    /// The app is no longer installed there: nothing is sent any more, and nothing taken, until Slack says that the
+    /// token works again.
     pub fn disconnect(&self, team: &str) {
-        self.0.workspaces.write().unwrap_or_else(PoisonError::into_inner).remove(team);
+        let known = self.0.workspaces.write().unwrap_or_else(PoisonError::into_inner).remove(team);
+        let mut settings = self.0.settings.workspaces.iter();
+        let index = known.map(|known| known.index).or_else(|| settings.position(|w| w.team.as_deref() == Some(team)));
+        if let Some(index) = index {
+            self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(index, team.to_owned());
+        }
     }
 
     /// A link to the first message of a thread, or to the first of the messages that a posting's reference names.
@@ -241,6 +272,12 @@ impl Slack {
             tracing::warn!(slack.what = what, "Slack: {words}");
             lacks.insert(what.to_owned(), words);
         }
+    }
+
+    /// What does not work although all is connected, one sentence each.
+    pub fn lacks(&self) -> Vec<String> {
+        let lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks.iter().map(|(what, words)| format!("Slack, {what}: {words}")).collect()
     }
 
     /// What is wrong with the connections of one team, and what does not work there although it is connected:
