@@ -286,7 +286,7 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
         limits: &Limits::default(),
     };
     let names = ["tester"].into_iter().chain(setup.more.iter().copied());
-    let file = |name: &str| AgentFile { file: format!("{name}.md").into(), text: setup.agent.clone() };
+    let file = |name: &str| AgentFile { file: format!("{name}.md"), text: setup.agent.clone() };
     let files: Vec<AgentFile> = names.map(file).collect();
     let agents = Agents::load(&files, &[], &given).unwrap();
     let mut policy = setup.policy.clone();
