@@ -361,6 +361,19 @@ pub fn step(thread: &Thread, posting: &Posting) -> Vec<Card> {
     if same.len() < 2 { Vec::new() } else { same.into_iter().map(|a| Card::of(thread, a)).collect() }
 }
 
+/// Where the cards of one reply stand: the references of all of them, each once, the first first.
+pub fn together(references: impl Iterator<Item = String>) -> Option<String> {
+    let mut all: Vec<String> = Vec::new();
+    for reference in references {
+        for one in reference.split_whitespace() {
+            if !all.iter().any(|known| known == one) {
+                all.push(one.to_owned());
+            }
+        }
+    }
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
 /// Those who asked for what is posted.
 pub fn people(thread: &Thread, posting: &Posting) -> Vec<Principal> {
     if let Posting::Card { approval } = posting
@@ -463,6 +476,21 @@ impl Platforms {
         match (thread.surface(), &self.slack) {
             (slack::SURFACE, Some(slack)) => slack.link(thread, reference),
             _ => None,
+        }
+    }
+
+    /// Whether people have had all of a request before them: its card stands in its surface, alone, and whole.
+    pub fn showed_whole(&self, thread: &Thread, approval: &Approval) -> bool {
+        let posting = Posting::Card { approval: approval.id };
+        let stands = thread.posts.get(&posting).is_some_and(|post| post.reference.is_some());
+        match (thread.id.surface(), &self.slack) {
+            (slack::SURFACE, Some(slack)) if stands && step(thread, &posting).is_empty() => {
+                let team = thread.id.as_str().split(':').nth(1).unwrap_or("");
+                // The longest that a block's id can become.
+                let look = slack::blocks::Look { team, public_url: &slack.settings().public_url, counter: u64::MAX };
+                slack::blocks::is_whole(&Card::of(thread, approval), &look)
+            }
+            _ => false,
         }
     }
 

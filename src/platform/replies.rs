@@ -117,6 +117,13 @@ pub fn started(agent: &str) -> String {
     format!("Started: {agent} is on it and answers in its own thread.")
 }
 
+/// Somebody asked an agent for something in a thread that is another one's.
+pub fn started_by_another(wanted: &str, has: &str) -> String {
+    format!(
+        "This thread is {has}'s already, so {has} took it, not {wanted}. For {wanted}, start outside of this thread."
+    )
+}
+
 /// A run was told to stop, pause or go on; `before` is the thread as it was.
 pub fn steered(what: Steer, before: &Thread) -> String {
     match what {

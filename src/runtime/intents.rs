@@ -321,7 +321,12 @@ impl Runtime {
         if !actor.origin.owns(place) {
             return Ok(Told::unknown("place"));
         }
-        let opening = replies::opening(agent, text);
+        // A thread keeps the agent that it has.
+        let has = match place.parse::<ThreadId>() {
+            Ok(there) => self.agent_of(&there).await,
+            Err(_) => None,
+        };
+        let opening = replies::opening(has.as_deref().unwrap_or(agent), text);
         let opened = self.0.surfaces.open(actor.origin.log.short(), place, actor.by, &opening).await;
         crash::point("intent.after_open");
         let thread = opened.map_err(post_trouble)?;
@@ -337,7 +342,16 @@ impl Runtime {
         };
         let delivered = self.message(&thread, agent, said).await;
         let answer = self.judge(actor, delivered, "conversation")?;
-        Ok(outcome(answer, || replies::started(agent)))
+        let has = self.agent_of(&thread).await;
+        Ok(outcome(answer, || match has {
+            Some(has) if has != agent => replies::started_by_another(agent, &has),
+            _ => replies::started(agent),
+        }))
+    }
+
+    /// The agent of a thread that exists.
+    async fn agent_of(&self, thread: &ThreadId) -> Option<String> {
+        self.thread(thread.short()).await.ok().map(|thread| thread.agent)
     }
 
     async fn steer(&self, actor: &Actor<'_>, what: Steer, target: &Target) -> Step<Told> {
@@ -354,7 +368,15 @@ impl Runtime {
         if thread.knows_source(&actor.source()) {
             return Ok(Told::yes(replies::steered_before(what)));
         }
-        if !self.may_steer(actor, &thread, standing).await? {
+        // Slack does not say whose workspace somebody who reacts is of: `*` and groups may let guests in.
+        let may = match target {
+            Target::Thread { .. } => self.may_steer(actor, &thread, standing).await?,
+            Target::Message { .. } => {
+                let named = |request: &Approval| request.terms.approvers.users.contains(&actor.by.id);
+                thread.run.is_none() || actor.takes_part(&thread) || thread.pending_approvals().any(named)
+            }
+        };
+        if !may {
             return Ok(match standing {
                 Standing::Here => Told::no(replies::not_yours(what)),
                 Standing::Elsewhere | Standing::Foreign => unknown(),

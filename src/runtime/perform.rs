@@ -262,7 +262,8 @@ impl Runtime {
                 let step = if platforms.batches(t.id.surface()) { platform::step(t, posting) } else { Vec::new() };
                 let stands = |posting: &Posting| t.posts.get(posting).and_then(|p| p.reference.clone());
                 let sibling = |card: &platform::Card| stands(&Posting::Card { approval: card.approval.id });
-                let reference = stands(posting).or_else(|| step.iter().find_map(sibling));
+                let siblings = step.iter().filter_map(sibling);
+                let reference = platform::together(stands(posting).into_iter().chain(siblings));
                 let outbound = platform::outbound(t, posting, about.as_ref());
                 let failed = t.posts.get(posting).is_some_and(|p| p.attempts > 0);
                 (t.id.clone(), outbound, reference, step, platform::people(t, posting), failed)

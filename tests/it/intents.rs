@@ -131,6 +131,10 @@ impl Surfaces for Desk {
                 return Err(fails.remove(0));
             }
             self.0.opened.lock().unwrap().insert(key, format!("{place}: {by} asked {text}"));
+            // A thread, not a channel.
+            if place.contains('.') {
+                return Ok(place.parse().unwrap());
+            }
             Ok(format!("{place}:{key}").parse().unwrap())
         })
     }
@@ -541,6 +545,42 @@ async fn a_run_is_stopped_paused_and_resumed_by_those_who_take_part_or_decide() 
     assert_eq!(t.does(ann(), stop(place)).await, "Stopped: nothing more will run.");
     assert_eq!(t.w.thread(THREAD).await.status(), Status::Stopped);
     assert_eq!(t.does(user("EVE"), stop(place)).await, "Nothing is running here.");
+}
+
+#[tokio::test]
+async fn a_reaction_stops_for_those_who_take_part_or_are_named_and_for_no_guest() {
+    let t = Team::new(approvers(&["*", "slack:T1:UBOB"], &["slack:T1:C1"])).await;
+    // Everybody in a channel, guests among them.
+    t.desk.group("slack:T1:C1", &["slack:T1:UGUEST"]);
+    let place = "slack:T1:C1:1.5";
+    t.desk.0.messages.lock().unwrap().insert(place.to_owned(), THREAD.parse().unwrap());
+    let stop = || Act::Steer { what: Steer::Stop, target: Target::Message { place: place.to_owned() } };
+    for (by, may) in [(user("GUEST"), false), (bob(), true), (ann(), true)] {
+        t.ann_says(THREAD, "ship v1").await;
+        let told = t.does(by.clone(), stop()).await;
+        assert_eq!(told.starts_with("Stopped"), may, "{by}: {told}");
+        assert_eq!(t.w.thread(THREAD).await.status() == Status::Stopped, may, "{by}");
+        if !may {
+            assert!(told.starts_with("You can't stop this one."), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_starts_another_agent_in_a_thread_is_told_whose_thread_it_is() {
+    let t = Team::with(approvers(&["slack:T1:UBOB"], &[]), Setup { more: vec!["helper"], ..Setup::default() }).await;
+    t.ann_says(THREAD, "hi").await;
+    let start = |agent: &str, place: &str| Act::Start {
+        agent: agent.into(),
+        text: "look".into(),
+        place: place.into(),
+        about: None,
+    };
+    let told = t.does(ann(), start("helper", THREAD)).await;
+    assert!(told.starts_with("This thread is tester's already, so tester took it, not helper."), "{told}");
+    assert!(t.desk.0.opened.lock().unwrap().values().any(|o| o.ends_with("asked tester: look")));
+    assert!(t.does(ann(), start("tester", THREAD)).await.starts_with("Started: tester"));
+    assert!(t.does(ann(), start("helper", "slack:T1:C1")).await.starts_with("Started: helper"));
 }
 
 #[tokio::test]

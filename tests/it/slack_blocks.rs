@@ -1309,3 +1309,17 @@ fn blocks_are_written_out_for_a_validator_that_is_not_ours() {
         }
     }
 }
+
+#[test]
+fn a_card_is_whole_as_long_as_slack_counts_no_more_than_it_shows() {
+    assert!(blocks::is_whole(&pending(deploy()), &LOOK));
+    // Slack counts UTF-16 units: each of these is two.
+    let text = |n: usize| json!({ "text": "🚀".repeat(n) });
+    for (args, whole) in [(text(1_000), true), (text(1_300), false), (json!({ "text": "x".repeat(2_600) }), false)] {
+        let card = pending(args);
+        assert_eq!(blocks::is_whole(&card, &LOOK), whole);
+        let drawn = blocks::card(std::slice::from_ref(&card), &LOOK);
+        let drawn = serde_json::to_string(&drawn.blocks).unwrap();
+        assert_eq!(drawn.contains(action::APPROVE), whole, "Approve stands where all of it is shown");
+    }
+}

@@ -2,7 +2,10 @@
 
 use twelve::agent::*;
 use twelve::chat::commands::{Asker, Command, Listing, Outcome, answer, parse};
+use twelve::platform::Platforms;
 
+use crate::fakes::slack::Handle;
+use crate::slack_post;
 use crate::world::*;
 
 /// `note` has a low risk, `ship` a high one; both ask.
@@ -40,6 +43,22 @@ async fn world() -> World {
     let approvers = Approvers { users: vec![BOB.into()], ..Approvers::default() };
     let policy = Policy { approvers, expires_after_ms: 7_200_000, ..Policy::default() };
     World::with(Setup { agent: GATED.to_owned(), policy, ..Setup::default() }).await
+}
+
+/// The same with a Slack that shows its cards.
+async fn posting(fake: &Handle) -> World {
+    let slack = slack_post::connected(slack_post::settings(fake, &["T1"])).await;
+    let approvers = Approvers { users: vec![BOB.into()], ..Approvers::default() };
+    let twice = "[[reply]]\nhuman = '^note twice$'\nlast = '^<human'\n[[reply.call]]\ntool = \"note\"\n\
+                 [[reply.call]]\ntool = \"note\"\n";
+    World::with(Setup {
+        agent: GATED.to_owned(),
+        policy: Policy { approvers, expires_after_ms: 7_200_000, ..Policy::default() },
+        platforms: Platforms { console: None, slack: Some(slack) },
+        script: format!("{twice}{SCRIPT}"),
+        ..Setup::default()
+    })
+    .await
 }
 
 fn short(thread: &str) -> ShortId {
@@ -224,11 +243,14 @@ async fn rules_name_nobody_of_another_workspace() {
 
 #[tokio::test]
 async fn a_request_of_low_risk_is_decided_in_words_and_a_dangerous_one_only_on_its_card() {
-    let w = world().await;
-    writes(&w, ANN, "slack:T1:C1:1.1", "note").await;
-    writes(&w, ANN, "slack:T1:C1:2.1", "ship v1").await;
-    let note = w.pending("slack:T1:C1:1.1").await;
-    let ship = w.pending("slack:T1:C1:2.1").await;
+    let fake = slack_post::fake().await;
+    let w = posting(&fake).await;
+    let [one, two, several] = ["one", "two", "several"]
+        .map(|text| format!("slack:T1:C1:{}", slack_post::root(&fake, "T1", "C1", "U1", text)));
+    writes(&w, ANN, &one, "note").await;
+    writes(&w, ANN, &two, "ship v1").await;
+    let note = w.pending(&one).await;
+    let ship = w.pending(&two).await;
     let vote = |choice| Outcome::Act(Act::Vote { approval: note.id, digest: note.digest.to_string(), choice });
     let approved = vote(Choice::Approve { note: "go on".into() });
     assert_eq!(ask(&w, from(BOB), &format!("approve {} go on", note.id)).await, approved);
@@ -241,8 +263,16 @@ async fn a_request_of_low_risk_is_decided_in_words_and_a_dangerous_one_only_on_i
     for word in ["approve", "deny"] {
         assert_eq!(ask(&w, from(BOB), &format!("{word} {} go on", ship.id)).await, Outcome::Show(ship.id));
     }
+    // Of several on one card each is looked at, and so is one that stands nowhere.
+    writes(&w, ANN, &several, "note twice").await;
+    let row = w.thread(&several).await.pending_approvals().next().unwrap().id;
+    assert_eq!(ask(&w, from(BOB), &format!("approve {row}")).await, Outcome::Show(row));
+    let nowhere = world().await;
+    writes(&nowhere, ANN, "slack:T1:C1:1.1", "note").await;
+    let unseen = nowhere.pending("slack:T1:C1:1.1").await.id;
+    assert_eq!(ask(&nowhere, from(BOB), &format!("approve {unseen}")).await, Outcome::Show(unseen));
     // Nothing was decided by asking.
-    assert_eq!(w.pending("slack:T1:C1:2.1").await, ship);
+    assert_eq!(w.pending(&two).await, ship);
     assert_eq!(w.outside.ledger(), Vec::<String>::new());
 }
 

@@ -11,7 +11,7 @@ use twelve::agent::*;
 use twelve::chat::slack::{Ack, Front, FrontSettings};
 use twelve::platform::Platforms;
 use twelve::platform::slack::api::Pace;
-use twelve::platform::slack::blocks::{field, parts};
+use twelve::platform::slack::blocks::{action, field, parts};
 use twelve::platform::slack::inbound::Envelope;
 use twelve::platform::slack::{Slack, SlackSettings, WorkspaceSettings};
 use twelve::runtime::{Change, Clock};
@@ -1065,6 +1065,66 @@ async fn s15_words_that_only_look_are_answered_in_private_and_start_nothing() {
     bob.say_in_thread("C1", card.thread_ts.as_deref().unwrap(), "hello").await;
     chat.settle().await;
     assert_eq!(chat.said(&thread).await.len(), 2);
+    for (n, words) in [(3, "pause"), (4, "resume")] {
+        chat.ann().say_in_thread("C1", card.thread_ts.as_deref().unwrap(), words).await;
+        chat.settle().await;
+        assert_eq!(chat.said(&thread).await.len(), n, "{words} is said to whoever is there");
+        assert_ne!(chat.world.thread(&thread).await.status(), Status::Paused);
+    }
+}
+
+#[tokio::test]
+async fn s7_what_comes_to_nothing_is_said_once_though_it_comes_as_two_events() {
+    let chat = connected().await;
+    let event = |kind: &str| {
+        chat.fake.event(
+            "T1",
+            json!({"type": kind, "user": "U1", "user_team": "T9", "team": "T9", "channel": "C1", "channel_type": "channel",
+                "text": "<@UBOTT1> help", "ts": "1767225600.000100", "event_ts": "1767225600.000100"}),
+        )
+    };
+    for kind in ["app_mention", "message", "message"] {
+        assert_eq!(status(&chat.fake.send(&event(kind)).await), 200);
+        chat.settle().await;
+    }
+    let told = chat.fake.calls("chat.postEphemeral");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].args.to_string().contains("Only people of this workspace"), "{told:?}");
+}
+
+#[tokio::test]
+async fn s7_a_command_that_comes_as_two_events_is_not_wondered_at_by_the_second() {
+    let chat = connected().await;
+    let (_, card) = asked(&chat).await;
+    let root = card.thread_ts.clone().unwrap();
+    let ts = chat.ann().write("C1", Some(&root), "<@UBOTT1> stop", &[]);
+    let deliveries = chat.ann().deliveries("C1", &ts);
+    for delivery in deliveries.iter().cycle().take(4) {
+        assert_eq!(status(&chat.fake.send(delivery).await), 200);
+        chat.settle().await;
+    }
+    let told: Vec<String> = chat.fake.calls("chat.postEphemeral").iter().map(|c| c.args["text"].to_string()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("Stopped"), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_menu_of_a_row_opens_the_window_for_an_edit_and_its_link_does_nothing_here() {
+    let chat = connected().await;
+    chat.ann().mention("C1", "ship v1 and v2").await;
+    chat.settle().await;
+    let card = chat.fake.posted("T1", "C1", "Approval needed: 2 calls").await;
+    let bob = chat.fake.person("T1", "U2");
+    bob.choose(&card, action::MORE, "open|").await;
+    chat.settle().await;
+    chat.assert_counted("action", "ignored", 1);
+    assert_eq!(chat.fake.calls("views.open").len(), 0);
+    bob.choose(&card, action::MORE, "edit|").await;
+    let window = chat.fake.modal("T1", "U2").await;
+    assert_eq!(window.callback(), "edit");
+    assert!(bob.submit(&window, &[("a.version", "v9")]).await.closed);
+    chat.settle().await;
+    chat.fake.posted("T1", "C1", "version: v9").await;
 }
 
 #[tokio::test]

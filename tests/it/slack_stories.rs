@@ -46,6 +46,7 @@ stories! {
     a_shortcut_on_a_message_starts_a_run_about_it
     the_global_shortcut_shows_what_waits
     several_calls_of_one_reply_are_one_card_with_a_row_each
+    copies_for_different_approvers_show_each_their_own_and_no_button_stays
     a_question_is_answered_by_a_button_and_closed
     a_click_from_another_team_is_not_known_here
 }
@@ -395,6 +396,49 @@ async fn several_calls_of_one_reply_are_one_card_with_a_row_each(mode: Mode) {
     assert!(done.actions().iter().all(|a| !a.starts_with("apr.")), "{:?}", done.actions());
     let cards = w.slack.thread("T1", "C1", &root);
     assert_eq!(cards.iter().filter(|m| m.words().contains("calls")).count(), 1, "{}", w.slack.describe());
+}
+
+async fn copies_for_different_approvers_show_each_their_own_and_no_button_stays(mode: Mode) {
+    let agent = r#"+++
+description = "Tests."
+tools = ["note", "ship"]
+[gates]
+ship = { gate = "ask", approvers = { users = ["slack:T1:U2"] }, route = { direct = true } }
+note = { gate = "ask", approvers = { users = ["slack:T1:U3"] }, route = { direct = true } }
++++
+You are {{ agent.name }}.
+"#;
+    let script = "[[reply]]\nhuman = '^both$'\nlast = '^<human'\n[[reply.call]]\ntool = \"ship\"\n\
+                  args = { version = \"v1\" }\n[[reply.call]]\ntool = \"note\"\n";
+    let setup =
+        Setup { agent: agent.to_owned(), script: format!("{script}{}", Setup::default().script), ..Setup::default() };
+    let w = SlackWorld::with(mode, setup).await;
+    w.ann().mention("C1", "both").await;
+    w.slack.posted("T1", "C1", "Approval needed: 2 calls").await;
+    w.settle().await;
+    let copy = |user: &str| {
+        let direct = w.slack.dm_channel("T1", user);
+        let all: Vec<_> = w.slack.messages("T1", &direct).into_iter().filter(|m| m.bot_id.is_some()).collect();
+        assert_eq!(all.len(), 1, "one copy for {user}: {all:?}");
+        all[0].clone()
+    };
+    let (bobs, eves) = (copy("U2"), copy("U3"));
+    assert!(bobs.words().contains("ship v1") && !bobs.words().contains("note"), "{}", bobs.words());
+    assert!(eves.words().contains("note") && !eves.words().contains("ship v1"), "{}", eves.words());
+    let live = || {
+        let mine = |m: &&crate::fakes::slack::Message| m.actions().iter().any(|a| a.starts_with("apr."));
+        w.slack.with(|s| s.teams["T1"].messages.iter().filter(mine).count())
+    };
+    assert_eq!(live(), 3);
+    w.eve().press(&eves, "apr.approve").await;
+    w.slack.private("T1", "U3").await;
+    w.settle().await;
+    assert_eq!(live(), 2, "{}", w.slack.describe());
+    w.bob().press(&bobs, "apr.approve").await;
+    w.slack.private("T1", "U2").await;
+    w.settle().await;
+    assert_eq!(live(), 0, "{}", w.slack.describe());
+    assert!(copy("U2").words().contains("Approved") && copy("U3").words().contains("Approved"));
 }
 
 async fn a_question_is_answered_by_a_button_and_closed(mode: Mode) {

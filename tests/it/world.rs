@@ -102,6 +102,8 @@ pub struct Setup {
     pub surfaces: Option<Arc<dyn Surfaces>>,
     /// Takes the place of the script.
     pub provider: Option<Arc<dyn Fn() -> Provider + Send + Sync>>,
+    /// Names of further agents, like the first.
+    pub more: Vec<&'static str>,
 }
 
 impl Default for Setup {
@@ -130,6 +132,7 @@ impl Default for Setup {
             platforms: Platforms::default(),
             surfaces: None,
             provider: None,
+            more: Vec::new(),
         }
     }
 }
@@ -282,8 +285,10 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
         require_approvers: false,
         limits: &Limits::default(),
     };
-    let file = AgentFile { file: "tester.md".into(), text: setup.agent.clone() };
-    let agents = Agents::load(&[file], &[], &given).unwrap();
+    let names = ["tester"].into_iter().chain(setup.more.iter().copied());
+    let file = |name: &str| AgentFile { file: format!("{name}.md"), text: setup.agent.clone() };
+    let files: Vec<AgentFile> = names.map(file).collect();
+    let agents = Agents::load(&files, &[], &given).unwrap();
     let mut policy = setup.policy.clone();
     policy.rules.extend(agents.rules().cloned());
     let provider = match &setup.provider {
@@ -293,6 +298,9 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
     let name = provider.name().to_owned();
     let (mut named, mut scripted) = (std::collections::HashMap::new(), std::collections::HashMap::new());
     if name == "scripted" {
+        for name in &setup.more {
+            scripted.insert((*name).to_owned(), Provider::Scripted(Scripted::parse(&setup.script).unwrap()));
+        }
         scripted.insert("tester".to_owned(), provider);
     } else {
         named.insert(name.clone(), provider);

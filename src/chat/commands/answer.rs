@@ -7,9 +7,6 @@ use crate::platform::reach;
 
 /// Longest note or reason, in characters.
 const MAX_NOTE: usize = 2_000;
-/// Longest arguments and plan that are decided in words, in characters as a card shows them. A card with more has
-/// no Approve beside them either.
-const MAX_IN_WORDS: usize = 2_500;
 /// Events at the end of a log that tell since when a run waits.
 const RECENT: u64 = 200;
 /// Choices of runs that a list has when it is not clear which is meant.
@@ -122,7 +119,7 @@ async fn pending(asker: &Asker<'_>, all: bool) -> Result<Listing, Broken> {
 
 /// Approving or denying in words. Somebody who presses a button has the request before them, and the button
 /// carries its digest. Words carry neither, so they only do where everything was on the card in the
-/// conversation: of the first revision, short, no high risk, nothing read from outside. Otherwise the card is
+/// conversation: of the first revision, whole, alone, no high risk, nothing read from outside. Otherwise the card is
 /// shown.
 async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Result<Outcome, Broken> {
     let word = if approve { "approve" } else { "deny" };
@@ -160,7 +157,8 @@ async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Resul
     if !sees && !all && approvers.groups.is_empty() {
         return Ok(Outcome::Say(words::not_an_approver(approvers)));
     }
-    if !may_be_decided_in_words(approval) {
+    let parts = asker.runtime.parts();
+    if !may_be_decided_in_words(approval) || !parts.platforms.showed_whole(&thread, approval) {
         // Who is in a group is only asked when a decision counts, and nobody else is shown a request.
         let card = || asker.link(&thread, Some(&Posting::Card { approval: id }));
         return Ok(if sees { Outcome::Show(id) } else { Outcome::Say(words::on_its_card(card())) });
@@ -170,15 +168,9 @@ async fn decide(asker: &Asker<'_>, id: &str, note: &str, approve: bool) -> Resul
     Ok(Outcome::Act(Act::Vote { approval: id, digest: approval.digest.to_string(), choice }))
 }
 
-/// Whether nothing is lost by not looking at the card again.
+/// Whether nothing is lost by not looking at the card again, if it was whole.
 fn may_be_decided_in_words(approval: &Approval) -> bool {
-    let args = serde_json::to_string_pretty(&approval.args).unwrap_or_default();
-    let plan = approval.plan.as_ref().map(|plan| (&plan.summary, plan.facts.to_string()));
-    let plan = plan.map_or(0, |(summary, facts)| summary.chars().count() + facts.chars().count());
-    approval.terms.risk < Risk::High
-        && approval.revision == 1
-        && approval.terms.untrusted.is_empty()
-        && args.chars().count() + plan <= MAX_IN_WORDS
+    approval.terms.risk < Risk::High && approval.revision == 1 && approval.terms.untrusted.is_empty()
 }
 
 async fn answer_question(asker: &Asker<'_>, id: &str, text: &str) -> Result<Outcome, Broken> {
@@ -324,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn words_decide_only_what_was_whole_on_the_first_card() {
+    fn words_decide_only_what_the_first_card_said_without_a_warning() {
         assert!(may_be_decided_in_words(&approval()));
         let changed = |change: fn(&mut Approval)| {
             let mut approval = approval();
@@ -332,9 +324,6 @@ mod tests {
             may_be_decided_in_words(&approval)
         };
         assert!(!changed(|a| a.terms.risk = Risk::High));
-        assert!(!changed(|a| a.args = json!({ "text": "x".repeat(2_500) })), "longer than a card shows");
-        assert!(!changed(|a| a.plan = Some(Plan { summary: "x".repeat(2_500), facts: json!(null) })));
-        assert!(!changed(|a| a.plan = Some(Plan { summary: String::new(), facts: json!("x".repeat(2_500)) })));
         assert!(!changed(|a| a.revision = 2), "the card that was seen may have been the one before");
         let read = json!({ "texts": [{ "seq": 3, "label": "a page" }] });
         let mut warned = approval();

@@ -51,6 +51,11 @@ pub(super) enum Came {
 }
 
 pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Came {
+    // Before it is worked out: what it did already would look as if somebody had been faster.
+    let key: Vec<&str> = asked.key.iter().map(String::as_str).collect();
+    if front.knows(&asked.by.team, &key).await {
+        return Came::Taken(Taken::DUPLICATE);
+    }
     if !asked.by.is_at_home() {
         front.tell(asked.aside, "Only people of this workspace can give me commands here.".to_owned());
         return Came::Taken(Taken::REFUSED);
@@ -80,7 +85,6 @@ pub(super) async fn command(front: &Front, asked: Asked, command: Command) -> Ca
     match outcome(front, &asked, &command).await {
         Outcome::Act(act) => {
             let intent = Intent { by: principal(&asked.by), act, reply: asked.aside.address() };
-            let key: Vec<&str> = asked.key.iter().map(String::as_str).collect();
             Came::Taken(front.keep(&key, intent, &asked.aside).await)
         }
         Outcome::Start { agent, task } => Came::Start { agent, task },

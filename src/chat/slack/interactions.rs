@@ -28,7 +28,14 @@ fn shown(value: &str) -> Option<Shown> {
     Some((id.parse().ok()?, digest.to_owned()))
 }
 
-pub(super) async fn action(front: &Front, pressed: inbound::Action) -> Taken {
+pub(super) async fn action(front: &Front, mut pressed: inbound::Action) -> Taken {
+    // What is chosen in a row's menu is a button that the row has no room for.
+    if pressed.action == action::MORE
+        && let Some((chosen, value)) = pressed.value.split_once('|')
+        && let Some(button) = [("edit", action::EDIT), ("open", action::OPEN)].into_iter().find(|(c, _)| *c == chosen)
+    {
+        (pressed.action, pressed.value) = (button.1.to_owned(), value.to_owned());
+    }
     let aside = Aside {
         hot: front.hot(pressed.response_url.as_deref()),
         ..Aside::of(&pressed.by).at(pressed.channel.as_deref(), pressed.thread.as_deref())

@@ -42,6 +42,16 @@ impl Place<'_> {
     fn aside(&self) -> Aside {
         Aside::of(self.by).at(Some(self.channel), self.thread)
     }
+
+    /// What all deliveries of this message have in common.
+    fn key(&self) -> [&str; 3] {
+        ["message", self.channel, self.ts]
+    }
+
+    /// Where the author is told of something once, however often the message is delivered.
+    fn aside_once(&self) -> Aside {
+        self.aside().once(&self.key())
+    }
 }
 
 /// Whether there is a log of the thread that a message stands in.
@@ -69,7 +79,7 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
             Ok(_) => Log::Known,
             Err(StoreError::Unknown(_)) => Log::New,
             Err(StoreError::Deleted(_)) => Log::Deleted,
-            Err(error) => return front.failed(&error.into(), &place.aside()),
+            Err(error) => return front.failed(&error.into(), &place.aside_once()),
         },
     };
     let takes_part = match log {
@@ -86,7 +96,9 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
         None if message.text.is_empty() && !came_along => addressed.then_some(Command::Help),
         None if direct || message.mentions_us => commands::parse_in_message(&message.text),
         // Said among people, `help` or `status` may be meant for one of them; to stop is never wrong.
-        None => commands::parse_in_message(&message.text).filter(|c| matches!(c, Command::Steer { .. })),
+        None => {
+            commands::parse_in_message(&message.text).filter(|c| matches!(c, Command::Steer { what: Steer::Stop, .. }))
+        }
     };
     if message.text.is_empty() && !came_along && command.is_none() {
         return Taken::IGNORED;
@@ -99,8 +111,8 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
         thread: Some(place.root().to_owned()),
         prefix: front.sign(),
         trigger: None,
-        aside: place.aside(),
-        key: vec!["message".to_owned(), channel.clone(), message.ts.clone()],
+        aside: place.aside_once(),
+        key: place.key().map(str::to_owned).to_vec(),
     };
     match asked::command(front, asked, command).await {
         Came::Taken(taken) => taken,
@@ -144,8 +156,8 @@ async fn say(
     };
     let agent = agent.unwrap_or_else(|| front.agent(place.channel));
     match front.0.runtime.message(&id, agent, said).await {
-        Ok(delivered) => front.answered(&delivered, &place.aside()),
-        Err(error) => front.failed(&error, &place.aside()),
+        Ok(delivered) => front.answered(&delivered, &place.aside_once()),
+        Err(error) => front.failed(&error, &place.aside_once()),
     }
 }
 
@@ -164,11 +176,12 @@ pub(super) async fn deleted(front: &Front, place: Place<'_>, text: &str) -> Take
 /// A further message about one that was taken in, if a run is under way.
 async fn correct(front: &Front, place: Place<'_>, source: &str, words: String) -> Taken {
     let Some(id) = place.thread_id() else { return Taken::ODD };
+    let aside = place.aside().once(&["correction", source]);
     let runtime = &front.0.runtime;
     let thread = match runtime.thread(id.short()).await {
         Ok(thread) => thread,
         Err(DeliverError::Store(StoreError::Unknown(_) | StoreError::Deleted(_))) => return Taken::IGNORED,
-        Err(error) => return front.failed(&error, &place.aside()),
+        Err(error) => return front.failed(&error, &aside),
     };
     if thread.run.is_none() || thread.cancelled || !thread.knows_source(&place.source()) {
         return Taken::IGNORED;
@@ -179,8 +192,8 @@ async fn correct(front: &Front, place: Place<'_>, source: &str, words: String) -
         ..Said::by(principal(place.by), words)
     };
     match runtime.message(&id, &thread.agent, said).await {
-        Ok(delivered) => front.answered(&delivered, &place.aside()),
-        Err(error) => front.failed(&error, &place.aside()),
+        Ok(delivered) => front.answered(&delivered, &aside),
+        Err(error) => front.failed(&error, &aside),
     }
 }
 

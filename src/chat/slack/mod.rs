@@ -148,15 +148,29 @@ pub(super) struct Aside {
     pub channel: Option<String>,
     pub thread: Option<String>,
     pub hot: Hot,
+    /// What this is about, if it may be delivered again: they are told of it once.
+    pub once: Option<ShortId>,
 }
 
 impl Aside {
     fn of(by: &Who) -> Self {
-        Self { team: by.team.clone(), user: by.user.clone(), channel: None, thread: None, hot: Hot::default() }
+        Self {
+            team: by.team.clone(),
+            user: by.user.clone(),
+            channel: None,
+            thread: None,
+            hot: Hot::default(),
+            once: None,
+        }
     }
 
     fn at(self, channel: Option<&str>, thread: Option<&str>) -> Self {
         Self { channel: channel.map(str::to_owned), thread: thread.map(str::to_owned), ..self }
+    }
+
+    /// `key` is what a second delivery has in common with this one.
+    fn once(self, key: &[&str]) -> Self {
+        Self { once: deed(&self.team, key).map(|id| id.short()), ..self }
     }
 
     /// `slack:<team>:<channel or ->:<user>`, with `:<thread ts>` where there is one.
@@ -306,7 +320,8 @@ impl Front {
         }
     }
 
-    /// Whether this is the first delivery of something that only looks. Nobody else is told so after it.
+    /// Whether this is the first delivery of something that leaves no log: it only looks, or came to nothing. Nobody
+    /// else is told so after it.
     pub(super) fn is_first_look(&self, key: ShortId) -> bool {
         self.0.looks.lock().unwrap_or_else(PoisonError::into_inner).put(key, ()).is_none()
     }
@@ -425,6 +440,9 @@ impl Front {
 
     /// Tells somebody something in private, after the acknowledgement.
     pub(super) fn tell(&self, aside: Aside, text: String) {
+        if aside.once.is_some_and(|key| !self.is_first_look(key)) {
+            return;
+        }
         let front = self.clone();
         self.after(async move { front.say(&aside, &text).await });
     }

@@ -272,19 +272,37 @@ impl Slack {
             }
         }
         let shown = |r: &Reference| r.channel == home.channel || r.channel == place.channel;
-        let mut copies: Vec<(String, Option<Reference>)> =
-            standing.iter().filter(|r| !shown(r)).map(|r| (r.channel.clone(), Some(r.clone()))).collect();
-        if card.approval.terms.route.direct && matches!(card.state, CardState::Pending { .. } | CardState::Revising) {
-            for user in approvers_in(card, &place.team) {
+        // Who is asked about which of these cards gets those, in one message.
+        let mut copies: Vec<(String, Vec<Card>)> = Vec::new();
+        let others = standing.iter().any(|r| !shown(r));
+        for asked in cards.iter().filter(|c| others || (c.approval.terms.route.direct && is_undecided(c))) {
+            for user in approvers_in(asked, &place.team) {
                 match self.direct(&place.team, user).await {
                     Ok(channel) if channel == home.channel || channel == place.channel => {}
-                    Ok(channel) if copies.iter().any(|(c, _)| *c == channel) => {}
-                    Ok(channel) => copies.push((channel, None)),
+                    Ok(channel) => match copies.iter_mut().find(|(c, _)| *c == channel) {
+                        Some((_, rows)) => rows.push(asked.clone()),
+                        None => copies.push((channel, vec![asked.clone()])),
+                    },
                     Err(error) => tracing::warn!(slack.team = place.team, %error, "an approver gets no copy of a card"),
                 }
             }
         }
-        for (channel, stands) in copies {
+        // A copy of whom nobody can tell is not forgotten: it has buttons.
+        for there in standing.iter().filter(|r| !shown(r)) {
+            if !copies.iter().any(|(channel, _)| *channel == there.channel) {
+                let same = |c: &&Card| c.approval.terms.approvers == card.approval.terms.approvers;
+                copies.push((there.channel.clone(), cards.iter().filter(same).cloned().collect()));
+            }
+        }
+        for (channel, rows) in copies {
+            let stands = stands_in(&channel).cloned();
+            // The others are brought up to date with their own cards.
+            let is_about_this = rows.iter().any(|row| row.approval.id == card.approval.id);
+            let is_new = stands.is_none() && card.approval.terms.route.direct && is_undecided(card);
+            if !is_about_this || (stands.is_none() && !is_new) {
+                continue;
+            }
+            let message = blocks::card(&rows, look);
             let there = Place { team: place.team.clone(), channel, thread: None };
             match (
                 self.show(&part(&there, &format!("copy-{}", there.channel), &message), stands.as_ref()).await,
@@ -619,7 +637,10 @@ fn posting_key(posting: &Posting, outbound: &Outbound) -> String {
     match (posting, outbound) {
         (Posting::Card { .. }, Outbound::Card(card)) => {
             let direct = if card.approval.terms.route.direct { "-direct" } else { "" };
-            format!("cards-{}{direct}", card.approval.call.seq)
+            // Cards of one reply that go to different places are different messages.
+            let route = &card.approval.terms.route.channel;
+            let route = if route.is_empty() { String::new() } else { format!("-{route}") };
+            format!("cards-{}{direct}{route}", card.approval.call.seq)
         }
         (Posting::Card { approval }, _) => format!("card-{approval}"),
         (Posting::Answer { seq }, _) => format!("answer-{seq}"),
@@ -703,6 +724,11 @@ fn is_content(error: &SlackError) -> bool {
             | "invalid_arguments"
             | "metadata_too_large"
     )
+}
+
+/// Whether a card waits for somebody, now or again.
+fn is_undecided(card: &Card) -> bool {
+    matches!(card.state, CardState::Pending { .. } | CardState::Revising)
 }
 
 /// The approvers who are named, as users of this team.

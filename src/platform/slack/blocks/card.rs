@@ -51,6 +51,13 @@ pub fn card(cards: &[Card], look: &Look) -> Message {
     }
 }
 
+/// Whether the card of this approval, where it stands alone, shows all of what its digest covers.
+pub fn is_whole(card: &Card, look: &Look) -> bool {
+    let seen = Seen::of(card);
+    let drawn = SHORTER.into_iter().find(|shown| weight(&single(&seen, *shown, look)) <= MESSAGE);
+    drawn.is_some_and(|shown| seen.size <= shown)
+}
+
 /// The first drawing that Slack takes, or the last.
 fn fitting(drawings: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
     let mut last = Vec::new();

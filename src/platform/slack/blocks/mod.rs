@@ -30,7 +30,7 @@ mod question;
 use serde_json::Value;
 
 pub use answer::{answer, notice};
-pub use card::{card, covered, link_to_card};
+pub use card::{card, covered, is_whole, link_to_card};
 pub use edit::{edit_modal, edited_args};
 pub use home::{Home, HomeRequest, HomeRun, home};
 pub use listing::{listing, listing_modal};
