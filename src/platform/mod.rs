@@ -325,10 +325,6 @@ impl PostError {
     }
 }
 
-/// When a posting for Slack is tried again in a process that has no Slack, in milliseconds: an attempt costs an event,
-/// and the service that has it is not to be waited for longer than people wait for a card to change.
-const WITHOUT_SLACK_MS: u64 = 60_000;
-
 /// One posting on its way out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {
@@ -402,6 +398,15 @@ impl Platforms {
             slack::SURFACE => self.slack.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether what this thread asks of its surface waits for a process that is connected to it: this one is not (a
+    /// command beside a stopped service). `system:<surface>:…` belongs to that surface. Nobody comes back to a
+    /// terminal that is gone, so nothing waits for one.
+    pub fn waits_for_surface(&self, thread: &ThreadId) -> bool {
+        let mut parts = thread.as_str().split(':');
+        let surface = if thread.is_system() { parts.nth(1) } else { parts.next() };
+        surface == Some(slack::SURFACE) && self.slack.is_none()
     }
 
     /// Whether a surface shows the calls of one reply in one card.
@@ -504,12 +509,6 @@ impl Platforms {
         match (post.thread.surface(), &self.console, &self.slack) {
             (console::SURFACE, Some(console), _) => console.post(post).await,
             (slack::SURFACE, _, Some(slack)) => slack.post(post).await,
-            // A command beside a stopped service: the service says it when it runs again.
-            (slack::SURFACE, _, None) => Err(PostError {
-                message: not_connected(slack::SURFACE),
-                transient: true,
-                retry_after_ms: Some(WITHOUT_SLACK_MS),
-            }),
             // Nobody is at that terminal now. The approval stays decidable elsewhere; the next process
             // at the terminal shows what is open.
             (surface, ..) => Err(PostError::lasting(not_connected(surface))),

@@ -37,6 +37,7 @@ const GIVE_UP_MS: u64 = 60 * 60 * 1_000;
 
 /// What the runtime asks of the surfaces besides posting: see the methods of [`Platforms`] for each.
 pub trait Surfaces: Send + Sync {
+    fn waits_for_surface(&self, thread: &ThreadId) -> bool;
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>>;
     fn groups<'a>(&'a self, person: &'a Principal, groups: &'a [String]) -> Boxed<'a, Result<Vec<String>, PostError>>;
     fn open<'a>(
@@ -51,6 +52,9 @@ pub trait Surfaces: Send + Sync {
 }
 
 impl Surfaces for Platforms {
+    fn waits_for_surface(&self, thread: &ThreadId) -> bool {
+        Platforms::waits_for_surface(self, thread)
+    }
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>> {
         Box::pin(Platforms::gather(self, thread, attached))
     }

@@ -544,7 +544,12 @@ impl Runtime {
         // Postings of a thread go out one after the other, so that people read them in order.
         let is_posting = |id: &EffectId| matches!(thread.outstanding().get(id), Some(Effect::Post { .. }));
         let mut posting = state.in_flight.keys().any(is_posting);
+        // They stay outstanding, for the next process that is connected there.
+        let waits = self.0.surfaces.waits_for_surface(&thread.id);
         for (id, effect) in thread.runnable() {
+            if waits && matches!(effect, Effect::Handle | Effect::Gather { .. } | Effect::Post { .. }) {
+                continue;
+            }
             let is_post = matches!(effect, Effect::Post { .. });
             if state.in_flight.contains_key(&id) || (is_post && posting) {
                 continue;

@@ -86,6 +86,10 @@ impl Desk {
 }
 
 impl Surfaces for Desk {
+    fn waits_for_surface(&self, _thread: &ThreadId) -> bool {
+        false
+    }
+
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>> {
         Box::pin(async move {
             let (label, text) = match attached {

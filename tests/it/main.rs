@@ -28,6 +28,7 @@ mod prompts;
 mod runtime;
 mod schedules;
 mod site;
+mod slack_away;
 mod slack_blocks;
 mod slack_commands;
 mod slack_home;

@@ -104,6 +104,13 @@ impl SlackWorld {
         self.process = Process::start(self.mode, &self.world, platform, &self.slack).await;
     }
 
+    /// The program is killed; what runs from now on, until the next crash, is a process without Slack.
+    pub async fn away(&mut self) {
+        self.process.kill().await;
+        self.world.disconnect();
+        self.world.crash().await;
+    }
+
     /// Waits until nothing is at work any more.
     pub async fn settle(&self) {
         loop {
