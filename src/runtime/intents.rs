@@ -377,7 +377,7 @@ impl Runtime {
             Target::Thread { .. } => self.may_steer(actor, &thread, standing).await?,
             Target::Message { .. } => {
                 let named = |request: &Approval| request.terms.approvers.users.contains(&actor.by.id);
-                thread.run.is_none() || actor.takes_part(&thread) || thread.pending_approvals().any(named)
+                thread.run.is_none() || reach::takes_part(actor.by, &thread) || thread.pending_approvals().any(named)
             }
         };
         if !may {
