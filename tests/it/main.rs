@@ -37,6 +37,7 @@ mod slack_inbound;
 mod slack_lookup;
 mod slack_manifest;
 mod slack_post;
+mod slack_process;
 mod slack_progress;
 mod slack_setup;
 mod slack_socket;
