@@ -60,8 +60,9 @@ impl Blueprint {
         let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
         let strangers = slack_strangers(&config.slack, &agents);
+        let ids = config.slack.id_problems(&policy, &config.http.admins);
         let problems =
-            [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong, strangers].concat();
+            [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong, strangers, ids].concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }

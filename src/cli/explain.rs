@@ -359,7 +359,8 @@ pub fn config(command: Config, loaded: Loaded) -> anyhow::Result<ExitCode> {
             let config = blueprint.config();
             // Scripts are part of what can be wrong.
             app::providers(config, &blueprint.agents)?;
-            let missing = blueprint.triggers.missing();
+            let mut missing = blueprint.triggers.missing();
+            missing.extend(config.slack.missing(|name| blueprint.loaded.secret_in(name)));
             if !missing.is_empty() {
                 bail!("{}", missing.join("\n"));
             }

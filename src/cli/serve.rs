@@ -41,8 +41,10 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         bail!("{}", missing.join("\n"));
     }
     // Before the store: where nobody can be served, nothing is changed.
-    let signed = app::workspaces(&blueprint.loaded).iter().any(|workspace| workspace.signing_secret.is_some());
-    let host = host(&config.http, &triggers, signed, args.demo);
+    let installed = app::workspaces(&blueprint.loaded);
+    let signed = installed.iter().any(|workspace| workspace.signing_secret.is_some());
+    let socket = !args.demo && installed.iter().any(|workspace| workspace.app_token.is_some());
+    let host = host(&config.http, &triggers, signed, socket, args.demo);
     let listener = listen(&host, config.http.port).await?;
     let address = address(&listener)?;
     let http = HttpConfig { host, port: address.port(), ..config.http.clone() };
@@ -159,7 +161,7 @@ async fn end_of_input() {
 }
 
 /// Where to listen. Without any way to tell who is asking, only this machine is served, whatever is set.
-fn host(http: &HttpConfig, triggers: &Triggers, signed: bool, demo: bool) -> String {
+fn host(http: &HttpConfig, triggers: &Triggers, signed: bool, socket: bool, demo: bool) -> String {
     let ways = [
         !http.tokens.is_empty(),
         !http.proxy.user_header.is_empty(),
@@ -173,7 +175,12 @@ fn host(http: &HttpConfig, triggers: &Triggers, signed: bool, demo: bool) -> Str
     const WAYS: &str =
         "no token, proxy, secret, webhook or signing secret of Slack is configured, so only this machine is served";
     if is_loopback_host(&http.host) {
-        if !known {
+        if !known && socket {
+            // All that Slack needs is there; an address is for people with a browser.
+            tracing::info!(
+                "Slack comes by Socket Mode and needs no address; the web console and REST are for this machine"
+            );
+        } else if !known {
             tracing::info!("{WAYS} (`twelve token` makes a token)");
         }
         return http.host.clone();

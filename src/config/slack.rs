@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{is_loopback, variable_name};
+use crate::agent::Policy;
 
 /// The Slack surface. Without a bot token and without workspaces there is none.
 #[derive(Clone, Debug, Deserialize)]
@@ -75,6 +76,10 @@ const MAX_ID: usize = 64;
 const MAX_COMMAND: usize = 32;
 /// Shortest signing secret that is believed to be one: Slack's have 32 characters.
 const MIN_SIGNING_SECRET: usize = 16;
+/// Shortest word that is taken for an id of Slack because of how it looks: `U0123`.
+const MIN_BARE_ID: usize = 5;
+/// Shortest one whose second character is a letter, as in `UBQ4J5K2X`: shorter ones may be words of people.
+const MIN_LETTERED_ID: usize = 9;
 
 /// What a secret of Slack is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,6 +174,36 @@ impl SlackConfig {
         problems
     }
 
+    /// Who is named as approver or operator and where requests are routed to, as far as it can be nobody and nowhere
+    /// in Slack: one sentence each, with what was probably meant. Nothing without a Slack surface. Groups without a
+    /// surface are those of the proxy's header, unless they look like Slack's.
+    pub fn id_problems(&self, policy: &Policy, admins: &[String]) -> Vec<String> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let rules = policy.rules.iter().map(|rule| (format!("the rule `{}`", shown(&rule.name)), rule));
+        let (mut named, mut routes) = (
+            vec![("`approvals.approvers`".to_owned(), &policy.approvers)],
+            vec![("`approvals.route`".to_owned(), &policy.route)],
+        );
+        for (what, rule) in rules {
+            named.extend(rule.approvers.as_ref().map(|approvers| (what.clone(), approvers)));
+            routes.extend(rule.route.as_ref().map(|route| (what, route)));
+        }
+        let mut problems = Vec::new();
+        for (what, approvers) in named {
+            let users = approvers.users.iter().filter_map(|id| named_problem(Named::User, id));
+            let groups = approvers.groups.iter().filter_map(|id| named_problem(Named::Group, id));
+            problems.extend(users.chain(groups).map(|why| format!("{what}: {why}")));
+        }
+        let wrong = admins.iter().filter_map(|id| named_problem(Named::User, id));
+        problems.extend(wrong.map(|why| format!("`http.admins`: {why}")));
+        for (what, route) in routes.into_iter().filter(|(_, route)| !route.channel.is_empty()) {
+            problems.extend(named_problem(Named::Route, &route.channel).map(|why| format!("{what}: {why}")));
+        }
+        problems
+    }
+
     fn workspace_problems<'a>(
         &self,
         at: &str,
@@ -177,6 +212,9 @@ impl SlackConfig {
     ) -> Vec<String> {
         let mut problems = Vec::new();
         let (mut teams, mut tokens) = (BTreeSet::new(), BTreeSet::new());
+        let held = |secret: &SecretString| secret.expose_secret().trim().to_owned();
+        let first = is_set(&self.bot_token).then(|| ("SLACK_BOT_TOKEN", held(&self.bot_token)));
+        let mut values: Vec<(&str, String)> = first.into_iter().collect();
         for (number, workspace) in self.workspaces.iter().enumerate() {
             let mut wrong = |why: String| {
                 problems.push(format!("{at}: Slack workspace {} `{}`: {why}", number + 1, shown(&workspace.team)));
@@ -191,6 +229,14 @@ impl SlackConfig {
                     "{} is the variable of another workspace; each has a bot token of its own",
                     workspace.bot_token_env
                 ));
+            } else if let Some(token) = variable(&workspace.bot_token_env).map(held) {
+                match values.iter().find(|(_, known)| *known == token) {
+                    Some((name, _)) => wrong(format!(
+                        "{} holds the same token as {name}; each workspace has a bot token of its own, so set the one that its installation was given, or take it out",
+                        workspace.bot_token_env
+                    )),
+                    None => values.push((&workspace.bot_token_env, token)),
+                }
             }
             if workspace.uses_shared_app() && !shared_app {
                 wrong("nothing brings its events in; give it `app_token_env` or `signing_secret_env`, or set SLACK_APP_TOKEN or SLACK_SIGNING_SECRET for all".to_owned());
@@ -305,6 +351,106 @@ fn is_id(text: &str, first: &str) -> bool {
     let rest = text.strip_prefix(|c| first.contains(c)).unwrap_or("");
     let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
     !rest.is_empty() && text.len() <= MAX_ID && rest.bytes().all(allowed)
+}
+
+/// What an id of the settings stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    User,
+    Group,
+    Route,
+}
+
+impl Named {
+    /// What an id of its kind begins with, after the team.
+    fn letters(self) -> &'static str {
+        match self {
+            Self::User => "UW",
+            Self::Group => "SCG",
+            Self::Route => "CGD",
+        }
+    }
+
+    fn form(self) -> &'static str {
+        match self {
+            Self::User => "slack:T…:U… (a profile in Slack -> … -> Copy member ID)",
+            Self::Group => "slack:T…:S… (a user group) or slack:T…:C… (the members of a channel)",
+            Self::Route => "slack:T…:C… (the channel's details in Slack, at the end)",
+        }
+    }
+}
+
+/// What is wrong with an id that a setting names, and what was probably meant. `None` if it can be one, or if it is
+/// none of Slack's business.
+fn named_problem(kind: Named, id: &str) -> Option<String> {
+    let words = |why: &str| Some(format!("`{}` {why}", shown(id)));
+    let word = id.trim();
+    // Ids are compared as they stand: neither a blank nor a capital letter is forgiven.
+    let ours = word.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("slack:"));
+    if ours {
+        let parts: Vec<&str> = word.split(':').collect();
+        let (team, who) = match *parts.as_slice() {
+            [surface, team, who] if surface == "slack" && word == id => (team, who),
+            [_, one] if is_id(one, kind.letters()) => {
+                return words(&format!(
+                    "lacks the team: write slack:T…:{one}; the team's id stands in the address of Slack in a browser, https://app.slack.com/client/T…"
+                ));
+            }
+            [_, team, who] if is_id(team, "TE") && is_id(who, kind.letters()) => {
+                return words(&format!("is compared letter by letter: write slack:{team}:{who}"));
+            }
+            _ => return words(&format!("is no id in Slack; write {}", kind.form())),
+        };
+        if !is_id(team, "TE") {
+            return words(
+                "names no team: a team's id begins with T (E for a whole organisation), and stands in the address of Slack in a browser, https://app.slack.com/client/T…",
+            );
+        }
+        if is_id(who, kind.letters()) {
+            return None;
+        }
+        return match kind {
+            Named::User if is_id(who, "SCG") => words("is a group or a channel, not a person; name it under `groups`"),
+            Named::Group if is_id(who, "UW") => words("is a person, not a group; name them under `users`"),
+            Named::Route if is_id(who, "UW") => words(&format!(
+                "is a person, not a channel; write {}, or `direct = true` for copies to those who decide",
+                kind.form()
+            )),
+            Named::Route if is_id(who, "S") => words(&format!("is a user group, not a channel; write {}", kind.form())),
+            _ => words(&format!("is no id in Slack; write {}", kind.form())),
+        };
+    }
+    if word.starts_with(['#', '@']) {
+        return words(&format!(
+            "is a name; Slack's ids do not change when people rename things: write {}",
+            kind.form()
+        ));
+    }
+    if is_bare_id(word) {
+        return match kind {
+            Named::User if word.starts_with(['U', 'W']) => {
+                words(&format!("lacks the surface and the team: write slack:T…:{word}"))
+            }
+            Named::Group if word.starts_with(['S', 'C', 'G']) => {
+                words(&format!("lacks the surface and the team: write slack:T…:{word}"))
+            }
+            Named::Route if word.starts_with(['C', 'G', 'D']) => {
+                words(&format!("lacks the surface and the team: write slack:T…:{word}"))
+            }
+            _ => words(&format!("looks like an id of Slack's of another kind; write {}", kind.form())),
+        };
+    }
+    // Requests go nowhere else yet.
+    if kind == Named::Route { words(&format!("is no channel in Slack; write {}", kind.form())) } else { None }
+}
+
+/// Whether a word looks like an id of Slack without its surface. All of Slack's have a digit; most begin with one.
+/// Names of groups such as `SECURITY` or `TEAM1` do not look like one.
+fn is_bare_id(word: &str) -> bool {
+    let second = word.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+    is_id(word, "UWSCGTED")
+        && word.bytes().any(|b| b.is_ascii_digit())
+        && word.len() >= if second { MIN_BARE_ID } else { MIN_LETTERED_ID }
 }
 
 /// What stands where an id should: short, and no secret, which is what people paste.

@@ -322,6 +322,7 @@ async fn doctor_says_who_is_connected_and_no_secret_is_in_what_it_says() {
             ["slack", "ok", "Acme T1 (T1): connected as @agent (UBOTT1)"],
             ["slack scopes", "ok", &scopes],
             ["slack socket", "ok", "Socket Mode is on, a connection can be opened"],
+            ["slack approvers", "off", "not looked up, since they do not begin with slack: ops, web:ann"],
             ["slack approvers", "ok", "3 approvers found where they are said to be"],
             ["slack channels", "ok", "C1 (of slack.channels): the bot is in #ops"],
             ["slack channels", "ok", "G1 (of approvals.route): the bot is in #secret"],
@@ -369,7 +370,7 @@ async fn approvers_and_channels_that_lead_nowhere_are_named() {
     let home = home(
         &fake,
         "[slack]\nchannels = [{ id = \"C9\", agent = \"deployment\" }]\n\
-         [approvals.approvers]\nusers = [\"slack:T1:U3\", \"slack:T1:U9\", \"slack:T1:UBOTT1\", \"slack:ann\"]\n\
+         [approvals.approvers]\nusers = [\"slack:T1:U3\", \"slack:T1:U9\", \"slack:T1:UBOTT1\"]\n\
          groups = [\"slack:T1:S1\", \"slack:T1:S9\", \"slack:T2:S1\"]\n\
          [approvals.route]\nchannel = \"slack:T1:C2\"\n\
          [[policy.rules]]\nname = \"prod\"\ntool = \"deploy_service\"\ngate = \"ask\"\nroute = { channel = \"slack:T1:G1\" }\n",
@@ -388,7 +389,6 @@ async fn approvers_and_channels_that_lead_nowhere_are_named() {
     failed approvers: slack:T1:U9 (named by approvals.approvers) is not there (user_not_found) -> look the id up in Slack: a person's profile -> … -> Copy member ID; a user group's or channel's details, at the end
     warn approvers: slack:T1:UBOTT1 (named by approvals.approvers): that is a bot, and no bot decides -> name somebody else too, or requests may expire
     failed approvers: slack:T2:S1 (named by approvals.approvers): the workspace T2 is not connected, so nobody is let through -> name somebody of a workspace that is, or set that workspace up
-    failed approvers: slack:ann (named by approvals.approvers) names nobody -> write slack:T…:U… for a person, slack:T…:S… for a user group, slack:T…:C… for the members of a channel
     failed channels: C9 (of slack.channels) is not there, or is private and the bot is not in it -> check the id; in a private channel, /invite the bot
     failed channels: C2 (of approvals.route): the bot is not in #releases, so nothing is posted there -> in #releases: /invite the bot
     failed channels: G1 (of the rule prod): #secret is archived, so nothing is posted there -> unarchive it, or name another channel
@@ -431,7 +431,9 @@ async fn tokens_that_do_not_work_are_said_with_what_to_do() {
     // One team twice, and a token in the place of another team's.
     fake.add_team("T2", "A1");
     let more = "[[slack.workspaces]]\nteam = \"T1\"\nbot_token_env = \"ONE\"\n[[slack.workspaces]]\nteam = \"T3\"\nbot_token_env = \"THREE\"\n";
-    let found = home(&fake, more).set("ONE", "xoxb-test-T1").set("THREE", "xoxb-test-T2").doctor(1).await;
+    fake.add_team("T9", "A1");
+    fake.team("T9", |team| (team.id, team.name) = ("T1".to_owned(), "Acme T1".to_owned()));
+    let found = home(&fake, more).set("ONE", "xoxb-test-T9").set("THREE", "xoxb-test-T2").doctor(1).await;
     let says: Vec<&str> = found.0.iter().filter(|f| f[1] == "failed").map(|f| f[2].as_str()).collect();
     assert_eq!(says, ["T1: another token is for Acme T1 (T1) already", "T3: its token is for Acme T2 (T2)"]);
 }
@@ -470,15 +472,129 @@ async fn the_command_prints_a_manifest_and_refuses_addresses_that_slack_cannot_u
     let app = manifest::App { name: "Bot", command: "/bot", url: Some("https://agents.example.com") };
     assert_eq!(ran.out, manifest::yaml(&app));
     for (args, why) in [
-        (["--url", "http://agents.example.com"], "https://"),
-        (["--url", "https://me:pass@agents.example.com"], "without a user"),
-        (["--url", "agents.example.com"], "is no URL"),
+        (["--url", "http://agents.example.com"], "begins with http://, and Slack delivers to https:// alone"),
+        (["--url", "https://me:pass@agents.example.com"], "has a user or a password"),
+        (["--url", "https://agents.example.com/?a=1"], "has a `?`"),
+        (["--url", "https://agents.example.com/#a"], "has a `#`"),
+        (["--url", "agents.example.com"], "does not begin with https://"),
+        (["--url", "localhost:8000"], "does not begin with https://"),
+        (["--url", "https://"], "is no URL (empty host)"),
         (["--name", "Thirty-six characters are one too much"], "1 to 35"),
         (["--command", "agent"], "no slash command"),
     ] {
         let ran = home.run(&[&["manifest", "slack"], &args[..]].concat()).await;
         assert!(ran.code == 1 && ran.err.contains(why) && ran.out.is_empty(), "{args:?}: {}", ran.err);
+        assert!(!ran.err.contains("me:pass"), "{}", ran.err);
     }
+}
+
+#[tokio::test]
+async fn the_manifests_command_says_what_to_set_what_to_invite_and_which_address_slack_cannot_reach() {
+    let home = Home::new("");
+    let at = async |url: &str| home.run(&["manifest", "slack", "--url", url]).await;
+    let plain = at("https://agents.example.com").await;
+    assert_eq!((plain.code, plain.err.as_str()), (0, ""));
+    for path in ["/slack/events", "/slack/events/", "/slack/commands", "/slack/interactions"] {
+        let ran = at(&format!("https://agents.example.com{path}")).await;
+        assert_eq!(ran.out, plain.out, "{path}");
+        assert!(ran.err.contains(&format!("{} is left out of it", path.trim_end_matches('/'))), "{}", ran.err);
+    }
+    for (host, why) in [
+        ("localhost", "this machine alone"),
+        ("127.0.0.1:8443", "this machine alone"),
+        ("[::1]", "this machine alone"),
+        ("10.1.2.3", "a private network"),
+        ("192.168.1.5", "a private network"),
+        ("[fd00::1]", "a private network"),
+        ("agents", "a private network"),
+        ("agents.internal", "a private network"),
+    ] {
+        let ran = at(&format!("https://{host}")).await;
+        assert!(ran.code == 0 && ran.err.contains(why) && ran.err.contains("Socket Mode"), "{host}: {}", ran.err);
+    }
+    let ran = home.run(&["manifest", "slack", "--name", "Release Bot", "--command", "/release"]).await;
+    let header = "# Its bot is called @release-bot: /invite @release-bot in a channel. The service has to run with slack.command = \"/release\".\n";
+    assert!(ran.out.contains(header), "{}", ran.out);
+    assert!(ran.err.contains("Set `slack.command` to \"/release\" too"), "{}", ran.err);
+}
+
+/// What the whole set-up says of these settings, with Slack on.
+fn set_up(file: &str) -> String {
+    let blueprint = Blueprint::new(load(file, &[BOT, APP]).unwrap());
+    blueprint.map(|_| String::new()).unwrap_or_else(|problems| problems.to_string())
+}
+
+#[test]
+fn approvers_and_routes_that_can_be_nobody_in_slack_are_refused_with_what_was_meant() {
+    let file = r##"
+[http]
+admins = ["U01234567"]
+[approvals.approvers]
+users = ["U0123", "slack:U0123", "@ann", "slack:T1:S1", "slack:ann", "Slack:T1:U1", "UBQ4J5K2X", "slack:T1:U1 ", "slack:x:U1"]
+groups = ["S0123", "#releases", "slack:T1:U1", "slack:T1:", "T0123"]
+[approvals.route]
+channel = "#releases"
+[[policy.rules]]
+name = "prod"
+tool = "deploy_service"
+gate = "ask"
+approvers = { users = ["slack:T1"], groups = ["slack:S0123"] }
+route = { channel = "slack:T0123:U0123" }
+"##;
+    insta::assert_snapshot!(set_up(file), @r#"
+    `approvals.approvers`: `U0123` lacks the surface and the team: write slack:T…:U0123
+    `approvals.approvers`: `slack:U0123` lacks the team: write slack:T…:U0123; the team's id stands in the address of Slack in a browser, https://app.slack.com/client/T…
+    `approvals.approvers`: `@ann` is a name; Slack's ids do not change when people rename things: write slack:T…:U… (a profile in Slack -> … -> Copy member ID)
+    `approvals.approvers`: `slack:T1:S1` is a group or a channel, not a person; name it under `groups`
+    `approvals.approvers`: `slack:ann` is no id in Slack; write slack:T…:U… (a profile in Slack -> … -> Copy member ID)
+    `approvals.approvers`: `Slack:T1:U1` is compared letter by letter: write slack:T1:U1
+    `approvals.approvers`: `UBQ4J5K2X` lacks the surface and the team: write slack:T…:UBQ4J5K2X
+    `approvals.approvers`: `slack:T1:U1 ` is compared letter by letter: write slack:T1:U1
+    `approvals.approvers`: `slack:x:U1` names no team: a team's id begins with T (E for a whole organisation), and stands in the address of Slack in a browser, https://app.slack.com/client/T…
+    `approvals.approvers`: `S0123` lacks the surface and the team: write slack:T…:S0123
+    `approvals.approvers`: `#releases` is a name; Slack's ids do not change when people rename things: write slack:T…:S… (a user group) or slack:T…:C… (the members of a channel)
+    `approvals.approvers`: `slack:T1:U1` is a person, not a group; name them under `users`
+    `approvals.approvers`: `slack:T1:` is no id in Slack; write slack:T…:S… (a user group) or slack:T…:C… (the members of a channel)
+    `approvals.approvers`: `T0123` looks like an id of Slack's of another kind; write slack:T…:S… (a user group) or slack:T…:C… (the members of a channel)
+    the rule `prod`: `slack:T1` is no id in Slack; write slack:T…:U… (a profile in Slack -> … -> Copy member ID)
+    the rule `prod`: `slack:S0123` lacks the team: write slack:T…:S0123; the team's id stands in the address of Slack in a browser, https://app.slack.com/client/T…
+    `http.admins`: `U01234567` lacks the surface and the team: write slack:T…:U01234567
+    `approvals.route`: `#releases` is a name; Slack's ids do not change when people rename things: write slack:T…:C… (the channel's details in Slack, at the end)
+    the rule `prod`: `slack:T0123:U0123` is a person, not a channel; write slack:T…:C… (the channel's details in Slack, at the end), or `direct = true` for copies to those who decide
+    "#);
+    for (channel, why) in [
+        ("C0123", "write slack:T…:C0123"),
+        ("slack:C0123", "slack:T…:C0123"),
+        ("web:ops", "is no channel in Slack"),
+        ("slack:T1:S1", "is a user group"),
+        ("slack:T1:C1:1.2", "is no id in Slack"),
+    ] {
+        let words = set_up(&format!("[approvals.route]\nchannel = \"{channel}\"\n"));
+        assert!(words.starts_with("`approvals.route`: ") && words.contains(why), "{channel}: {words}");
+    }
+}
+
+#[test]
+fn approvers_of_slack_and_of_other_surfaces_are_taken_and_without_slack_nothing_is_held_against_its_forms() {
+    let fine = r#"
+[http]
+admins = ["slack:T1:U1", "web:ann", "slack:E1:W1"]
+[approvals.approvers]
+users = ["slack:T1:U1", "slack:E012AB:W0123", "web:ann", "console:ops", "ann@example.com"]
+groups = ["slack:T1:S1", "slack:T1:C1", "slack:T1:G1", "ops", "SECURITY", "TEAM1", "SRE2024", "release-team"]
+[approvals.route]
+channel = "slack:T1:C1"
+"#;
+    assert_eq!(set_up(fine), "");
+    assert_eq!(set_up("[approvals.approvers]\nusers = [\"*\"]\n[approvals.route]\nchannel = \"slack:T1:D1\"\n"), "");
+    let without = load("[approvals.approvers]\nusers = [\"U0123\"]\n[approvals.route]\nchannel = \"#releases\"\n", &[]);
+    assert!(Blueprint::new(without.unwrap()).is_ok());
+}
+
+#[test]
+fn one_token_under_two_names_is_refused_and_not_quoted() {
+    let again = [BOT, APP, ("T2_BOT", BOT.1), ("T3_BOT", "xoxb-3-of-the-tests"), ("T3_SIGNING", SIGNING.1)];
+    insta::assert_snapshot!(refused(WORKSPACES, &again), @"The configuration has a problem: twelve.toml line 7: Slack workspace 1 `T2`: T2_BOT holds the same token as SLACK_BOT_TOKEN; each workspace has a bot token of its own, so set the one that its installation was given, or take it out");
 }
 
 /// The real program, with the fake's app.
@@ -522,6 +638,14 @@ async fn a_service_whose_workspace_has_no_token_does_not_start_and_says_which_va
         .set("SLACK_APP_TOKEN", "xapp-1-of-the-tests");
     let ran = home.run(&["serve"]).await;
     assert!(ran.code == 1 && ran.err.contains("ACME_BOT is not set"), "{}", ran.err);
+    let says = "Slack workspace `T1`: ACME_BOT is not set; set it, or take the workspace out of `slack.workspaces`";
     let ran = home.run(&["config", "check"]).await;
+    assert!(ran.code == 1 && ran.err.contains(says), "{}", ran.err);
+    let ran = home.run(&["config", "show"]).await;
     assert_eq!(ran.code, 0, "what only looks does without: {}", ran.err);
+    let empty = Home::new("[slack]\n[[slack.workspaces]]\nteam = \"T1\"\nbot_token_env = \"ACME_BOT\"\n")
+        .set("SLACK_APP_TOKEN", "xapp-1-of-the-tests")
+        .set("ACME_BOT", " ");
+    let ran = empty.run(&["config", "check"]).await;
+    assert!(ran.code == 1 && ran.err.contains(says), "{}", ran.err);
 }

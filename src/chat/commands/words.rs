@@ -94,7 +94,7 @@ pub(super) fn broken(reference: &str) -> Listing {
 }
 
 pub(super) fn not_an_operator() -> Listing {
-    Listing::line("Only operators can run `doctor`. The setting slack.operators names them.")
+    Listing::line("Only operators can run `doctor`. The setting http.admins names them.")
 }
 
 pub(super) fn unknown_word(word: &str, meant: Option<&str>, prefix: &str) -> Listing {

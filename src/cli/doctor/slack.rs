@@ -28,6 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1 << 20;
 /// People, groups and channels that are looked up at most: Slack allows 20 a minute of some.
 const MAX_LOOKUPS: usize = 40;
+/// Approvers of other surfaces that are named at most.
+const MAX_SHOWN: usize = 20;
 /// Where an app's settings are.
 const APPS: &str = "https://api.slack.com/apps -> the app";
 
@@ -300,15 +302,20 @@ impl Lookups<'_> {
 /// Everybody whom the settings name as approver in Slack, with what names them.
 async fn named_people(lookups: &mut Lookups<'_>, blueprint: &Blueprint) -> Vec<Line> {
     let mut named: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut others: BTreeSet<&str> = BTreeSet::new();
     let rules = blueprint.policy.rules.iter();
     let rules = rules.filter_map(|rule| Some((rule.name.as_str(), rule.approvers.as_ref()?)));
     let all = std::iter::once(("approvals.approvers", &blueprint.policy.approvers)).chain(rules);
     for (what, approvers) in all {
-        for id in approvers.users.iter().chain(&approvers.groups).filter(|id| id.starts_with("slack:")) {
-            named.entry(id).or_insert(what);
+        for id in approvers.users.iter().chain(&approvers.groups).filter(|id| *id != "*") {
+            match id.starts_with("slack:") {
+                true => drop(named.entry(id).or_insert(what)),
+                false => drop(others.insert(id)),
+            }
         }
     }
     let (mut lines, mut fine, mut left) = (Vec::new(), 0, 0);
+    lines.extend(elsewhere(&others));
     for (id, what) in named {
         let shown = format!("{} (named by {})", quote(id), quote(what));
         let Some((team, who)) = person_parts(id) else {
@@ -351,6 +358,20 @@ async fn named_people(lookups: &mut Lookups<'_>, blueprint: &Blueprint) -> Vec<L
         lines.push(off(APPROVERS, format!("{left} more were not looked up, so as not to ask Slack too often")));
     }
     lines
+}
+
+/// Those whom Slack does not know: people of other surfaces, and groups of the proxy's header.
+fn elsewhere(others: &BTreeSet<&str>) -> Option<Line> {
+    if others.is_empty() {
+        return None;
+    }
+    let shown: Vec<String> = others.iter().take(MAX_SHOWN).map(|id| quote(id)).collect();
+    let more = match others.len().saturating_sub(MAX_SHOWN) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let says = format!("not looked up, since they do not begin with slack: {}{more}", shown.join(", "));
+    Some(off(APPROVERS, says).next("in Slack they let nobody through; they count where people sign in otherwise"))
 }
 
 /// Why what was found lets nobody through.

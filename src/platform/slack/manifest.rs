@@ -133,6 +133,13 @@ fn write_yaml(out: &mut String, app: &App) -> std::fmt::Result {
             "# HTTP: the service has to run with SLACK_SIGNING_SECRET when Slack verifies the request URL."
         )?,
     }
+    writeln!(
+        out,
+        "# Its bot is called @{}: /invite @{} in a channel. The service has to run with slack.command = {}.",
+        handle(name),
+        handle(name),
+        quoted(command)
+    )?;
     writeln!(out, "display_information:")?;
     writeln!(out, "  name: {}", quoted(name))?;
     writeln!(out, "  description: \"Runs small agents that ask for permission before they act\"")?;
