@@ -409,6 +409,15 @@ impl Platforms {
         surface == Some(slack::SURFACE) && self.slack.is_none()
     }
 
+    /// Waits, for a bounded time, until the surface of this thread is connected, if it is about to be.
+    pub async fn ready(&self, thread: &ThreadId) {
+        let mut parts = thread.as_str().split(':');
+        let surface = if thread.is_system() { parts.nth(1) } else { parts.next() };
+        if let (Some(slack::SURFACE), Some(slack), Some(team)) = (surface, &self.slack, parts.next()) {
+            slack.ready(team).await;
+        }
+    }
+
     /// Whether a surface shows the calls of one reply in one card.
     pub fn batches(&self, surface: &str) -> bool {
         surface == slack::SURFACE

@@ -175,6 +175,7 @@ impl Runtime {
     pub(super) async fn handle(&self, slot: &Arc<Slot>, id: EffectId) -> Option<Input> {
         let (log, intent, since) =
             self.look(slot, id, |t| t.intent.clone().map(|i| (t.id.clone(), i, t.created_at))).await.flatten()?;
+        self.connected(&log).await?;
         crash::point("intent.before_act");
         let mut waits = WAITS.iter();
         let told = loop {

@@ -217,6 +217,15 @@ impl Runtime {
     }
 
     /// Reading changes nothing outside: it may be broken off at any moment, and done again by the next process.
+    /// Waits, for a bounded time, for a surface that is being connected: after a start, what a crash left over comes
+    /// before it. `None`: the process stops.
+    pub(super) async fn connected(&self, thread: &ThreadId) -> Option<()> {
+        tokio::select! {
+            () = self.0.parts.platforms.ready(thread) => Some(()),
+            () = self.0.stop.cancelled() => None,
+        }
+    }
+
     async fn gather(
         &self,
         slot: &Slot,
@@ -225,6 +234,7 @@ impl Runtime {
         give_up: &CancellationToken,
     ) -> Option<Input> {
         let thread = self.look(slot, id, |t| t.id.clone()).await?;
+        self.connected(&thread).await?;
         let read = async {
             let mut texts = Vec::new();
             for each in attached {
@@ -242,6 +252,8 @@ impl Runtime {
     }
 
     async fn post(&self, slot: &Slot, id: EffectId, posting: &Posting) -> Option<Input> {
+        let thread = self.look(slot, id, |t| t.id.clone()).await?;
+        self.connected(&thread).await?;
         let about = match posting {
             Posting::Answer { seq } | Posting::Notice { seq } => {
                 match self.0.parts.store.load(slot.short, seq.saturating_sub(1)).await {

@@ -193,13 +193,13 @@ fn where_nothing_has_happened_yet_every_command_says_how_to_start_and_makes_no_s
 async fn records_of_presses_are_listed_when_asked_for_and_always_checked_and_told_in_words() {
     let home = Home::new();
     let short = home.thread("colours", "assistant", &["ask"]).await;
-    let log: ThreadId = "system:slack:T1:k1".parse().unwrap();
+    let log: ThreadId = "system:other:T1:k1".parse().unwrap();
     let runtime = home.blueprint().open(Platforms::default()).await.unwrap();
     let thread = runtime.thread(short).await.unwrap();
     let question = *thread.questions.first_key_value().unwrap().0;
     let act = twelve::agent::Act::Answer { question, text: "red".into() };
-    let by = Principal::human("slack:T1:U1");
-    runtime.intent(&log, twelve::agent::Intent { by, act, reply: "slack:T1:C1:U1".into() }).await.unwrap();
+    let by = Principal::human("other:T1:U1");
+    runtime.intent(&log, twelve::agent::Intent { by, act, reply: "other:T1:C1:U1".into() }).await.unwrap();
     runtime.settle().await.unwrap();
     runtime.drain(std::time::Duration::from_secs(5)).await.unwrap();
 

@@ -559,6 +559,8 @@ impl Slack {
             index,
         };
         workspaces.insert(team, std::sync::Arc::new(workspace));
+        drop(workspaces);
+        self.0.connections.send_modify(|count| *count += 1);
         self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         Ok(())
     }

@@ -48,6 +48,9 @@ const MAX_LACKS: usize = 200;
 /// Answers in private that are kept at hand: older ones go to the person by the bot's token instead.
 const HOT: usize = 10_000;
 
+/// How long something waits for a workspace that is being connected.
+const CONNECTING: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// What the platform is told.
 #[derive(Clone, Debug)]
 pub struct SlackSettings {
@@ -138,6 +141,8 @@ pub(crate) struct Inner {
     pub workspaces: RwLock<BTreeMap<String, Arc<Workspace>>>,
     /// Teams that the app was removed from, by the workspace of the settings.
     pub gone: Mutex<BTreeMap<usize, String>>,
+    /// Counts workspaces as they connect.
+    pub connections: tokio::sync::watch::Sender<u64>,
     /// By what is connected (`team T1`, `socket of T1`): what is wrong with it, for people.
     pub troubles: Mutex<BTreeMap<String, String>>,
     /// By what does not work (`team T1, usergroups.users.list`, `route …`) although all is connected. For operators.
@@ -159,6 +164,7 @@ impl Slack {
             api,
             gates: api::Gates::default(),
             workspaces: RwLock::default(),
+            connections: tokio::sync::watch::Sender::default(),
             gone: Mutex::default(),
             troubles: Mutex::default(),
             lacks: Mutex::default(),
@@ -211,6 +217,25 @@ impl Slack {
         };
         let is_gone = (0..self.0.settings.workspaces.len()).any(|index| self.gone(index).as_deref() == Some(team));
         !self.is_ours(team) && !is_gone && settings.any(is_unconfirmed)
+    }
+
+    /// Waits until a team is connected that is about to be: right after a start, what a crash left over is taken up
+    /// before Slack has answered for the first time. Bounded; whoever asks finds out then.
+    pub async fn ready(&self, team: &str) {
+        let mut connections = self.0.connections.subscribe();
+        let coming = |index: usize| {
+            let settings = self.0.settings.workspaces.get(index).and_then(|w| w.team.as_deref());
+            settings.is_none_or(|configured| configured == team) && self.gone(index).is_none()
+        };
+        let connected = async {
+            while self.workspace(team).is_none() && (0..self.0.settings.workspaces.len()).any(coming) {
+                // The sender lives as long as this handle.
+                let _ = connections.changed().await;
+            }
+        };
+        if tokio::time::timeout(CONNECTING, connected).await.is_err() {
+            tracing::warn!(slack.team = team, "Slack is still not connected");
+        }
     }
 
     /// Whether an app that is installed in these workspaces of the settings may speak for this team. For a team that
