@@ -649,3 +649,16 @@ async fn a_service_whose_workspace_has_no_token_does_not_start_and_says_which_va
     let ran = empty.run(&["config", "check"]).await;
     assert!(ran.code == 1 && ran.err.contains(says), "{}", ran.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_socket_mode_alone_the_service_does_not_read_as_if_something_were_missing() {
+    let fake = fake().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = cli_serve::command(&dir, "[http]\nport = 0\n");
+    command.env("SLACK_API_URL", fake.api_url()).env("SLACK_BOT_TOKEN", "xoxb-test-T1");
+    command.env("SLACK_APP_TOKEN", "xapp-test-A1");
+    let service = cli_serve::Running::of(command);
+    let said = |words: &str| service.seen.iter().any(|line| line.contains(words));
+    assert!(said("Slack comes by Socket Mode and needs no address"), "{:#?}", service.seen);
+    assert!(!said("is configured, so only"), "{:#?}", service.seen);
+}
