@@ -983,6 +983,18 @@ fn whole(value: &Value, marks: &[String]) -> bool {
     marks.iter().all(|mark| shown.contains(mark.as_str()))
 }
 
+/// A schema that names these arguments, and one more: a tool's schema names all that its calls can have.
+fn names(args: &Value, words: &str) -> Value {
+    let mut properties: serde_json::Map<String, Value> = args
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| (name.clone(), json!({ "description": words })))
+        .collect();
+    properties.insert(words.to_owned(), json!({ "type": "string", "description": words }));
+    json!({ "properties": properties })
+}
+
 /// Approve is only where all of it is to be seen.
 fn never_cut(name: &str, blocks: &[Value], modal: &Value, marks: &[String]) -> Result<(), TestCaseError> {
     let pre: Vec<&Value> = blocks.iter().filter(|b| b["type"] == "rich_text").collect();
@@ -992,8 +1004,14 @@ fn never_cut(name: &str, blocks: &[Value], modal: &Value, marks: &[String]) -> R
     prop_assert!(!approve || whole(&json!(pre), marks), "{name}: Approve beside what is cut");
     prop_assert!(!(approve && review));
     prop_assert!(!review || modal["submit"].is_object(), "{name}: Review leads nowhere");
-    let inside = modal["blocks"].as_array().unwrap().iter().filter(|b| b["type"] == "rich_text");
-    let inside = json!(inside.collect::<Vec<_>>());
+    // In pieces, one after the other: together they are the text.
+    let mut inside = String::new();
+    for block in modal["blocks"].as_array().unwrap().iter().filter(|b| b["type"] == "rich_text") {
+        for part in block["elements"].as_array().unwrap().iter().flat_map(|e| e["elements"].as_array().unwrap()) {
+            inside.push_str(part["text"].as_str().unwrap_or(""));
+        }
+    }
+    let inside = json!(inside);
     prop_assert!(modal["submit"].is_null() || whole(&inside, marks), "{name}: a review that is cut");
     Ok(())
 }
@@ -1037,7 +1055,7 @@ proptest! {
         prop_assert!(review.to_string().len() < 250_000);
         never_cut(name, &message.blocks, &review, &marks)?;
         prop_assert_eq!(limits::view(&blocks::deny_modal(&card, &LOOK)), NONE, "{}", name);
-        let edit = blocks::edit_modal(&card, &json!({"properties": {words.clone(): {"type": "string", "description": words}}}), &LOOK);
+        let edit = blocks::edit_modal(&card, &names(&card.approval.args, &words), &LOOK);
         prop_assert_eq!(limits::view(&edit), NONE, "{}", name);
         let offered = actions_of(&message).contains(&action::EDIT.to_owned());
         prop_assert!(!offered || edit["submit"].is_object(), "{}: Edit leads nowhere", name);
