@@ -1,7 +1,7 @@
 //! The App Home: what waits for a person, their runs, agents to start.
 //!
 //! It is written when somebody opens it, and again when something changes that concerns them ([`follow`]): only for
-//! people who have opened it since this process started, the last [`MAX_HOMES`] of them. What did not change on it
+//! people who have opened it since this process started, the last `MAX_HOMES` of them. What did not change on it
 //! is not written again. It only shows: what is pressed on it is decided anew, from the log, with groups as of then.
 
 use std::collections::BTreeSet;

@@ -105,7 +105,7 @@ fn remember(cache: &Mutex<LruCache<(String, String), String>>, team: &str, id: &
     cache.lock().unwrap_or_else(PoisonError::into_inner).put(key, what.to_owned());
 }
 
-/// A name as it is shown: one line, in which nothing is hidden, of at most [`MAX_NAME`] characters; `None` if nothing
+/// A name as it is shown: one line, in which nothing is hidden, of at most `MAX_NAME` characters; `None` if nothing
 /// is left. It decides nothing: people may call themselves what they like.
 pub fn shown_name(name: &str) -> Option<String> {
     let line = visible(name).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -23,7 +23,9 @@ pub fn answer(text: &str, footer: &str) -> Vec<Message> {
     }
     let last = all.len() - 1;
     let message = |(n, part): (usize, String)| {
-        let text = super::card::text(&part.split_whitespace().collect::<Vec<_>>().join(" "));
+        // A notification is no `markdown` block: what was escaped for that is escaped again there, in its own way.
+        let plain = part.split_whitespace().collect::<Vec<_>>().join(" ").replace("&lt;", "<");
+        let text = super::card::text(&plain);
         let mut blocks: Vec<Value> = vec![json!({"type": "markdown", "text": part})];
         if n == last && !footer.trim().is_empty() {
             blocks.push(context(&[super::mrkdwn::name(footer, FOOTER)]));

@@ -75,7 +75,7 @@ pub mod callback {
     pub const REVIEW: &str = "review";
     /// `private_metadata`: the question's id.
     pub const ANSWER: &str = "answer";
-    /// `private_metadata`: JSON of [`StartModal`].
+    /// `private_metadata`: JSON of [`super::StartModal`].
     pub const START: &str = "start";
     /// Only shows something; it has no submit.
     pub const SHOW: &str = "show";

@@ -71,7 +71,7 @@ pub fn emoji(name: &str) -> Value {
     json!({"type": "emoji", "name": name})
 }
 
-/// A person in a [`line`]: a mention if they are of this team.
+/// A person in a [`line()`]: a mention if they are of this team.
 pub fn person(who: &Principal, look: &Look) -> Value {
     match slack_id(&who.id, look.team) {
         Some(id) if id.starts_with(['U', 'W']) => json!({"type": "user", "user_id": id}),
