@@ -48,8 +48,8 @@ const MAX_LACKS: usize = 200;
 /// Answers in private that are kept at hand: older ones go to the person by the bot's token instead.
 const HOT: usize = 10_000;
 
-/// How long something waits for a workspace that is being connected.
-const CONNECTING: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long something waits for a workspace that is being connected, in seconds of [`api::Pace`].
+const CONNECTING: u32 = 20;
 
 /// What the platform is told.
 #[derive(Clone, Debug)]
@@ -233,7 +233,7 @@ impl Slack {
                 let _ = connections.changed().await;
             }
         };
-        if tokio::time::timeout(CONNECTING, connected).await.is_err() {
+        if tokio::time::timeout(self.0.settings.pace.second * CONNECTING, connected).await.is_err() {
             tracing::warn!(slack.team = team, "Slack is still not connected");
         }
     }
