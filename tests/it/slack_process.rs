@@ -172,14 +172,7 @@ async fn a_card_from_before_a_kill_is_pressed_after_it_and_deploys_once_by_socke
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_step_of_a_press_deploys_once_and_tells_the_person() {
-    for at in [
-        "deliver.after_append",
-        "intent.before_act",
-        "intent.after_act",
-        "intent.after_reply",
-        "post.after_send:1",
-        "post.after_send:2",
-    ] {
+    for at in ["deliver.after_append", "intent.before_act", "intent.after_act", "intent.after_reply"] {
         let stage = Stage::new(Mode::Http).await;
         let mut first = stage.start(None).await;
         let (root, card) = stage.asked().await;

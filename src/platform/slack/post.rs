@@ -48,6 +48,13 @@ const COPIES: usize = 20;
 /// People who are told that a place refuses.
 const TOLD: usize = 5;
 
+/// A number that differs wherever what is shown differs: Slack refuses an update in which a block keeps its id and
+/// not its content. The attempt's number alone would not do: after a crash the same attempt shows what is so by then.
+fn counter(post: &Post) -> u64 {
+    let shown = crate::agent::Digest::of(format!("{} {:?} {:?}", post.key, post.outbound, post.step).as_bytes());
+    shown.0.iter().take(6).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// What is on its way.
 pub struct Posts {
     /// By team and channel: whose turn it is. Only those with somebody in them.
@@ -196,7 +203,7 @@ impl Slack {
             return Err(PostError::lasting(format!("{} is no thread of Slack", post.thread)));
         };
         let Some(workspace) = self.workspace(&place.team) else { return Err(self.not_connected(&place.team)) };
-        let look = Look { team: &place.team, public_url: &self.settings().public_url, counter: post.key.seq };
+        let look = Look { team: &place.team, public_url: &self.settings().public_url, counter: counter(&post) };
         let one = |message| vec![message];
         let (messages, changes) = match &post.outbound {
             Outbound::Card(card) => return self.post_card(&post, &place, &workspace, card, &look).await,
