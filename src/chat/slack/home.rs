@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::Front;
+use super::asked::look;
+use super::{Front, principal};
 use crate::agent::{ApprovalId, Digest, Posting, Principal, ShortId, Timestamp};
 use crate::chat::commands::{self, Asker, Broken, Command, EXAMPLES, Groups, Outcome, ROWS};
 use crate::platform::reach::{Standing, standing};
-use crate::platform::slack::SURFACE;
-use crate::platform::slack::blocks::{self, Home, HomeRequest, HomeRun, Look};
+use crate::platform::slack::blocks::{self, Home, HomeRequest, HomeRun};
 use crate::platform::slack::inbound::Who;
 use crate::platform::{Listing, words::quote};
 use crate::runtime::Change;
@@ -337,10 +337,6 @@ async fn link(asker: &Asker<'_>, id: ApprovalId) -> Option<String> {
 }
 
 /// As Slack vouches for them: guests of shared channels are people of their own team, and so nobody here.
-fn principal(who: &Who) -> Principal {
-    Principal { name: who.name.clone(), ..Principal::human(format!("{SURFACE}:{}:{}", who.home, who.user)) }
-}
-
 fn asker<'a>(front: &'a Front, by: &'a Principal) -> Asker<'a> {
     Asker {
         runtime: &front.0.runtime,
@@ -351,8 +347,4 @@ fn asker<'a>(front: &'a Front, by: &'a Principal) -> Asker<'a> {
         prefix: &front.0.settings.command,
         operator: front.0.settings.operators.contains(&by.id),
     }
-}
-
-fn look<'a>(front: &'a Front, who: &'a Who) -> Look<'a> {
-    Look { team: &who.team, public_url: &front.0.slack.settings().public_url, counter: 0 }
 }
