@@ -479,6 +479,7 @@ fn parts(store: Store) -> Parts {
         editable: acts,
         outside: false,
         sends: false,
+        target: Vec::new(),
     };
     let text = json!({"type": "string", "maxLength": 40});
     let schema = json!({

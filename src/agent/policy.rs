@@ -334,6 +334,7 @@ mod tests {
             editable: true,
             outside: true,
             sends,
+            target: Vec::new(),
         };
         let mut untrusted = Untrusted::default();
         let safe = Policy { safe_after_untrusted: vec!["rea*".to_owned()], ..Policy::default() };

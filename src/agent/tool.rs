@@ -50,6 +50,10 @@ pub struct ToolFacts {
     /// way out for what the model has read, so such calls too ask people once text from outside has been read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sends: bool,
+    /// Names of the arguments that say what a call is about (`service` and `environment` of a deployment): a failed
+    /// call is resolved by a later success of a call with the same values there. Empty: all arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target: Vec<String>,
 }
 
 /// What a call would do, worked out right before people are asked and again right before it runs.

@@ -479,6 +479,7 @@ mod tests {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         let gated = GatedCall {
             tool: "deploy_service".to_owned(),

@@ -49,6 +49,7 @@ impl LogMessage {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<LogArgs>() }
     }
@@ -119,6 +120,7 @@ impl Sleep {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<SleepArgs>() }
     }

@@ -291,6 +291,7 @@ impl DeployService {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<Args>(), services, busy: Mutex::default() }
     }

@@ -165,6 +165,7 @@ impl SendEmail {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         let mailer = config.mailer(data_dir)?;
         Ok(Self { facts, schema: schema_of::<Args>(), allowed, max_recipients: config.max_recipients, mailer })

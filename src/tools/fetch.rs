@@ -52,6 +52,7 @@ impl HttpGet {
             editable: true,
             outside: true,
             sends: web.reaches_anybody(),
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<GetArgs>(), web }
     }
@@ -131,6 +132,7 @@ impl HttpPost {
             editable: true,
             outside: true,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<PostArgs>(), web }
     }

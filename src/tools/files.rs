@@ -521,6 +521,7 @@ impl ReadFile {
             editable: true,
             outside: true,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<ReadArgs>(), files }
     }
@@ -591,6 +592,7 @@ impl WriteFile {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<WriteArgs>(), files }
     }

@@ -48,6 +48,7 @@ impl CheckServiceStatus {
             editable: true,
             outside: false,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<Args>(), services }
     }

@@ -350,6 +350,7 @@ impl LookupCustomer {
             editable: true,
             outside: true,
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<LookupArgs>(), desk }
     }
@@ -435,6 +436,7 @@ impl CreateSupportTicket {
             // The number, and why a ticket is refused, are then the other side's words.
             outside: matches!(desk.place, Place::Http(..)),
             sends: false,
+            target: Vec::new(),
         };
         Self { facts, schema: schema_of::<TicketArgs>(), desk }
     }

@@ -20,6 +20,7 @@ fn tool(name: &str, risk: Risk, side_effects: bool) -> ToolFacts {
         editable: true,
         outside: false,
         sends: false,
+        target: Vec::new(),
     }
 }
 

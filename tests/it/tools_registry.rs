@@ -33,6 +33,7 @@ fn odd(name: &str, idempotent: bool, act: fn() -> Boxed<'static, Outcome>) -> Od
         editable: true,
         outside: false,
         sends: false,
+        target: Vec::new(),
     };
     let schema = json!({
         "type": "object", "additionalProperties": false,

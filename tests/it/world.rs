@@ -407,6 +407,7 @@ impl Outside {
             editable: true,
             outside: name == "fetch",
             sends: false,
+            target: Vec::new(),
         };
         let schema =
             |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});

@@ -75,6 +75,7 @@ pub fn tools() -> BTreeMap<String, ToolFacts> {
         editable: name == "deploy",
         outside: name == "fetch",
         sends: false,
+        target: Vec::new(),
     };
     [
         tool("look", Risk::Low, false, true, false),
