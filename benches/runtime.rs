@@ -519,6 +519,7 @@ fn parts(store: Store) -> Parts {
         },
         policy,
         requester: RequesterRule::Never,
+        people: People::default(),
         secrets: SecretFilter::default(),
         platforms: Platforms::default(),
         metrics: Metrics::default(),

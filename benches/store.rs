@@ -309,7 +309,7 @@ async fn approvals() {
         let store = open(&path, Durability::Process).await;
         let person = |id: &str, groups: &[&str]| {
             let groups = groups.iter().map(|g| (*g).to_owned()).collect();
-            Some(Person { principal: Principal::human(id), groups })
+            Some(Person { principal: Principal::human(id), also: Vec::new(), groups })
         };
         let mut nobody = person("slack:T0123456789:U9", &[]);
         if let Some(nobody) = &mut nobody {
@@ -352,7 +352,14 @@ async fn approvals() {
             );
         }
         println!("  resident memory +{} KiB", resident().saturating_sub(before));
-        let mine = Filter { requester: Some(Principal::human("slack:T0123456789:U7")), ..Filter::default() };
+        let mine = Filter {
+            requester: Some(Person {
+                principal: Principal::human("slack:T0123456789:U7"),
+                also: Vec::new(),
+                groups: Vec::new(),
+            }),
+            ..Filter::default()
+        };
         let start = Instant::now();
         let page = store.list(&mine, None, 50).await.unwrap();
         println!(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::agent::{Agents, Given, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
+use crate::agent::{Agents, Given, People, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
 use crate::chat::slack::{FrontSettings, odd};
 use crate::config::{self, Config, ProviderKind, SlackConfig};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
@@ -30,6 +30,7 @@ pub struct Blueprint {
     pub tools: Registry,
     pub agents: Agents,
     pub policy: Policy,
+    pub people: People,
     pub triggers: Arc<Triggers>,
 }
 
@@ -56,17 +57,29 @@ impl Blueprint {
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
         let policy = config.policy(&agents);
+        let (people, wrong_people) = match config.directory() {
+            Ok(people) => (people, Vec::new()),
+            Err(wrong) => (People::default(), wrong),
+        };
         let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.secret_in(name));
         let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
         let strangers = slack_strangers(&config.slack, &agents);
         let ids = config.slack.id_problems(&policy, &config.http.admins);
-        let problems =
-            [problems, idle, idle_safe(&config.policy.safe_after_untrusted, &tools), wrong, strangers, ids].concat();
+        let problems = [
+            problems,
+            idle,
+            idle_safe(&config.policy.safe_after_untrusted, &tools),
+            wrong,
+            strangers,
+            ids,
+            wrong_people,
+        ]
+        .concat();
         if !problems.is_empty() {
             return Err(together(problems));
         }
-        Ok(Self { loaded, tools, agents, policy, triggers: Arc::new(triggers) })
+        Ok(Self { loaded, tools, agents, policy, people, triggers: Arc::new(triggers) })
     }
 
     pub fn config(&self) -> &Config {
@@ -137,6 +150,7 @@ impl Blueprint {
             store,
             providers: providers(config, &self.agents)?,
             requester: config.approvals.requester_may_approve,
+            people: self.people,
             secrets: self.loaded.secret_filter(),
             settings: settings(config),
             platforms,

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::event::{Because, Body, Event, Vote};
-use super::id::{ApprovalId, CallId, Digest, Principal, ThreadId, Timestamp};
+use super::id::{ApprovalId, CallId, Digest, Principal, PrincipalKind, ThreadId, Timestamp};
 use super::json::canonical;
+use super::people::is_same_person;
 use super::policy::Terms;
 use super::tool::Plan;
 use super::window::Ending;
@@ -39,6 +40,8 @@ pub fn approval_digest(
 pub struct CastVote {
     pub by: Principal,
     pub groups: Vec<String>,
+    /// The identity among the approvers under which it counts, where that is another one of the same person.
+    pub named: Option<String>,
     pub vote: Vote,
     pub at: Timestamp,
 }
@@ -80,6 +83,8 @@ pub struct Approval {
     pub args: Value,
     /// The arguments of the first revision, if an approver changed them.
     pub original_args: Option<Value>,
+    /// The terms of the revision before, if this one is asked under others.
+    pub former_terms: Option<Box<Terms>>,
     pub plan: Option<Plan>,
     pub digest: Digest,
     pub terms: Terms,
@@ -122,6 +127,7 @@ impl Approval {
             title: title.clone(),
             args: args.clone(),
             original_args: None,
+            former_terms: None,
             plan: plan.clone(),
             digest: *digest,
             terms: terms.clone(),
@@ -135,11 +141,12 @@ impl Approval {
         })
     }
 
-    /// This revision, knowing the one before: votes start anew, the first arguments are kept.
+    /// This revision, knowing the one before: votes start anew; the first arguments are kept, and the terms before.
     pub(super) fn after(mut self, before: Option<Approval>) -> Self {
         if let Some(before) = before {
             let first = before.original_args.unwrap_or(before.args);
             self.original_args = (first != self.args).then_some(first);
+            self.former_terms = (before.terms != self.terms).then(|| Box::new(before.terms));
         }
         self
     }
@@ -171,48 +178,58 @@ impl Approval {
         }
     }
 
-    pub(super) fn vote(&mut self, by: &Principal, groups: &[String], vote: &Vote, at: Timestamp) {
-        if let Vote::Edit { .. } = vote {
-            self.state = ApprovalState::Revising { because: Because::Edited { by: by.clone() } };
+    pub(super) fn vote(&mut self, cast: CastVote) {
+        if let Vote::Edit { .. } = cast.vote {
+            self.state = ApprovalState::Revising { because: Because::Edited { by: cast.by.clone() } };
         }
-        self.votes.push(CastVote { by: by.clone(), groups: groups.to_vec(), vote: vote.clone(), at });
+        self.votes.push(cast);
     }
 
-    /// Whether this person may approve (or change) it at all.
-    pub fn may_approve(&self, by: &Principal, groups: &[String]) -> bool {
-        self.terms.approvers.includes(by, groups) && !self.is_barred_requester(by)
+    /// Whether the terms want people who did not ask for it.
+    pub fn bars_requesters(&self) -> bool {
+        self.terms.approvers.requester_may != Some(true)
     }
 
-    /// Whether the person asked for it under terms that want somebody else.
-    pub fn is_barred_requester(&self, by: &Principal) -> bool {
-        self.terms.approvers.requester_may != Some(true) && self.requesters.contains(by)
+    /// Whether the person asked for it under terms that want other people, by what the log says of both.
+    fn is_barred_requester(&self, by: &Principal) -> bool {
+        self.bars_requesters() && self.requesters.iter().any(|requester| is_same_person(requester, by))
+    }
+
+    /// Whether a vote is one of the approvers'.
+    fn is_an_approvers(&self, cast: &CastVote) -> bool {
+        let approvers = &self.terms.approvers;
+        let human = cast.by.kind == PrincipalKind::Human;
+        approvers.includes(&cast.by, &cast.groups)
+            || (human && cast.named.as_ref().is_some_and(|named| approvers.users.contains(named)))
     }
 
     /// The different people whose approvals of this revision count.
     pub fn approved_by(&self) -> Vec<&Principal> {
         let mut people: Vec<&Principal> = Vec::new();
         for cast in &self.votes {
-            let counts = matches!(cast.vote, Vote::Approve { .. }) && self.may_approve(&cast.by, &cast.groups);
-            if counts && !people.contains(&&cast.by) {
+            let approves = matches!(cast.vote, Vote::Approve { .. });
+            let counts = approves && self.is_an_approvers(cast) && !self.is_barred_requester(&cast.by);
+            if counts && !people.iter().any(|person| is_same_person(person, &cast.by)) {
                 people.push(&cast.by);
             }
         }
         people
     }
 
+    fn valid_denial(&self) -> Option<(&Principal, &str)> {
+        self.votes.iter().find_map(|cast| match &cast.vote {
+            Vote::Deny { reason } if self.is_an_approvers(cast) => Some((&cast.by, reason.as_str())),
+            Vote::Deny { .. } | Vote::Approve { .. } | Vote::Edit { .. } => None,
+        })
+    }
+
     pub fn denied_by(&self) -> Option<&Principal> {
-        self.votes
-            .iter()
-            .find(|v| matches!(v.vote, Vote::Deny { .. }) && self.terms.approvers.includes(&v.by, &v.groups))
-            .map(|v| &v.by)
+        self.valid_denial().map(|(by, _)| by)
     }
 
     /// The reason that came with the denial, if there is one.
     pub fn denial(&self) -> Option<String> {
-        self.votes.iter().find_map(|v| match &v.vote {
-            Vote::Deny { reason } if self.terms.approvers.includes(&v.by, &v.groups) => Some(reason.clone()),
-            Vote::Deny { .. } | Vote::Approve { .. } | Vote::Edit { .. } => None,
-        })
+        self.valid_denial().map(|(_, reason)| reason.to_owned())
     }
 
     /// Whether enough allowed people approved this very revision, and nobody denied it.

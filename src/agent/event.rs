@@ -116,7 +116,13 @@ pub enum Vote {
         reason: String,
     },
     /// Ask for these arguments instead. Makes a new revision, which needs votes of its own.
-    Edit { args: Value, title: String },
+    Edit {
+        args: Value,
+        title: String,
+        /// What the policy says of the changed call. Absent where it would let it run: the terms stay then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<Terms>>,
+    },
 }
 
 /// How an approval ended.
@@ -207,6 +213,15 @@ pub struct Parent {
     pub head: Digest,
 }
 
+/// What a person said to an agent, as far as it is quoted to them when it bars them from a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    pub who: Principal,
+    pub at: Timestamp,
+    /// The beginning of it, on one line.
+    pub words: String,
+}
+
 /// What happened.
 // A body is made, folded and dropped; none is kept in a collection where its size would count.
 #[allow(clippy::large_enum_variant)]
@@ -228,6 +243,9 @@ pub enum Body {
         /// The texts from outside that had entered the parent: a fork is no way to be rid of them.
         #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
         untrusted: Untrusted,
+        /// Everybody whose words stand in the parent: they count as heard here as well.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        heard: Vec<Spoken>,
     },
     MessageReceived {
         from: Principal,
@@ -295,6 +313,10 @@ pub enum Body {
         /// Groups that the transport verified at the moment of the vote.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         groups: Vec<String>,
+        /// The identity among the approvers under which the vote counts, where that is another one of the same
+        /// person by the directory of people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        named: Option<String>,
         vote: Vote,
     },
     ApprovalResolved {

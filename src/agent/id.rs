@@ -341,19 +341,31 @@ pub struct Principal {
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Who is behind it, as the directory of people said when the event was decided ([`super::People`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 impl Principal {
+    fn of(kind: PrincipalKind, id: impl Into<String>) -> Self {
+        Self { kind, id: id.into(), name: None, person: None }
+    }
+
     pub fn human(id: impl Into<String>) -> Self {
-        Self { kind: PrincipalKind::Human, id: id.into(), name: None }
+        Self::of(PrincipalKind::Human, id)
+    }
+
+    /// A program, under the name of its token, webhook or schedule.
+    pub fn service(id: impl Into<String>) -> Self {
+        Self::of(PrincipalKind::Service, id)
     }
 
     pub fn agent(name: &str) -> Self {
-        Self { kind: PrincipalKind::Agent, id: format!("agent:{name}"), name: None }
+        Self::of(PrincipalKind::Agent, format!("agent:{name}"))
     }
 
     pub fn system() -> Self {
-        Self { kind: PrincipalKind::System, id: "system:twelve".to_owned(), name: None }
+        Self::of(PrincipalKind::System, "system:twelve")
     }
 
     /// The name that people see.

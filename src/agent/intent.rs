@@ -86,7 +86,7 @@ impl Intent {
             }
             Act::Say { thread, text } => Act::Say { thread, text: clean(text) },
             Act::Start { agent, text, place, about } => {
-                let about = about.map(|about| About { label: clean(about.label), text: clean(about.text) });
+                let about = about.map(|about| About { label: clean(about.label), text: clean(about.text), ..about });
                 Act::Start { agent, text: clean(text), place, about }
             }
             act @ Act::Steer { .. } => act,
@@ -119,6 +119,9 @@ pub struct About {
     /// What it is, for people: `a message of @bob in #ops`.
     pub label: String,
     pub text: String,
+    /// Who wrote it, as the transport verified it, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
 }
 
 /// A person's decision as it travels: [`super::Ballot`] before the registry has looked at an edit.
@@ -167,7 +170,13 @@ pub enum Attached {
     /// own words.
     Earlier { before: String },
     /// A text that came along with the message, written by somebody else.
-    Quoted { label: String, text: String },
+    Quoted {
+        label: String,
+        text: String,
+        /// Who wrote it, as the transport verified it, if it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Principal>,
+    },
     /// A file; `place` says where it is, in the surface's own words (an id, never a link with a token).
     File { name: String, place: String },
 }
@@ -181,6 +190,15 @@ pub struct Gathered {
     /// Its text, or why there is none. Nobody who writes to the agent vouches for it: it counts as text from
     /// outside.
     pub text: Result<String, String>,
+    /// Whose words are in it, as the transport verified them: they count as heard.
+    pub by: Vec<Principal>,
+}
+
+impl Gathered {
+    /// A text of which nobody says who wrote it.
+    pub fn of_no_one(label: impl Into<String>, text: Result<String, String>) -> Self {
+        Self { label: label.into(), text, by: Vec::new() }
+    }
 }
 
 /// [`Gathered`] as it is written: a `text`, or why it is `missing`.
@@ -191,23 +209,25 @@ struct GatheredText {
     text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missing: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    by: Vec<Principal>,
 }
 
 impl From<Gathered> for GatheredText {
-    fn from(Gathered { label, text }: Gathered) -> Self {
+    fn from(Gathered { label, text, by }: Gathered) -> Self {
         match text {
-            Ok(text) => Self { label, text: Some(text), missing: None },
-            Err(why) => Self { label, text: None, missing: Some(why) },
+            Ok(text) => Self { label, text: Some(text), missing: None, by },
+            Err(why) => Self { label, text: None, missing: Some(why), by },
         }
     }
 }
 
 impl TryFrom<GatheredText> for Gathered {
     type Error = &'static str;
-    fn try_from(GatheredText { label, text, missing }: GatheredText) -> Result<Self, Self::Error> {
+    fn try_from(GatheredText { label, text, missing, by }: GatheredText) -> Result<Self, Self::Error> {
         match (text, missing) {
-            (Some(text), None) => Ok(Self { label, text: Ok(text) }),
-            (None, Some(why)) => Ok(Self { label, text: Err(why) }),
+            (Some(text), None) => Ok(Self { label, text: Ok(text), by }),
+            (None, Some(why)) => Ok(Self { label, text: Err(why), by }),
             (Some(_), Some(_)) | (None, None) => Err("it has either a `text` or says why it is `missing`"),
         }
     }
@@ -231,15 +251,15 @@ pub(super) fn attachable(attached: Vec<Attached>, secrets: &SecretFilter) -> Vec
     let left_out = attached.len().saturating_sub(MAX_ATTACHED);
     let kept = attached.into_iter().take(MAX_ATTACHED).map(|each| match each {
         Attached::Earlier { before } => Attached::Earlier { before: clean(before) },
-        Attached::Quoted { label, text } => {
-            Attached::Quoted { label: line(label), text: cut(clean(text), MAX_GATHERED_BYTES) }
+        Attached::Quoted { label, text, by } => {
+            Attached::Quoted { label: line(label), text: cut(clean(text), MAX_GATHERED_BYTES), by }
         }
         Attached::File { name, place } => Attached::File { name: line(name), place: clean(place) },
     });
     let mut kept: Vec<Attached> = kept.collect();
     if left_out > 0 {
         let text = format!("not read: at most {MAX_ATTACHED} things are read with one message");
-        kept.push(Attached::Quoted { label: format!("{left_out} more attachments"), text });
+        kept.push(Attached::Quoted { label: format!("{left_out} more attachments"), text, by: None });
     }
     kept
 }
@@ -249,7 +269,7 @@ pub(super) fn attachable(attached: Vec<Attached>, secrets: &SecretFilter) -> Vec
 pub(super) fn bounded(texts: Vec<Gathered>, secrets: &SecretFilter) -> Vec<Gathered> {
     let left_out = texts.len().saturating_sub(MAX_GATHERED);
     let mut room = MAX_GATHERED_BYTES;
-    let mut take = |Gathered { label, text }: Gathered| {
+    let mut take = |Gathered { label, text, by }: Gathered| {
         let label = one_line(&secrets.clean(&label));
         let text = match text {
             Ok(_) if room == 0 => {
@@ -266,12 +286,12 @@ pub(super) fn bounded(texts: Vec<Gathered>, secrets: &SecretFilter) -> Vec<Gathe
                 Err(why.chars().take(MAX_WHY).collect())
             }
         };
-        Gathered { label, text }
+        Gathered { label, text, by }
     };
     let mut kept: Vec<Gathered> = texts.into_iter().take(MAX_GATHERED).map(&mut take).collect();
     if left_out > 0 {
         let why = format!("at most {MAX_GATHERED} texts are read with one message");
-        kept.push(Gathered { label: format!("{left_out} more texts"), text: Err(why) });
+        kept.push(Gathered::of_no_one(format!("{left_out} more texts"), Err(why)));
     }
     kept
 }

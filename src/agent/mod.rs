@@ -11,6 +11,8 @@
 //! | `step` | decisions: an input and the state become events; the gate right before a call runs |
 //! | `reply`, `ballot` | what a model's reply, and what a person's decision, amounts to |
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
+//! | `heard` | whose words have entered a thread, hence who counts as having asked |
+//! | `people` | who is behind one or more identities; whether two are one person |
 //! | `intent` | what was done in a chat surface and is kept before it can be done; what has to be fetched first |
 //! | `sources` | deliveries that were seen, so that a second one changes nothing |
 //! | `untrusted` | which texts from outside have entered a thread |
@@ -25,10 +27,12 @@ mod approval;
 mod ballot;
 pub mod cases;
 mod event;
+mod heard;
 mod id;
 mod intent;
 pub mod json;
 mod model;
+mod people;
 mod policy;
 pub mod prompt;
 mod refusal;
@@ -44,10 +48,13 @@ mod untrusted;
 pub mod window;
 
 pub use approval::*;
+pub use ballot::{Wants, as_approver, eligible};
 pub use event::*;
+pub use heard::Heard;
 pub use id::*;
 pub use intent::*;
 pub use model::*;
+pub use people::*;
 pub use policy::*;
 pub use refusal::*;
 pub use reply::{ASK_HUMAN, MAX_CALLS, ask_human_schema};

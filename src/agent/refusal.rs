@@ -1,7 +1,7 @@
 //! Refusals: one line each for the person who pressed or wrote: what, why, what next.
 
 use super::approval::{Approval, ApprovalState};
-use super::id::{ApprovalId, Timestamp};
+use super::id::{ApprovalId, Principal, Timestamp};
 use super::window::Ending;
 
 /// Why an input changed nothing. The text is shown privately, to the one who brought it.
@@ -9,8 +9,17 @@ use super::window::Ending;
 pub enum Refusal {
     #[error("You can't decide this one. It waits for {waits_for}.")]
     NotAnApprover { waits_for: String },
-    #[error("You asked for this, so someone else has to decide: {waits_for}.")]
-    Requester { waits_for: String },
+    /// `wrote`: when they wrote what makes them count as one who asked, and the beginning of it.
+    #[error(
+        "{}, so someone else has to decide: {waits_for}. To decide on such a call yourself, let another person ask for it in a new thread.",
+        asked_for(wrote)
+    )]
+    Requester { waits_for: String, wrote: Option<(Timestamp, String)> },
+    /// The rule wants different people, and the directory does not say whether these two are one.
+    #[error(
+        "I can't tell whether you are the one who {did} (you are {you} here, {other} {did}). An operator can say who you are: add both ids to [[people]]. Nothing was decided."
+    )]
+    Unsure { you: String, other: String, did: &'static str },
     #[error("Only a person can do this.")]
     NotAPerson,
     #[error("{text}")]
@@ -55,7 +64,19 @@ pub enum Refusal {
     NotPaused,
 }
 
+/// Why a person counts as one who asked: their own words.
+fn asked_for(wrote: &Option<(Timestamp, String)>) -> String {
+    match wrote {
+        Some((at, words)) => format!("You wrote \"{words}\" in this conversation ({at}), which counts as asking"),
+        None => "Your words stand in this conversation, which counts as asking".to_owned(),
+    }
+}
+
 impl Refusal {
+    pub(super) fn unsure(you: &Principal, other: &Principal, did: &'static str) -> Self {
+        Self::Unsure { you: you.id.clone(), other: other.id.clone(), did }
+    }
+
     pub(crate) fn already_decided(approval: &Approval) -> Self {
         let names =
             |people: Vec<&super::id::Principal>| people.iter().map(|p| p.label()).collect::<Vec<_>>().join(", ");

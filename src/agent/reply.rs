@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::event::{AnswerKind, GatedCall, NextStep};
 use super::id::Principal;
 use super::model::{Finish, ModelError, ModelErrorKind};
-use super::policy::Verdict;
+use super::policy::{Terms, Verdict};
 use super::step::{Checked, Proposed, RequesterRule, Rules};
 use super::thread::Thread;
 use super::untrusted::Untrusted;
@@ -21,9 +21,11 @@ pub const ASK_HUMAN: &str = "ask_human";
 /// `untrusted` is what the model could have read from outside when it made the call, and so never what
 /// another call of the same reply is going to return: that text can have had no part in it. For the same
 /// reason a call that was let through stays so when the text comes in before it has run.
+///
+/// `asked_here`: everybody whose words could have led to it sat at this machine's own terminal.
 pub(super) fn gate(
     proposed: Proposed,
-    thread: &Thread,
+    asked_here: bool,
     untrusted: &Untrusted,
     rules: &Rules,
     held: Option<&str>,
@@ -49,18 +51,29 @@ pub(super) fn gate(
         ));
     }
     let mut verdict = rules.policy.verdict_after(untrusted, &rules.spec.name, &facts, &args);
-    if let Verdict::Ask { terms } = &mut verdict {
-        let by_default = match rules.requester {
-            RequesterRule::Never => false,
-            RequesterRule::Always => true,
-            RequesterRule::Local => thread.run.as_ref().is_some_and(|r| r.speakers.iter().all(Principal::is_local)),
-        };
-        terms.approvers.requester_may.get_or_insert(by_default);
+    if let Verdict::Ask { terms } = verdict {
+        verdict = Verdict::Ask { terms: with_requester_rule(terms, rules, asked_here) };
     }
     if let Some(why) = held.filter(|_| facts.side_effects || !matches!(verdict, Verdict::Auto { .. })) {
         verdict = Verdict::Held { why: why.to_owned() };
     }
     GatedCall { tool, args, title, facts: Some(facts), verdict }
+}
+
+/// Terms that say whether those who asked may approve, where the rule is silent.
+pub(super) fn with_requester_rule(mut terms: Terms, rules: &Rules, asked_here: bool) -> Terms {
+    terms.approvers.requester_may.get_or_insert(match rules.requester {
+        RequesterRule::Never => false,
+        RequesterRule::Always => true,
+        RequesterRule::Local => asked_here,
+    });
+    terms
+}
+
+/// Whether all of these people, and there are some, sit at this machine's own terminal.
+pub(super) fn all_here<'a>(people: impl Iterator<Item = &'a Principal>) -> bool {
+    let mut people = people.peekable();
+    people.peek().is_some() && people.all(Principal::is_local)
 }
 
 /// What a reply amounts to.
@@ -74,6 +87,7 @@ pub(super) fn next_step(
 ) -> Result<NextStep, ModelError> {
     let failed = |kind, message: &str| ModelError { kind, message: message.to_owned(), retry_after_ms: None };
     let text = rules.secrets.clean(text.trim()).into_owned();
+    let asked_here = all_here(thread.heard.everybody());
     match finish {
         Finish::CutOff => return Err(failed(ModelErrorKind::CutOff, "its reply was cut off at the output limit")),
         Finish::Refused if text.is_empty() => {
@@ -99,7 +113,7 @@ pub(super) fn next_step(
             Err(error) => NextStep::Call {
                 calls: vec![gate(
                     Proposed { checked: Err(error), ..ask.clone() },
-                    thread,
+                    asked_here,
                     &thread.untrusted,
                     rules,
                     None,
@@ -120,7 +134,7 @@ pub(super) fn next_step(
         let first = calls
             .into_iter()
             .take(1)
-            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, thread, &thread.untrusted, rules, None))
+            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, asked_here, &thread.untrusted, rules, None))
             .collect();
         return Ok(NextStep::Call { calls: first, why: text });
     }
@@ -132,7 +146,7 @@ pub(super) fn next_step(
         None
     };
     // What came in after the model looked counts as read: it is never less than what the model has seen.
-    let gated = |call| gate(call, thread, &thread.untrusted, rules, held);
+    let gated = |call| gate(call, asked_here, &thread.untrusted, rules, held);
     Ok(NextStep::Call { calls: calls.into_iter().map(gated).collect(), why: text })
 }
 

@@ -13,14 +13,15 @@
 use serde_json::Value;
 
 use super::approval::{Approval, ApprovalState, approval_digest};
-use super::ballot::ballot;
+use super::ballot::{Counted, as_approver, ballot};
 use super::event::*;
 use super::id::*;
 use super::intent::{Attached, Gathered, Intent, attachable, bounded};
 use super::model::{Finish, ModelError, ModelStamp, Usage};
+use super::people::People;
 use super::policy::{Policy, Verdict};
 use super::refusal::Refusal;
-use super::reply::{gate, next_step};
+use super::reply::{all_here, gate, next_step};
 use super::secret::SecretFilter;
 use super::spec::AgentSpec;
 use super::thread::{Effect, Stage, Thread};
@@ -34,6 +35,8 @@ pub struct Rules<'a> {
     pub spec: &'a AgentSpec,
     pub policy: &'a Policy,
     pub requester: RequesterRule,
+    /// Who is behind which identities.
+    pub people: &'a People,
     pub secrets: &'a SecretFilter,
     pub window: WindowLimits,
     pub retry: Retry,
@@ -211,6 +214,42 @@ pub enum Input {
     Tick,
 }
 
+impl Input {
+    /// Stamps the person on whoever brought it, so that each event says who that was when it was decided.
+    fn stamp(&mut self, people: &People) {
+        match self {
+            Input::Message { from, .. } => people.stamp(from),
+            Input::Vote { by, .. }
+            | Input::Answer { by, .. }
+            | Input::Mark { by, .. }
+            | Input::Pause { by, .. }
+            | Input::Resume { by }
+            | Input::Stop { by, .. }
+            | Input::Cancel { by, .. } => people.stamp(by),
+            Input::Intent { intent } => people.stamp(&mut intent.by),
+            Input::Once { input, .. } => input.stamp(people),
+            Input::Fork { started } => {
+                if let Body::ThreadStarted { by, .. } = &mut **started {
+                    people.stamp(by);
+                }
+            }
+            Input::Gathered { texts, .. } => {
+                texts.iter_mut().flat_map(|gathered| &mut gathered.by).for_each(|by| people.stamp(by));
+            }
+            Input::Handled { .. }
+            | Input::Replied { .. }
+            | Input::ModelFailed { .. }
+            | Input::Planned { .. }
+            | Input::Start { .. }
+            | Input::Finished { .. }
+            | Input::Lost { .. }
+            | Input::Posted { .. }
+            | Input::PostFailed { .. }
+            | Input::Tick => {}
+        }
+    }
+}
+
 /// A person's decision as a surface hands it over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ballot {
@@ -236,7 +275,8 @@ pub enum Answer {
 }
 
 /// Decides. The returned bytes are the encoded events, folded into `thread` already.
-pub fn step(thread: &mut Thread, input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+pub fn step(thread: &mut Thread, mut input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+    input.stamp(rules.people);
     // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
     let now = now.max(thread.updated_at);
     let mut log = Recorder { thread, now, source: None, events: Vec::new() };
@@ -417,8 +457,9 @@ impl Recorder<'_> {
                     return Answer::Duplicate;
                 }
                 match ballot(self.thread, approval, &digest, &by, &groups, vote, rules) {
-                    Ok((revision, vote)) => {
-                        self.record_with(source, None, Body::VoteCast { approval, revision, by, groups, vote });
+                    Ok(Counted { revision, named, vote }) => {
+                        let cast = Body::VoteCast { approval, revision, by, groups, named, vote };
+                        self.record_with(source, None, cast);
                         Answer::Accepted
                     }
                     Err(refusal) => Answer::Refused(refusal),
@@ -443,7 +484,7 @@ impl Recorder<'_> {
                 }
                 // Marking decides what the agent believes of a gated call: the approvers' business.
                 if let Verdict::Ask { terms } = &state.gated.verdict
-                    && !terms.approvers.includes(&by, &groups)
+                    && as_approver(terms, &by, &groups, rules.people).is_none()
                 {
                     return Answer::Refused(Refusal::NotAnApprover { waits_for: terms.approvers.describe() });
                 }
@@ -549,6 +590,7 @@ impl Recorder<'_> {
                 parent: None,
                 carried: Vec::new(),
                 untrusted: Untrusted::default(),
+                heard: Vec::new(),
             };
             self.record(started);
         }
@@ -560,7 +602,8 @@ impl Recorder<'_> {
             untrusted.add(self.thread.version + 1, label);
         }
         let calls = if starts_run {
-            prefetch.into_iter().map(|p| gate(p, self.thread, &untrusted, rules, None)).collect()
+            let asked_here = all_here(self.thread.heard.everybody().chain([&from]));
+            prefetch.into_iter().map(|p| gate(p, asked_here, &untrusted, rules, None)).collect()
         } else {
             Vec::new()
         };
@@ -794,7 +837,7 @@ fn request_body(
         args: call.gated.args.clone(),
         plan,
         terms: terms.clone(),
-        requesters: call.requesters.clone(),
+        requesters: call.requesters.iter().map(|spoken| spoken.who.clone()).collect(),
         expires_at: now.plus_ms(terms.expires_after_ms),
     })
 }

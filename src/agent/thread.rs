@@ -12,8 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Status;
-use super::approval::{Approval, ApprovalState};
+use super::approval::{Approval, ApprovalState, CastVote};
 use super::event::*;
+use super::heard::Heard;
 use super::id::*;
 use super::intent::{Attached, Gathered, Intent};
 use super::policy::Verdict;
@@ -53,8 +54,6 @@ pub struct Run {
     pub started: u64,
     /// Whose message started it.
     pub initiator: Principal,
-    /// Everybody who has spoken in it, the initiator included: the model acts on the words of all of them.
-    pub speakers: BTreeSet<Principal>,
     /// Model calls since the start, or since a person allowed more.
     pub steps: u32,
     /// Tokens likewise.
@@ -69,9 +68,10 @@ pub struct Call {
     pub gated: GatedCall,
     pub stage: Stage,
     pub approval: Option<ApprovalId>,
-    /// Whose words led to it: everybody who had spoken in the run when the call was made. The last one
-    /// alone would not do: an approver could ask, and have anybody say a word after him.
-    pub requesters: Vec<Principal>,
+    /// Whose words could have led to it: everybody whose words the model could read when it made the call, earlier
+    /// runs and a fork's source included. The last one alone would not do: an approver could ask, and have another
+    /// person say a word after it.
+    pub requesters: Vec<Spoken>,
 }
 
 /// How far a call is.
@@ -164,6 +164,8 @@ pub struct Thread {
     pub step_failed: Option<CallId>,
     /// The texts from outside that have ever entered this thread, or the one that it is a fork of.
     pub untrusted: Untrusted,
+    /// Whose words have ever entered it, likewise.
+    pub heard: Heard,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
     /// What this log holds if it is no conversation.
@@ -215,6 +217,7 @@ impl Thread {
             last_human: 0,
             step_failed: None,
             untrusted: Untrusted::default(),
+            heard: Heard::default(),
             window: Window::default(),
             posts: BTreeMap::new(),
             intent: None,
@@ -355,6 +358,7 @@ impl Thread {
             parent: Some(Parent { thread: self.id.clone(), seq: self.version, head: self.head }),
             carried: first.into_iter().chain(self.window.entries().filter(ended).cloned()).collect(),
             untrusted: self.untrusted.clone(),
+            heard: self.heard.upto(self.version),
         }
     }
 
@@ -386,19 +390,29 @@ impl Thread {
     fn fold(&mut self, event: &Event, issue: &mut Issue) {
         let seq = event.seq;
         match &event.body {
-            Body::ThreadStarted { thread: _, agent, by, pushes, parent, carried, untrusted } => {
+            Body::ThreadStarted { thread: _, agent, by, pushes, parent, carried, untrusted, heard } => {
                 self.agent.clone_from(agent);
                 self.started_by.clone_from(by);
                 self.pushes = *pushes;
                 self.parent.clone_from(parent);
                 self.created_at = event.at;
                 self.untrusted = untrusted.moved_to(seq);
+                for Spoken { who, at, words } in heard {
+                    self.heard.note(seq, *at, who, words);
+                }
                 for Entry { seq: _, block, untrusted } in carried {
+                    // A fork from before `heard` was recorded.
+                    if let (true, Block::Human { from, text } | Block::Answer { from, text }) =
+                        (heard.is_empty(), block)
+                    {
+                        self.heard.note(seq, event.at, from, text);
+                    }
                     self.window.push(Entry { seq, block: block.clone(), untrusted: *untrusted });
                 }
             }
             Body::MessageReceived { from, text, outside, prefetch, attached } => {
                 self.last_human = seq;
+                self.heard.note(seq, event.at, from, text);
                 if let Some(label) = outside {
                     self.untrusted.add(seq, label);
                 }
@@ -410,22 +424,22 @@ impl Thread {
                 let overtaken: Vec<QuestionId> =
                     self.questions.iter().filter(|(_, q)| q.cause == QuestionCause::Agent).map(|(id, _)| *id).collect();
                 self.close_questions(overtaken, issue);
-                match &mut self.run {
-                    Some(run) => _ = run.speakers.insert(from.clone()),
-                    None => self.start_run(seq, from),
+                if self.run.is_none() {
+                    self.start_run(seq, from);
                 }
                 if !attached.is_empty() {
                     let gather = Effect::Gather { message: seq, attached: attached.clone() };
                     self.outstanding.insert(issue.id(), gather);
                 }
-                self.take_calls(seq, prefetch, "");
+                self.take_calls(seq, seq, prefetch, "");
             }
             Body::Gathered { message: _, texts } => {
                 if !texts.is_empty() {
                     // Calls of a reply that had not seen it are held, as after any newer message.
                     self.last_human = seq;
                 }
-                for Gathered { label, text } in texts {
+                for Gathered { label, text, by } in texts {
+                    by.iter().for_each(|who| self.heard.note(seq, event.at, who, ""));
                     let (text, untrusted) = match text {
                         Ok(text) => (text.clone(), true),
                         Err(why) => (format!("could not be read: {why}"), false),
@@ -455,7 +469,7 @@ impl Thread {
                 }
                 self.step_failed = None;
                 match step {
-                    NextStep::Call { calls, why } => self.take_calls(seq, calls, why),
+                    NextStep::Call { calls, why } => self.take_calls(seq, *seen, calls, why),
                     // The question itself is an event of its own; if none follows, the model is asked again.
                     NextStep::Ask { why, put_off, .. } => {
                         if !why.is_empty() {
@@ -513,12 +527,13 @@ impl Thread {
                     self.finish(seq, *call, Ending::Failed, error.clone(), untrusted);
                 }
             },
-            Body::ApprovalRequested { approval, call, args, title, .. } => {
+            Body::ApprovalRequested { approval, call, args, title, terms, .. } => {
                 if let Some(entry) = self.calls.get_mut(call)
                     && let Some(request) = Approval::from_event(event, &entry.gated.tool)
                 {
                     entry.gated.args.clone_from(args);
                     entry.gated.title.clone_from(title);
+                    entry.gated.verdict = Verdict::Ask { terms: terms.clone() };
                     entry.stage = Stage::Asking;
                     entry.approval = Some(*approval);
                     let before = self.approvals.remove(approval).map(|before| *before);
@@ -528,15 +543,24 @@ impl Thread {
                     self.post(Posting::Card { approval: *approval }, issue);
                 }
             }
-            Body::VoteCast { approval, revision, by, groups, vote } => {
+            Body::VoteCast { approval, revision, by, groups, named, vote } => {
                 let Some(request) = self.approvals.get_mut(approval) else { return };
                 if request.state != ApprovalState::Pending || request.revision != *revision {
                     return;
                 }
-                request.vote(by, groups, vote, event.at);
-                if let (Vote::Edit { args, title }, Some(call)) = (vote, self.calls.get_mut(&request.call)) {
+                request.vote(CastVote {
+                    by: by.clone(),
+                    groups: groups.clone(),
+                    named: named.clone(),
+                    vote: vote.clone(),
+                    at: event.at,
+                });
+                if let (Vote::Edit { args, title, terms }, Some(call)) = (vote, self.calls.get_mut(&request.call)) {
                     call.gated.args.clone_from(args);
                     call.gated.title.clone_from(title);
+                    if let Some(terms) = terms {
+                        call.gated.verdict = Verdict::Ask { terms: (**terms).clone() };
+                    }
                     call.stage = ask_again(&call.gated, Because::Edited { by: by.clone() });
                 }
                 self.post(Posting::Card { approval: *approval }, issue);
@@ -554,8 +578,8 @@ impl Thread {
                 let Some(asked) = self.questions.remove(question) else { return };
                 self.last_human = seq;
                 self.window.push(Entry::trusted(seq, Block::Answer { from: by.clone(), text: text.clone() }));
+                self.heard.note(seq, event.at, by, text);
                 if let Some(run) = &mut self.run {
-                    run.speakers.insert(by.clone());
                     match asked.cause {
                         QuestionCause::Agent => {}
                         QuestionCause::StepBudget => run.steps = 0,
@@ -681,21 +705,18 @@ impl Thread {
     }
 
     fn start_run(&mut self, seq: u64, from: &Principal) {
-        self.run = Some(Run {
-            started: seq,
-            initiator: from.clone(),
-            speakers: BTreeSet::from([from.clone()]),
-            steps: 0,
-            tokens: 0,
-            errors: BTreeMap::new(),
-        });
+        self.run = Some(Run { started: seq, initiator: from.clone(), steps: 0, tokens: 0, errors: BTreeMap::new() });
         self.model = ModelState::default();
         self.step_failed = None;
     }
 
     /// Takes the calls of a reply in; those that will not run end at once.
-    fn take_calls(&mut self, seq: u64, calls: &[GatedCall], why: &str) {
-        let requesters: Vec<Principal> = self.run.iter().flat_map(|r| r.speakers.iter().cloned()).collect();
+    /// `seen`: the last event that whoever made them could read.
+    fn take_calls(&mut self, seq: u64, seen: u64, calls: &[GatedCall], why: &str) {
+        if calls.is_empty() {
+            return;
+        }
+        let requesters = self.heard.upto(seen);
         for (ord, gated) in calls.iter().enumerate() {
             let id = CallId::new(self.short, seq, ord as u32);
             let why = if ord == 0 { why.to_owned() } else { String::new() };

@@ -384,6 +384,7 @@ async fn timed_append(directory: &Path, durability: Durability) -> anyhow::Resul
         parent: None,
         carried: Vec::new(),
         untrusted: Untrusted::default(),
+        heard: Vec::new(),
     };
     let event = Event { v: EVENT_VERSION, seq: 1, at: now(), source: None, answers: None, prev: Digest::ZERO, body };
     let encoded = event.encode();

@@ -520,6 +520,7 @@ mod tests {
             title: "Deploy api v1.2.3 to staging".to_owned(),
             args: json!({"environment": "staging", "service": "api", "version": "v1.2.3"}),
             original_args: None,
+            former_terms: None,
             plan: Some(Plan { summary: "now v1.2.2 -> v1.2.3".to_owned(), facts: json!({"current": "v1.2.2"}) }),
             digest: Digest::of(b"what is covered"),
             terms: Terms {
@@ -554,7 +555,7 @@ mod tests {
     }
 
     fn vote(by: &str, vote: Vote) -> CastVote {
-        CastVote { by: Principal::human(format!("console:{by}")), groups: Vec::new(), vote, at: NOW }
+        CastVote { by: Principal::human(format!("console:{by}")), groups: Vec::new(), named: None, vote, at: NOW }
     }
 
     #[test]

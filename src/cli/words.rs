@@ -498,6 +498,7 @@ mod tests {
                 pushes: false,
                 parent: None,
                 carried: Vec::new(),
+                heard: vec![],
                 untrusted: Untrusted::default(),
             },
             Body::MessageReceived {

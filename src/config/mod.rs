@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use crate::agent::secret::is_secret_name;
 use crate::agent::{
-    AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, Policy,
-    RequesterRule, Route, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
+    AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, People,
+    PersonEntry, Policy, RequesterRule, Route, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
@@ -68,6 +68,8 @@ pub struct Config {
     pub slack: SlackConfig,
     /// Read by the tools, which know what belongs there.
     pub tools: toml::Table,
+    /// Who is behind which identities; [`Config::directory`].
+    pub people: Vec<PersonEntry>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -167,6 +169,8 @@ pub struct ApprovalsConfig {
     pub expires_after: u64,
     pub requester_may_approve: RequesterRule,
     pub require_approvers: bool,
+    /// Whether a mail address that a surface vouches for finds the person with that `email:` identity.
+    pub match_verified_mail: bool,
     pub approvers: ApproversConfig,
     pub route: Route,
 }
@@ -444,6 +448,14 @@ impl Config {
         } else {
             self.store.path.clone()
         }
+    }
+
+    /// The directory of people.
+    ///
+    /// # Errors
+    /// A sentence for each entry that cannot be meant.
+    pub fn directory(&self) -> Result<People, Vec<String>> {
+        People::new(self.people.clone(), self.approvals.match_verified_mail)
     }
 
     /// Approvers where no rule names any. Whether the requester may is the gate's business, which knows

@@ -60,18 +60,18 @@ pub async fn their_approval(
     service: &Service,
     caller: &Caller,
     id: ApprovalId,
-    is_theirs: impl Fn(&Caller, &Thread, &Approval) -> bool,
+    is_theirs: impl Fn(&Caller, &Thread, &Approval, &People) -> bool,
 ) -> Result<(Thread, Approval), Problem> {
     let held = |thread: &Thread| thread.approvals.get(&id).map(|a| (**a).clone());
     let missing = || Problem::from(Refusal::NoSuchApproval { id });
     let now = seen_if(service, caller, id.thread, |_| true).await;
     let now = now.map_err(|problem| if problem.status == 404 { missing() } else { problem })?;
     if let Some(approval) = held(&now) {
-        return if is_theirs(caller, &now, &approval) { Ok((now, approval)) } else { Err(missing()) };
+        return if is_theirs(caller, &now, &approval, service.people()) { Ok((now, approval)) } else { Err(missing()) };
     }
     let then = folded_again(service, id).await?.ok_or_else(missing)?;
     match held(&then) {
-        Some(approval) if is_theirs(caller, &now, &approval) => Ok((then, approval)),
+        Some(approval) if is_theirs(caller, &now, &approval, service.people()) => Ok((then, approval)),
         Some(_) | None => Err(missing()),
     }
 }
@@ -254,8 +254,8 @@ pub async fn approvals(
         agent: named_within("agent", query.agent, MAX_NAME)?,
         tool: named_within("tool", query.tool, MAX_NAME)?,
         rule: named_within("rule", query.rule, MAX_RULE)?,
-        decider: query.mine.unwrap_or(false).then(|| caller.person()),
-        visible_to: (!caller.may(Scope::Admin)).then(|| caller.person()),
+        decider: query.mine.unwrap_or(false).then(|| caller.person(service.people())),
+        visible_to: (!caller.may(Scope::Admin)).then(|| caller.person(service.people())),
         ..ApprovalFilter::default()
     };
     let after = query.cursor.as_deref().map(|text| {

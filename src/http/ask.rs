@@ -171,7 +171,7 @@ pub fn bad_cursor() -> Problem {
 /// # Errors
 /// 404 as well for one that is there and not theirs; 410 for a deleted one only to who administers.
 pub async fn seen(service: &Service, caller: &Caller, short: ShortId) -> Result<Thread, Problem> {
-    seen_if(service, caller, short, |thread| caller.sees(thread)).await
+    seen_if(service, caller, short, |thread| caller.sees(thread, service.people())).await
 }
 
 /// A thread that a caller may see for this reason.

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::problem::Problem;
 use super::serve::is_loopback_host;
 use super::{Caller, Peer, Service, Via, session};
-use crate::agent::{Principal, PrincipalKind};
+use crate::agent::Principal;
 use crate::config::{HttpConfig, Scope, TokenConfig};
 
 /// Longest presented token that is looked at, in bytes; ours have 50.
@@ -48,7 +48,7 @@ fn caller(token: &TokenConfig) -> Caller {
     let principal = match &token.person {
         // What the token starts is this person's, too: else one token could ask for something and approve it.
         Some(person) => Principal::human(person.clone()),
-        None => Principal { kind: PrincipalKind::Service, id: format!("api:{}", token.name), name: None },
+        None => Principal::service(format!("api:{}", token.name)),
     };
     let scopes = token.scopes.iter().copied().collect();
     Caller { principal, groups: Vec::new(), scopes, via: Via::Token(token.name.clone()) }
@@ -163,7 +163,7 @@ fn here(service: &Service, parts: &Parts) -> Option<Caller> {
             via: Via::Demo,
         },
         None => Caller {
-            principal: Principal { kind: PrincipalKind::Service, id: "api:local".to_owned(), name: None },
+            principal: Principal::service("api:local"),
             groups: Vec::new(),
             scopes: [Scope::Start, Scope::Read, Scope::Resume].into(),
             via: Via::Local,

@@ -46,9 +46,10 @@ use std::sync::Arc;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Approval, ApprovalState, Principal, Thread};
+use crate::agent::{Approval, ApprovalState, People, Principal, Sameness, Terms, Thread, as_approver};
 use crate::chat::slack::Front;
 use crate::config::{HttpConfig, Scope};
+use crate::platform::reach;
 use crate::runtime::Runtime;
 use crate::store::Person;
 use crate::triggers::Triggers;
@@ -113,6 +114,11 @@ impl Service {
         &self.0.settings
     }
 
+    /// Who is behind which identities.
+    pub fn people(&self) -> &People {
+        &self.runtime().parts().people
+    }
+
     fn tokens(&self) -> &auth::Tokens {
         &self.0.tokens
     }
@@ -172,37 +178,35 @@ impl Caller {
         self.scopes.contains(&scope)
     }
 
-    pub fn person(&self) -> Person {
-        Person { principal: self.principal.clone(), groups: self.groups.clone() }
+    /// This caller with the other names that the directory knows of them, for lists.
+    pub fn person(&self, people: &People) -> Person {
+        Person::of(&self.principal, &self.groups, people)
     }
 
-    /// Whether this thread is theirs to look at and to steer: they started it, spoke in it, or see
-    /// everything. Who may only decide in it sees what there is to decide: [`Caller::sees_approval`].
-    pub fn sees(&self, thread: &Thread) -> bool {
-        self.may(Scope::Admin)
-            || thread.started_by == self.principal
-            || thread.run.as_ref().is_some_and(|run| run.speakers.contains(&self.principal))
-            // Who spoke in a run that asked for something is still known when the run is over.
-            || thread.approvals.values().any(|a| a.requesters.contains(&self.principal))
+    /// Whether this thread is theirs to look at and to steer: they take part in it, or see everything. Who may only
+    /// decide in it sees what there is to decide: [`Caller::sees_approval`].
+    pub fn sees(&self, thread: &Thread, people: &People) -> bool {
+        self.may(Scope::Admin) || reach::takes_part(&self.principal, thread, people)
     }
 
     /// Whether this request to people is theirs to look at: they see its thread, asked for it, voted on it,
     /// or may decide it and still can.
-    pub fn sees_approval(&self, thread: &Thread, approval: &Approval) -> bool {
+    pub fn sees_approval(&self, thread: &Thread, approval: &Approval, people: &People) -> bool {
         let undecided = matches!(approval.state, ApprovalState::Pending | ApprovalState::Revising { .. });
-        self.sees(thread)
-            || approval.requesters.contains(&self.principal)
-            || approval.votes.iter().any(|vote| vote.by == self.principal)
-            || (undecided && self.is_approver(approval))
+        let own = |other: &Principal| people.compare(other, &self.principal) == Sameness::Same;
+        self.sees(thread, people)
+            || approval.requesters.iter().any(own)
+            || approval.votes.iter().any(|vote| own(&vote.by))
+            || (undecided && self.is_approver(&approval.terms, people))
     }
 
     /// Whether they may send a decision: who comes too late for one is told what became of the request,
     /// and sees nothing else of it.
-    pub fn answers(&self, thread: &Thread, approval: &Approval) -> bool {
-        self.sees_approval(thread, approval) || self.is_approver(approval)
+    pub fn answers(&self, thread: &Thread, approval: &Approval, people: &People) -> bool {
+        self.sees_approval(thread, approval, people) || self.is_approver(&approval.terms, people)
     }
 
-    fn is_approver(&self, approval: &Approval) -> bool {
-        approval.terms.approvers.includes(&self.principal, &self.groups)
+    fn is_approver(&self, terms: &Terms, people: &People) -> bool {
+        as_approver(terms, &self.principal, &self.groups, people).is_some()
     }
 }

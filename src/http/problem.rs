@@ -67,6 +67,7 @@ impl From<Refusal> for Problem {
         let (status, code) = match &refusal {
             Refusal::NotAnApprover { .. } => (StatusCode::FORBIDDEN, "not_an_approver"),
             Refusal::Requester { .. } => (StatusCode::FORBIDDEN, "requester_may_not"),
+            Refusal::Unsure { .. } => (StatusCode::FORBIDDEN, "who_is_unsure"),
             Refusal::NotAPerson => (StatusCode::FORBIDDEN, "not_a_person"),
             Refusal::AlreadyDecided { .. } => (StatusCode::CONFLICT, "already_decided"),
             Refusal::AlreadyVoted => (StatusCode::CONFLICT, "already_voted"),

@@ -177,7 +177,7 @@ pub async fn start(
             Some(source) => {
                 let id = derived(source)?;
                 match runtime.thread(id.short()).await {
-                    Ok(thread) if caller.sees(&thread) => (id, Some(thread)),
+                    Ok(thread) if caller.sees(&thread, service.people()) => (id, Some(thread)),
                     Ok(_) => return Err(StoreError::Unknown(id.short()).into()),
                     Err(DeliverError::Store(StoreError::Unknown(_))) => (id, None),
                     Err(error) => return Err(error.into()),
@@ -829,7 +829,7 @@ pub async fn list(
         status: query.status.map(Status::from),
         agent: named_within("agent", query.agent, MAX_NAME)?,
         waiting: query.waiting.unwrap_or(false),
-        requester: if caller.may(Scope::Admin) { None } else { Some(caller.principal.clone()) },
+        requester: if caller.may(Scope::Admin) { None } else { Some(caller.person(service.people())) },
         intents: false,
     };
     let after = query.cursor.as_deref().map(|text| {

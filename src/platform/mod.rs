@@ -378,7 +378,7 @@ pub fn people(thread: &Thread, posting: &Posting) -> Vec<Principal> {
         return approval.requesters.clone();
     }
     match &thread.run {
-        Some(run) => run.speakers.iter().cloned().collect(),
+        Some(run) => thread.heard.since(run.started).cloned().collect(),
         None => vec![thread.started_by.clone()],
     }
 }
@@ -426,15 +426,15 @@ impl Platforms {
     /// What is attached to a message of this thread, or why it cannot be read.
     pub async fn gather(&self, thread: &ThreadId, attached: &Attached) -> Vec<Gathered> {
         match (attached, thread.surface(), &self.slack) {
-            (Attached::Quoted { label, text }, _, _) => {
-                vec![Gathered { label: label.clone(), text: Ok(text.clone()) }]
+            (Attached::Quoted { label, text, by }, _, _) => {
+                vec![Gathered { label: label.clone(), text: Ok(text.clone()), by: by.iter().cloned().collect() }]
             }
             (_, slack::SURFACE, Some(slack)) => slack.gather(thread, attached).await,
             (Attached::Earlier { .. }, ..) => {
-                vec![Gathered { label: "earlier messages".to_owned(), text: Err(not_connected(thread.surface())) }]
+                vec![Gathered::of_no_one("earlier messages", Err(not_connected(thread.surface())))]
             }
             (Attached::File { name, .. }, ..) => {
-                vec![Gathered { label: format!("the file {name}"), text: Err(not_connected(thread.surface())) }]
+                vec![Gathered::of_no_one(format!("the file {name}"), Err(not_connected(thread.surface())))]
             }
         }
     }

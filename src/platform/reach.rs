@@ -5,7 +5,7 @@
 //! workspaces, and `*` among approvers means the people of the conversation in which it is asked. Outside a surface
 //! with workspaces there is no such conversation, so there `*` lets nobody of a workspace in.
 
-use crate::agent::{Approvers, Principal, PrincipalKind, Thread, ThreadId};
+use crate::agent::{Approvers, People, Principal, PrincipalKind, Sameness, Thread, ThreadId};
 
 /// A workspace: the first two parts of whatever belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,17 +67,18 @@ pub fn channel(place: &str) -> Option<&str> {
     (!last.is_empty() && last != "-").then_some(channel)
 }
 
-/// Whether they started what runs there, spoke in it, or asked for something of it.
-pub fn takes_part(by: &Principal, thread: &Thread) -> bool {
-    thread.started_by == *by
-        || thread.run.as_ref().is_some_and(|run| run.initiator == *by || run.speakers.contains(by))
-        || thread.approvals.values().any(|request| request.requesters.contains(by))
+/// Whether the person behind an identity started what runs there or ever spoke in it, under this identity or another
+/// one of theirs. The one predicate of every surface for whose conversation it is.
+pub fn takes_part(by: &Principal, thread: &Thread, people: &People) -> bool {
+    people.compare(by, &thread.started_by) == Sameness::Same || thread.heard.includes(by, people)
 }
 
-/// Whether they are an approver by their own name, or that of one of their groups. Only people ever are.
-pub fn is_named(by: &Principal, approvers: &Approvers, groups: &[String]) -> bool {
+/// Whether they are an approver by name, under this identity or another one of theirs, or by one of their groups.
+/// Only people ever are.
+pub fn is_named(by: &Principal, approvers: &Approvers, groups: &[String], people: &People) -> bool {
     let human = by.kind == PrincipalKind::Human;
-    human && (approvers.users.contains(&by.id) || approvers.groups.iter().any(|group| groups.contains(group)))
+    let named = || approvers.users.iter().any(|user| people.is_named(user, by));
+    human && (named() || approvers.groups.iter().any(|group| groups.contains(group)))
 }
 
 /// Whether everybody of the conversation may decide.
@@ -87,10 +88,10 @@ pub fn is_open_to_all(approvers: &Approvers) -> bool {
 
 /// Whether the conversation is before somebody's eyes, as far as that is known without asking: they take part in it,
 /// or act within it. `at`: the place that the transport vouches for. `route`: where its card stands, if elsewhere.
-pub fn is_within(by: &Principal, thread: &Thread, route: &str, at: &str) -> bool {
+pub fn is_within(by: &Principal, thread: &Thread, route: &str, at: &str, people: &People) -> bool {
     let at = channel(at);
     let there = || at.is_some() && (at == channel(thread.id.as_str()) || at == channel(route));
-    standing(by, &thread.id) == Standing::Here && (takes_part(by, thread) || there())
+    standing(by, &thread.id) == Standing::Here && (takes_part(by, thread, people) || there())
 }
 
 /// The channels of which somebody has to be a member to see it, if they act from elsewhere: of any of them.

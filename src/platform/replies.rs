@@ -26,9 +26,10 @@ pub fn voted(choice: &Choice, request: &Approval, title: &str) -> String {
 }
 
 /// How a request stands that this person has decided before.
-pub fn stands(request: &Approval, by: &Principal) -> String {
+pub fn stands(request: &Approval, by: &Principal, people: &People) -> String {
+    let voted = || request.approved_by().iter().any(|voter| people.compare(voter, by) == Sameness::Same);
     match request.state {
-        ApprovalState::Pending if request.approved_by().contains(&by) => Refusal::AlreadyVoted.to_string(),
+        ApprovalState::Pending if voted() => Refusal::AlreadyVoted.to_string(),
         ApprovalState::Pending => {
             format!("\"{}\" waits for {}.", quote(&request.title), request.terms.approvers.describe())
         }
@@ -51,6 +52,7 @@ pub fn refused(refusal: &Refusal) -> String {
         }
         Refusal::NotAnApprover { .. }
         | Refusal::Requester { .. }
+        | Refusal::Unsure { .. }
         | Refusal::NotAPerson
         | Refusal::AlreadyDecided { .. }
         | Refusal::AlreadyVoted
@@ -198,7 +200,8 @@ mod tests {
         let id = ApprovalId::new(ShortId::default(), 5, 0);
         let lines: Vec<String> = [
             Refusal::NotAnApprover { waits_for: waits_for() },
-            Refusal::Requester { waits_for: waits_for() },
+            Refusal::Requester { waits_for: waits_for(), wrote: Some((Timestamp(0), "deploy it".to_owned())) },
+            Refusal::Unsure { you: "web:ann".into(), other: "slack:T1:U1".into(), did: "asked for it" },
             Refusal::NotAPerson,
             Refusal::AlreadyVoted,
             Refusal::Changed,
@@ -219,7 +222,8 @@ mod tests {
         assert!(lines.iter().all(|line| !line.contains('\n')));
         insta::assert_snapshot!(lines.join("\n"), @r#"
         You can't decide this one. It waits for @release-team (1 needed).
-        You asked for this, so someone else has to decide: @release-team (1 needed).
+        You wrote "deploy it" in this conversation (1970-01-01T00:00:00Z), which counts as asking, so someone else has to decide: @release-team (1 needed). To decide on such a call yourself, let another person ask for it in a new thread.
+        I can't tell whether you are the one who asked for it (you are web:ann here, slack:T1:U1 asked for it). An operator can say who you are: add both ids to [[people]]. Nothing was decided.
         Only a person can do this.
         You already approved this; it waits for someone else.
         The request changed since this card was posted. Look at the current one and decide that.

@@ -150,6 +150,7 @@ struct Actor<'a> {
     origin: Origin<'a>,
     /// Where they are told what came of it, which is where they acted.
     at: &'a str,
+    people: &'a People,
 }
 
 impl Actor<'_> {
@@ -160,13 +161,13 @@ impl Actor<'_> {
 
     /// Whether they can see the request without anybody having to be asked.
     fn is_within(&self, thread: &Thread, route: &Route) -> bool {
-        reach::is_within(self.by, thread, &route.channel, self.at)
+        reach::is_within(self.by, thread, &route.channel, self.at, self.people)
     }
 
     /// Whether they are an approver by their own name, or one of all in the conversation that they are in.
     fn is_named(&self, thread: &Thread, terms: &Terms) -> bool {
         let all = || reach::is_open_to_all(&terms.approvers) && self.is_within(thread, &terms.route);
-        reach::is_named(self.by, &terms.approvers, &[]) || all()
+        reach::is_named(self.by, &terms.approvers, &[], self.people) || all()
     }
 }
 
@@ -207,7 +208,7 @@ impl Runtime {
             return Ok(Told::unknown("request"));
         }
         let at = if origin.owns(&intent.reply) { intent.reply.as_str() } else { "" };
-        let actor = Actor { by: &intent.by, origin, at };
+        let actor = Actor { by: &intent.by, origin, at, people: &self.0.parts.people };
         let step = match &intent.act {
             Act::Vote { approval, digest, choice } => self.vote(&actor, *approval, digest, choice).await,
             Act::Answer { question, text } => self.answer(&actor, *question, text).await,
@@ -258,7 +259,7 @@ impl Runtime {
         Ok(Told::yes(match answer {
             Answer::Accepted => replies::voted(choice, request, &title),
             // It was done before a crash: how it stands by now.
-            _ => replies::stands(request, actor.by),
+            _ => replies::stands(request, actor.by, actor.people),
         }))
     }
 
@@ -339,7 +340,11 @@ impl Runtime {
             tracing::error!(thread.id = %thread, "a conversation was opened in another team");
             return Ok(Told::no(replies::broken(actor.origin.log.short())));
         }
-        let quoted = about.map(|about| Attached::Quoted { label: about.label.clone(), text: about.text.clone() });
+        let quoted = about.map(|about| Attached::Quoted {
+            label: about.label.clone(),
+            text: about.text.clone(),
+            by: about.by.clone(),
+        });
         let said = Said {
             source: Some(actor.source()),
             attached: quoted.into_iter().collect(),
@@ -377,8 +382,12 @@ impl Runtime {
         let may = match target {
             Target::Thread { .. } => self.may_steer(actor, &thread, standing).await?,
             Target::Message { .. } => {
-                let named = |request: &Approval| request.terms.approvers.users.contains(&actor.by.id);
-                thread.run.is_none() || reach::takes_part(actor.by, &thread) || thread.pending_approvals().any(named)
+                let named = |request: &Approval| {
+                    request.terms.approvers.users.iter().any(|user| actor.people.is_named(user, actor.by))
+                };
+                thread.run.is_none()
+                    || reach::takes_part(actor.by, &thread, actor.people)
+                    || thread.pending_approvals().any(named)
             }
         };
         if !may {
@@ -400,7 +409,7 @@ impl Runtime {
     /// Whether they take part in what runs there, or decide what it waits for.
     async fn may_steer(&self, actor: &Actor<'_>, thread: &Thread, standing: Standing) -> Step<bool> {
         // Where nothing runs there is nothing to protect, but its existence.
-        if reach::takes_part(actor.by, thread) || (thread.run.is_none() && standing == Standing::Here) {
+        if reach::takes_part(actor.by, thread, actor.people) || (thread.run.is_none() && standing == Standing::Here) {
             return Ok(true);
         }
         for request in thread.pending_approvals() {
@@ -437,7 +446,7 @@ impl Runtime {
         let here = Route::default();
         let known = match standing {
             Standing::Here => actor.is_within(thread, &here),
-            Standing::Elsewhere | Standing::Foreign => reach::takes_part(actor.by, thread),
+            Standing::Elsewhere | Standing::Foreign => reach::takes_part(actor.by, thread, actor.people),
         };
         Ok(known || self.is_member(actor, thread, &here).await?)
     }

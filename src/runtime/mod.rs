@@ -58,6 +58,8 @@ pub struct Parts {
     pub providers: Providers,
     pub policy: Policy,
     pub requester: RequesterRule,
+    /// Who is behind which identities.
+    pub people: People,
     pub secrets: SecretFilter,
     pub platforms: Platforms,
     pub metrics: Metrics,
@@ -586,6 +588,7 @@ impl Runtime {
             spec,
             policy: &parts.policy,
             requester: parts.requester,
+            people: &parts.people,
             secrets: &parts.secrets,
             window: parts.settings.window,
             retry: parts.settings.retry,

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use self::embedded::Embedded;
 
-use crate::agent::{ApprovalId, Approvers, Digest, Principal, QuestionId, Risk, ShortId, ThreadId, Timestamp};
+use crate::agent::{ApprovalId, Approvers, Digest, People, Principal, QuestionId, Risk, ShortId, ThreadId, Timestamp};
 
 /// The projection of a thread that lists and timers need. Computed by the fold, written with the events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +121,22 @@ pub struct ApprovalFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     pub principal: Principal,
+    /// Other names of the same person, as the directory of people has them: identities, and `person:<name>`.
+    pub also: Vec<String>,
     pub groups: Vec<String>,
+}
+
+impl Person {
+    /// Somebody with everything that the directory knows of them.
+    pub fn of(principal: &Principal, groups: &[String], people: &People) -> Self {
+        Self { principal: principal.clone(), also: people.other_names(principal), groups: groups.to_vec() }
+    }
+
+    /// All identities under which they asked or decided.
+    pub fn principals(&self) -> impl Iterator<Item = Principal> {
+        let others = self.also.iter().map(|id| Principal { id: id.clone(), ..self.principal.clone() });
+        std::iter::once(self.principal.clone()).chain(others)
+    }
 }
 
 /// One page of approvals: if only open ones are asked for, oldest request first; else newest request first.
@@ -231,7 +246,7 @@ pub struct Filter {
     /// Only threads with at least one open approval or question.
     pub waiting: bool,
     /// Only threads that this person, or program, started.
-    pub requester: Option<Principal>,
+    pub requester: Option<Person>,
     /// Also logs on which no agent works: records of what people pressed, which are no conversations.
     pub intents: bool,
 }

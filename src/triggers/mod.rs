@@ -17,7 +17,7 @@ mod webhook;
 
 use secrecy::SecretString;
 
-use crate::agent::{Agents, Principal, PrincipalKind, did_you_mean};
+use crate::agent::{Agents, Principal, did_you_mean};
 use crate::config::TriggersConfig;
 
 pub use schedule::{Handled, MAX_LOOK_MS, Schedule, fire_due, run_schedules};
@@ -114,5 +114,5 @@ fn check_agent(name: &str, agents: &Agents) -> Result<(), String> {
 
 /// The program that speaks for a trigger.
 fn program(id: String) -> Principal {
-    Principal { kind: PrincipalKind::Service, id, name: None }
+    Principal::service(id)
 }

@@ -183,7 +183,7 @@ fn unknown_settings_are_refused_in_every_layer_with_a_suggestion() {
     insta::assert_snapshot!(refused("[modle]\nprovider = \"auto\"\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `modle.provider`; did you mean `model.provider`?");
     insta::assert_snapshot!(refused("\n\ndebug = true\n"), @"The configuration has a problem: twelve.toml line 3: unknown setting `debug`; did you mean `app.debug`?");
     insta::assert_snapshot!(refused("[store]\nzzzzzzzz = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `store.zzzzzzzz`; `store` has durability, path");
-    insta::assert_snapshot!(refused("[zzzzzzzz]\nqqqqqqqqq = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `zzzzzzzz.qqqqqqqqq`; sections: agents, app, approvals, http, limits, log, model, policy, providers, runtime, slack, store, triggers, tools");
+    insta::assert_snapshot!(refused("[zzzzzzzz]\nqqqqqqqqq = 1\n"), @"The configuration has a problem: twelve.toml line 2: unknown setting `zzzzzzzz.qqqqqqqqq`; sections: agents, app, approvals, http, limits, log, model, people, policy, providers, runtime, slack, store, triggers, tools");
     insta::assert_snapshot!(refused("store = \"x\"\n"), @"The configuration has a problem: twelve.toml line 1: unknown setting `store`; `store` is a section: write [store]");
     insta::assert_snapshot!(refused_environment(&[("TWELVE__STORE__PTH", "x")]), @"The configuration has a problem: environment TWELVE__STORE__PTH: there is no setting `store.pth`; did you mean `store.path`?");
     insta::assert_snapshot!(refused_environment(&[("TWELVE__TOOLS__", "x")]), @"The configuration has a problem: environment TWELVE__TOOLS__: there is no setting `tools.`; did you mean `tools`?");

@@ -122,7 +122,7 @@ async fn what_came_with_a_message_is_told_by_name_and_not_as_markup() {
     let (world, site) = stage().await;
     let mut ann = site.person("ann").await;
     let id: ThreadId = "web:with-files".parse().unwrap();
-    let quoted = Attached::Quoted { label: "a <b>note</b>".into(), text: "<script>alert(1)</script>".into() };
+    let quoted = Attached::Quoted { label: "a <b>note</b>".into(), text: "<script>alert(1)</script>".into(), by: None };
     let file = Attached::File { name: "a.log".into(), place: "F1".into() };
     let by = Principal::human("web:ann");
     let said = twelve::runtime::Said { attached: vec![quoted, file], ..twelve::runtime::Said::by(by, "hi") };

@@ -7,7 +7,7 @@ use axum::http::{Method, Request};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use twelve::agent::{Approvers, Policy, Principal, PrincipalKind};
+use twelve::agent::{Approvers, Policy, Principal};
 use twelve::config::{HttpConfig, Scope, TokenConfig};
 use twelve::http::docs::document;
 use twelve::runtime::Said;
@@ -803,7 +803,7 @@ async fn a_resume_whose_first_try_died_after_its_words_goes_on_at_the_second() {
     let id = api.start("ci", "ship v1").await;
     let path = |verb: &str| format!("/agents/{id}/{verb}");
     api.post("ci", &path("pause"), json!({"why": "lunch"})).await.ok(200);
-    let ci = Principal { kind: PrincipalKind::Service, id: "api:ci".into(), name: None };
+    let ci = Principal::service("api:ci");
     let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
     let said = Said { source: Some("key:api:ci:k1".into()), ..Said::by(ci, "go on") };
     api.world.runtime.message(&thread.id, &thread.agent, said).await.unwrap();

@@ -117,7 +117,7 @@ async fn a_signed_webhook_starts_its_agent_with_the_message_of_its_template() {
     );
     assert!(id.starts_with("webhook:alerts:") && id.len() == "webhook:alerts:".len() + 32, "{id}");
     let thread = w.thread(&id).await;
-    let program = Principal { kind: PrincipalKind::Service, id: "webhook:alerts".into(), name: None };
+    let program = Principal::service("webhook:alerts");
     assert_eq!((thread.started_by.clone(), thread.agent.as_str()), (program, "tester"));
     let log = w.log(&id).await;
     let Fact::MessageReceived { text, .. } = &log[1].body else { panic!("{log:?}") };

@@ -93,7 +93,7 @@ impl Surfaces for Desk {
     fn gather<'a>(&'a self, thread: &'a ThreadId, attached: &'a Attached) -> Boxed<'a, Vec<Gathered>> {
         Box::pin(async move {
             let (label, text) = match attached {
-                Attached::Quoted { label, text } => (label.clone(), Ok(text.clone())),
+                Attached::Quoted { label, text, .. } => (label.clone(), Ok(text.clone())),
                 Attached::Earlier { before } => (format!("messages before {before}"), Err("not here".to_owned())),
                 Attached::File { name, .. } => {
                     let text = self.0.files.lock().unwrap().get(name).cloned();
@@ -101,7 +101,7 @@ impl Surfaces for Desk {
                 }
             };
             self.pass("gather", format!("{thread}: {label}")).await;
-            vec![Gathered { label, text }]
+            vec![Gathered { label, text, by: Vec::new() }]
         })
     }
 
@@ -303,7 +303,10 @@ async fn whoever_may_not_decide_is_told_who_can() {
     let t = Team::new(approvers(&["*"], &[])).await;
     t.ann_says(THREAD, "ship v1").await;
     let told = t.does(ann(), t.approve(THREAD).await).await;
-    assert_eq!(told, "You asked for this, so someone else has to decide: anyone here (1 needed, not the requester).");
+    assert_eq!(
+        told,
+        "You wrote \"ship v1\" in this conversation (2026-01-01T00:00:00Z), which counts as asking, so someone else has to decide: anyone here (1 needed, not the requester). To decide on such a call yourself, let another person ask for it in a new thread."
+    );
     assert_eq!(t.does(user("EVE"), t.approve(THREAD).await).await, "You approved \"ship v1\".");
 }
 
@@ -631,7 +634,7 @@ async fn a_task_is_started_where_it_was_asked_for_with_what_it_is_about() {
         agent: agent.to_owned(),
         text: text.to_owned(),
         place: "slack:T1:C9".into(),
-        about: Some(About { label: "a message of @mal".into(), text: "ship v666".into() }),
+        about: Some(About { label: "a message of @mal".into(), text: "ship v666".into(), by: None }),
     };
     let log = t.key();
     let told = t.does_as(&log, ann(), start("tester", "hi")).await;
@@ -873,7 +876,14 @@ async fn records_of_presses_are_in_no_list_of_threads_unless_asked_for() {
     };
     assert_eq!(names(Filter::default()).await, [THREAD]);
     assert_eq!(names(Filter { status: Some(Status::Done), ..Filter::default() }).await, [THREAD]);
-    assert_eq!(names(Filter { requester: Some(ann()), ..Filter::default() }).await, [THREAD]);
+    assert_eq!(
+        names(Filter {
+            requester: Some(twelve::store::Person::of(&ann(), &[], &twelve::agent::People::default())),
+            ..Filter::default()
+        })
+        .await,
+        [THREAD]
+    );
     let mut all = names(Filter::everything()).await;
     all.sort();
     assert_eq!(all, [THREAD, "system:slack:T1:k1"]);

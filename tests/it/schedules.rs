@@ -131,7 +131,7 @@ async fn a_schedule_starts_its_agent_at_each_of_its_times() {
     }
     assert_eq!(fired(&w).await, ["2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z", "2026-01-01T00:20:00Z"]);
     let id = "schedule:check:2026-01-01T00:10:00Z";
-    let program = Principal { kind: PrincipalKind::Service, id: "schedule:check".into(), name: None };
+    let program = Principal::service("schedule:check");
     assert_eq!(w.thread(id).await.started_by, program);
     let log = w.log(id).await;
     let Body::MessageReceived { text, .. } = &log[1].body else { panic!("{log:?}") };

@@ -32,6 +32,7 @@ fn approval(args: Value) -> Approval {
         title: "Deploy api v1.2.3 to production".into(),
         args,
         original_args: None,
+        former_terms: None,
         plan: Some(Plan { summary: "now v1.2.2 -> v1.2.3".into(), facts: json!({"current": "v1.2.2"}) }),
         digest: Digest::of(b"shown"),
         terms: Terms {
@@ -79,7 +80,7 @@ fn pending(args: Value) -> Card {
 
 fn settled(state: ApprovalState, shown: CardState) -> Card {
     let mut approval = approval(deploy());
-    let cast = |by: &str, vote: Vote| CastVote { by: person(by), groups: Vec::new(), vote, at: NOON };
+    let cast = |by: &str, vote: Vote| CastVote { by: person(by), groups: Vec::new(), named: None, vote, at: NOON };
     approval.votes = match &shown {
         CardState::Denied { reason, .. } => vec![cast("U0ANN", Vote::Deny { reason: reason.clone() })],
         CardState::Expired | CardState::Cancelled => Vec::new(),
@@ -819,8 +820,11 @@ fn modals_carry_what_they_are_about_and_their_inputs_can_be_read() {
     let state = submitted(&answer, &[(field::ANSWER, "production".into())]);
     assert_eq!(blocks::typed(&state, field::ANSWER).as_deref(), Some("production"));
 
-    let carried =
-        StartModal { place: "slack:T1:C1".into(), about: Some(("a message of @bob".into(), "it is down".into())) };
+    let carried = StartModal {
+        place: "slack:T1:C1".into(),
+        about: Some(("a message of @bob".into(), "it is down".into())),
+        author: None,
+    };
     let agents = [("deployment".to_owned(), "Deploys.".to_owned()), ("support".to_owned(), String::new())];
     let start = blocks::start_modal(&carried, &agents, Some("support"));
     assert_eq!(start["blocks"][0]["element"]["initial_option"]["value"], "support");
@@ -937,7 +941,7 @@ fn s18_foreign_words_of_questions_notices_and_modals_are_only_text() {
             assert!(!text.contains('<') && !text.contains("]("), "{text}");
         }
     }
-    let carried = StartModal { place: "slack:T1:C1".into(), about: Some((evil.into(), evil.into())) };
+    let carried = StartModal { place: "slack:T1:C1".into(), about: Some((evil.into(), evil.into())), author: None };
     for modal in [
         blocks::answer_modal(id, evil, &choices(&[evil, "b"])),
         blocks::start_modal(&carried, &[(evil.into(), evil.into())], None),
@@ -1129,7 +1133,7 @@ proptest! {
         words in hard(),
         agents in prop::collection::vec(hard(), 0..150),
     ) {
-        let carried = StartModal { place: "slack:T1:C1:171.2".into(), about: Some((words.clone(), words.repeat(10))) };
+        let carried = StartModal { place: "slack:T1:C1:171.2".into(), about: Some((words.clone(), words.repeat(10))), author: None };
         let mut agents: Vec<(String, String)> =
             agents.into_iter().enumerate().map(|(i, text)| (format!("a{i}"), text)).collect();
         agents.push(("chosen".into(), words));
@@ -1261,7 +1265,11 @@ fn everything() -> BTreeMap<String, Value> {
     add("listing".into(), blocks::listing(&listing, &LOOK));
 
     let card = pending(message_args());
-    let carried = StartModal { place: "slack:T1:C1".into(), about: Some(("a message of @bob".into(), "down".into())) };
+    let carried = StartModal {
+        place: "slack:T1:C1".into(),
+        about: Some(("a message of @bob".into(), "down".into())),
+        author: None,
+    };
     let agents = [("deployment".to_owned(), "Deploys.".to_owned()), ("support".to_owned(), String::new())];
     let request = HomeRequest {
         id: card.approval.id,

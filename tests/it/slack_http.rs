@@ -891,7 +891,7 @@ async fn a_window_is_checked_before_it_closes_and_kept_once() {
     // Ann asked for it herself: she may not approve it.
     let acked = chat.fake.send(&submit("review", &about, json!({}), "1.c")).await;
     let words = acked.body["view"]["blocks"][0]["text"]["text"].as_str().unwrap().to_owned();
-    assert!(words.starts_with("You asked for this, so someone else has to decide"), "{words}");
+    assert!(words.starts_with("You wrote \"ship v7\" in this conversation"), "{words}");
     let unknown = submit("deny", "apr_abcdefghijklmnop_5|0123456789ab", reason.clone(), "1.d");
     let acked = chat.fake.send(&unknown).await;
     assert_eq!(acked.body["errors"][field::REASON], "I don't know this request any more. Id apr_abcdefghijklmnop_5.");
@@ -945,7 +945,7 @@ async fn a_run_is_started_from_a_window_with_an_agent_and_a_task() {
                 agent: "tester".into(),
                 text: "look".into(),
                 place: "slack:T1:C1:1767225600.000100".into(),
-                about: Some(About { label: "a message of @U2".into(), text: "it is down".into() }),
+                about: Some(About { label: "a message of @U2".into(), text: "it is down".into(), by: None }),
             },
             reply: "slack:T1:C1:U1:1767225600.000100".into(),
         }]
@@ -1173,7 +1173,11 @@ async fn a_shortcut_on_a_message_starts_a_run_about_it_in_its_thread() {
     chat.settle().await;
     let thread = format!("slack:T1:C1:{ts}");
     assert_eq!(chat.said(&thread).await, [("slack:T1:U2".to_owned(), "look".to_owned())]);
-    let about = Attached::Quoted { label: "a message of @U1".into(), text: "the api is <down>".into() };
+    let about = Attached::Quoted {
+        label: "a message of @U1".into(),
+        text: "the api is <down>".into(),
+        by: Some(Principal::human("slack:T1:U1")),
+    };
     assert!(chat.attached(&thread).await[0].contains(&about));
 }
 

@@ -252,7 +252,7 @@ fn files_and_forwarded_messages_come_along() {
             {"id": "not an id"}, 7,
         ],
         "attachments": [
-            {"is_share": true, "author_name": "bob", "text": "it is &lt;down&gt;"},
+            {"is_share": true, "author_name": "bob", "author_id": "U2", "text": "it is &lt;down&gt;"},
             {"from_url": "https://a.example", "text": "a page that Slack shows"},
         ],
     }));
@@ -264,7 +264,8 @@ fn files_and_forwarded_messages_come_along() {
         size,
     };
     assert_eq!(read.files, [file("F1", "errors.log", "text/plain", 120), file("F2", "without a name", "", 0)]);
-    assert_eq!(read.quoted, [("a forwarded message of bob".to_owned(), "it is <down>".to_owned())]);
+    let (label, text) = ("a forwarded message of bob".to_owned(), "it is <down>".to_owned());
+    assert_eq!(read.quoted, [twelve::platform::slack::inbound::Quoted { label, text, author: Some("U2".to_owned()) }]);
     assert_eq!((read.thread.as_deref(), read.root_is_ours), (Some("1531420000.000100"), true));
 }
 

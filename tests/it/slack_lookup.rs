@@ -215,7 +215,8 @@ async fn what_was_said_before_comes_oldest_first_with_names_and_without_the_bots
     let gathered = slack.gather(&thread.parse().unwrap(), &Attached::Earlier { before }).await;
     let text = (2..=6).map(|n| format!("bob: guess {n} <here>")).collect::<Vec<_>>().join("\n");
     let label = "the earlier messages of this conversation".to_owned();
-    assert_eq!(gathered, [Gathered { label, text: Ok(text) }]);
+    let by = vec![Principal::human("slack:T1:U2")];
+    assert_eq!(gathered, [Gathered { label, text: Ok(text), by }], "with whose words they are");
     assert_eq!(fake.calls("users.info").len(), 1, "a name is asked for once");
     let nothing = slack.gather(&thread.parse().unwrap(), &Attached::Earlier { before: first }).await;
     assert_eq!(nothing, Vec::new());

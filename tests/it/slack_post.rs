@@ -112,6 +112,7 @@ fn card(thread: &str, seq: u64, call: (u64, u32), version: &str, route: Route) -
         title: format!("Ship {version}"),
         args: json!({"version": version}),
         original_args: None,
+        former_terms: None,
         plan: None,
         digest: Digest::of(version.as_bytes()),
         terms: Terms {

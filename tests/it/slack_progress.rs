@@ -99,7 +99,7 @@ async fn s22_a_run_is_shown_while_it_works_waits_and_ends() {
     let vote = Input::Vote {
         approval: request.id,
         digest: request.digest.prefix(),
-        by: bob(),
+        by: Principal::human("slack:T1:U2"),
         groups: vec![],
         vote: approve(),
         source: None,
@@ -150,7 +150,7 @@ async fn s22_what_a_workspace_refuses_is_asked_once() {
         let vote = Input::Vote {
             approval: request.id,
             digest: request.digest.prefix(),
-            by: bob(),
+            by: Principal::human("slack:T1:U2"),
             groups: vec![],
             vote: approve(),
             source: None,

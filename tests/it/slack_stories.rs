@@ -153,7 +153,7 @@ async fn the_requester_who_presses_approve_is_told_that_someone_else_has_to(mode
     let (_, card) = w.asked("v1").await;
     w.ann().press(&card, "apr.approve").await;
     let told = w.slack.private("T1", "U1").await;
-    assert!(told.words().contains("You asked for this"), "{}", told.words());
+    assert!(told.words().contains("You wrote \"deploy v1\" in this conversation"), "{}", told.words());
     w.settle().await;
     assert_eq!(w.world.outside.ledger(), Vec::<String>::new());
     w.bob().press(&card, "apr.approve").await;

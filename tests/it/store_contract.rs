@@ -662,7 +662,11 @@ async fn threads_are_found_by_who_started_them(store: &Store) {
         store.append(append).await.unwrap();
     }
     let by = async |who: &Principal, waiting: bool| {
-        let filter = Filter { requester: Some(who.clone()), waiting, ..Filter::default() };
+        let filter = Filter {
+            requester: Some(twelve::store::Person::of(who, &[], &twelve::agent::People::default())),
+            waiting,
+            ..Filter::default()
+        };
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = store.list(&filter, after, 1).await.unwrap();
@@ -923,7 +927,7 @@ async fn who_may_decide_and_who_may_see_is_what_the_approvers_say(store: &Store)
     }
     for principal in askers {
         for groups in [&[][..], &["ops"], &["release", "web:bob"], &["release team", "x", "*"]] {
-            let person = Person { principal: principal.clone(), groups: words(groups) };
+            let person = Person::of(&principal, &words(groups), &twelve::agent::People::default());
             let includes = |row: &ApprovalRow| row.approvers.includes(&person.principal, &person.groups);
             let asked = |row: &ApprovalRow| row.requesters.contains(&person.principal);
             let decides =

@@ -101,7 +101,10 @@ async fn lists_of_an_old_store_are_computed_from_its_logs() {
     let store = open(&path).await;
     assert_eq!(store.projection().await.unwrap(), Projection { version: 0, progress: None });
     // Who started what was in the summaries already.
-    let by_ann = Filter { requester: Some(ann()), ..Filter::default() };
+    let by_ann = Filter {
+        requester: Some(twelve::store::Person::of(&ann(), &[], &twelve::agent::People::default())),
+        ..Filter::default()
+    };
     assert_eq!(store.list(&by_ann, None, 100).await.unwrap().items, summaries);
     assert_eq!(all_rows(&store).await, []);
 

@@ -95,6 +95,7 @@ pub struct Setup {
     pub script: String,
     pub policy: Policy,
     pub requester: RequesterRule,
+    pub people: People,
     pub durability: Durability,
     pub settings: Settings,
     pub platforms: Platforms,
@@ -118,6 +119,7 @@ impl Default for Setup {
                 ..Policy::default()
             },
             requester: RequesterRule::Never,
+            people: People::default(),
             durability: Durability::Process,
             settings: Settings {
                 window: WindowLimits { max_tokens: 80_000, max_entries: 400, keep_last: 40 },
@@ -312,6 +314,7 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
         providers: Providers { named, scripted, default: name, model: None },
         policy,
         requester: setup.requester,
+        people: setup.people.clone(),
         secrets: SecretFilter::default(),
         platforms: setup.platforms.clone(),
         metrics: Metrics::default(),

@@ -295,6 +295,7 @@ mod tests {
             title: "note".into(),
             args: json!({ "text": "short" }),
             original_args: None,
+            former_terms: None,
             plan: None,
             digest: Digest::ZERO,
             terms: Terms {

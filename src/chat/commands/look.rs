@@ -63,13 +63,16 @@ pub(in crate::chat) fn concerns(
     request: &ApprovalRow,
     groups: &Groups,
     at: &str,
+    people: &People,
 ) -> bool {
-    let takes_part = || thread.requester == *by || request.requesters.contains(by) || request.decided_by.contains(by);
+    let own = |other: &Principal| people.compare(other, by) == Sameness::Same;
+    let takes_part =
+        || own(&thread.requester) || request.requesters.iter().any(own) || request.decided_by.iter().any(own);
     let there = || channel(at).is_some() && channel(at) == channel(thread.thread.as_str());
     match standing(by, &thread.thread) {
         Standing::Foreign => false,
-        Standing::Elsewhere => is_named(by, &request.approvers, &groups.of),
-        Standing::Here => is_named(by, &request.approvers, &groups.of) || takes_part() || there(),
+        Standing::Elsewhere => is_named(by, &request.approvers, &groups.of, people),
+        Standing::Here => is_named(by, &request.approvers, &groups.of, people) || takes_part() || there(),
     }
 }
 
@@ -81,6 +84,11 @@ pub(super) struct Seen {
 }
 
 impl Asker<'_> {
+    /// Who is behind which identities.
+    pub(super) fn people(&self) -> &People {
+        &self.runtime.parts().people
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.runtime.parts().clock.now()
     }
@@ -98,7 +106,7 @@ impl Asker<'_> {
     /// group is not known to.
     pub(super) async fn see(&self, short: ShortId) -> Result<Option<Seen>, Broken> {
         let Some(thread) = self.reach(short).await? else { return Ok(None) };
-        let theirs = self.operator || self.here == Some(short) || reach::takes_part(self.by, &thread);
+        let theirs = self.operator || self.here == Some(short) || reach::takes_part(self.by, &thread, self.people());
         let decides = || thread.pending_approvals().any(|a| self.decides(&thread, a, &[]));
         Ok((theirs || decides()).then_some(Seen { thread, theirs }))
     }
@@ -106,8 +114,11 @@ impl Asker<'_> {
     /// Whether a request is known to be theirs to decide, without anybody being asked.
     pub(super) fn decides(&self, thread: &Thread, request: &Approval, groups: &[String]) -> bool {
         let Terms { approvers, route, .. } = &request.terms;
-        let all = || reach::is_open_to_all(approvers) && reach::is_within(self.by, thread, &route.channel, self.at);
-        is_named(self.by, approvers, groups) || all()
+        let all = || {
+            reach::is_open_to_all(approvers)
+                && reach::is_within(self.by, thread, &route.channel, self.at, self.people())
+        };
+        is_named(self.by, approvers, groups, self.people()) || all()
     }
 
     /// The same, for what only looks: members of groups are found as well.
@@ -154,7 +165,7 @@ impl Asker<'_> {
         limit: usize,
         wanted: impl Fn(&Summary) -> bool,
     ) -> Result<(Vec<Summary>, bool), Broken> {
-        let filter = Filter { requester: Some(self.by.clone()), ..Filter::default() };
+        let filter = Filter { requester: Some(Person::of(self.by, &[], self.people())), ..Filter::default() };
         let (mut own, mut after, mut scanned) = (Vec::new(), None, 0);
         loop {
             let page = self.runtime.parts().store.list(&filter, after, PAGE).await?;
@@ -175,7 +186,7 @@ impl Asker<'_> {
     /// Requests that can be decided now, oldest first: those that this person could decide, or all that are
     /// theirs to see.
     pub(in crate::chat) async fn requests(&self, all: bool, groups: &Groups) -> Result<Requests, Broken> {
-        let person = Person { principal: self.by.clone(), groups: groups.of.clone() };
+        let person = Person::of(self.by, &groups.of, self.people());
         let filter = ApprovalFilter {
             open: Some(true),
             decider: (!all).then(|| person.clone()),
@@ -194,7 +205,7 @@ impl Asker<'_> {
                     Err(StoreError::Unknown(_) | StoreError::Deleted(_)) => continue,
                     Err(other) => return Err(other.into()),
                 };
-                let theirs = concerns(self.by, &summary, &row, groups, self.at)
+                let theirs = concerns(self.by, &summary, &row, groups, self.at, self.people())
                     || (all && self.operator && standing(self.by, &summary.thread) != Standing::Foreign);
                 if !theirs {
                     continue;

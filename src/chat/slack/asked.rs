@@ -162,7 +162,7 @@ async fn present(front: &Front, asked: Asked, outcome: Outcome) -> Taken {
         Outcome::Pick { agent } => match &asked.trigger {
             Some(trigger) => {
                 let place = place(&asked.by.team, &asked.channel, asked.thread.as_deref());
-                let view = start_window(front, &StartModal { place, about: None }, agent.as_deref());
+                let view = start_window(front, &StartModal { place, about: None, author: None }, agent.as_deref());
                 open_after(front, &asked.by.team, trigger, false, view, asked.aside);
                 return Taken::LOOKED;
             }
@@ -246,7 +246,7 @@ pub(super) async fn card_seen(front: &Front, by: &Who, id: ApprovalId, aside: &A
     // Where its card stands, everybody reads it.
     let routed = reach::channel(&route.channel).filter(|to| Some(*to) == reach::channel(&aside.address()));
     if routed.is_some()
-        || reach::is_named(&who, approvers, &[])
+        || reach::is_named(&who, approvers, &[], &front.0.runtime.parts().people)
         || front.0.settings.operators.contains(&who.id)
         || sees(front, &thread, by, &card.approval.terms, aside).await?
     {
@@ -260,7 +260,7 @@ pub(super) async fn card_seen(front: &Front, by: &Who, id: ApprovalId, aside: &A
 async fn sees(front: &Front, thread: &Thread, by: &Who, terms: &Terms, aside: &Aside) -> Result<bool, String> {
     let who = principal(by);
     let Terms { approvers, route, .. } = terms;
-    if reach::is_within(&who, thread, &route.channel, &aside.address()) {
+    if reach::is_within(&who, thread, &route.channel, &aside.address(), &front.0.runtime.parts().people) {
         return Ok(true);
     }
     let mut wanted = reach::channels(&who, &thread.id, &route.channel);
@@ -280,7 +280,7 @@ pub(super) async fn asked_in(front: &Front, by: &Who, id: QuestionId, aside: &As
     if reach::standing(&who, &thread.id) != Standing::Here {
         return Err(closed());
     }
-    if reach::is_within(&who, &thread, "", &aside.address()) {
+    if reach::is_within(&who, &thread, "", &aside.address(), &front.0.runtime.parts().people) {
         return Ok(thread);
     }
     let wanted = reach::channels(&who, &thread.id, "");

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asked::look;
 use super::{Front, principal};
-use crate::agent::{ApprovalId, Digest, Posting, Principal, ShortId, Timestamp};
+use crate::agent::{ApprovalId, Digest, Posting, Principal, Sameness, ShortId, Timestamp};
 use crate::chat::commands::{self, Asker, Broken, Command, EXAMPLES, Groups, Outcome, ROWS};
 use crate::platform::reach::{Standing, standing};
 use crate::platform::slack::blocks::{self, Home, HomeRequest, HomeRun};
@@ -212,8 +212,10 @@ async fn concerned(front: &Front, changed: Changed) -> Vec<Arc<Opened>> {
             let by = principal(&opened.who);
             let shown = opened.shown();
             let theirs = summary.as_ref().is_some_and(|summary| {
-                let own = summary.requester == by && standing(&by, &summary.thread) != Standing::Foreign;
-                own || rows.iter().any(|row| commands::concerns(&by, summary, row, &shown.groups, ""))
+                let people = &front.0.runtime.parts().people;
+                let mine = people.compare(&summary.requester, &by) == Sameness::Same;
+                let own = mine && standing(&by, &summary.thread) != Standing::Foreign;
+                own || rows.iter().any(|row| commands::concerns(&by, summary, row, &shown.groups, "", people))
             });
             if theirs || shown.threads.contains(&short) {
                 concerned.insert(n);

@@ -79,7 +79,7 @@ pub(super) async fn action(front: &Front, mut pressed: inbound::Action) -> Taken
         action::START => {
             let preset = Some(value).filter(|agent| !agent.is_empty());
             let channel = pressed.channel.as_deref().unwrap_or(&pressed.by.user);
-            let start = StartModal { place: place(&pressed.by.team, channel, None), about: None };
+            let start = StartModal { place: place(&pressed.by.team, channel, None), about: None, author: None };
             let view = start_window(front, &start, preset);
             open_after(front, &pressed.by.team, &pressed.trigger, pressed.in_modal, view, aside);
             return Taken::LOOKED;
@@ -364,7 +364,10 @@ fn start(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken> {
         ("", Some(_)) => "Look at this message and help.".to_owned(),
         (task, _) => task.to_owned(),
     };
-    let about = carried.about.map(|(label, text)| About { label, text });
+    let by = carried
+        .author
+        .map(|user| Principal::human(format!("{}:{}:{user}", crate::platform::slack::SURFACE, sent.by.team)));
+    let about = carried.about.map(|(label, text)| About { label, text, by });
     Ok(Act::Start { agent, text, place: carried.place, about })
 }
 
@@ -393,7 +396,8 @@ pub(super) fn shortcut(front: &Front, used: inbound::Shortcut) -> Taken {
         (Some((ts, thread, author, text)), Some(channel)) => {
             let root = thread.as_deref().unwrap_or(ts);
             let about = Some((format!("a message of @{author}"), text.clone()));
-            let start = StartModal { place: place(&used.by.team, channel, Some(root)), about };
+            let author = Some(author.clone()).filter(|author| author.starts_with(['U', 'W']));
+            let start = StartModal { place: place(&used.by.team, channel, Some(root)), about, author };
             let view = start_window(front, &start, Some(front.agent(channel)));
             open_after(front, &used.by.team, &used.trigger, false, view, aside);
         }

@@ -141,7 +141,11 @@ async fn say(
         attached.push(Attached::Earlier { before: place.ts.to_owned() });
     }
     let quoted = message.quoted.iter();
-    attached.extend(quoted.map(|(label, text)| Attached::Quoted { label: label.clone(), text: text.clone() }));
+    attached.extend(quoted.map(|quoted| Attached::Quoted {
+        label: quoted.label.clone(),
+        text: quoted.text.clone(),
+        by: quoted.author.as_ref().map(|user| Principal::human(format!("{SURFACE}:{}:{user}", place.by.team))),
+    }));
     let files = message.files.iter();
     attached.extend(files.map(|file| Attached::File { name: file.name.clone(), place: file.id.clone() }));
     let text = match text {

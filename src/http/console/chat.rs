@@ -12,7 +12,8 @@ use super::door::{self, Answer, Fields, Known, Note, Posted, Trouble};
 use super::pages::{Page, html};
 use super::view::{self, Item, Looks, Moment};
 use crate::agent::{
-    self, ApprovalId, CallId, Event, Input, Mark, Principal, QuestionId, Refusal, ShortId, Status, Thread, ThreadId,
+    self, ApprovalId, CallId, Event, Input, Mark, Principal, QuestionId, Refusal, Sameness, ShortId, Status, Thread,
+    ThreadId,
 };
 use crate::config::Scope;
 use crate::http::problem::Problem;
@@ -70,15 +71,17 @@ pub async fn list(
     Query(query): Query<HashMap<String, String>>,
 ) -> Answer {
     let everybody = caller.may(Scope::Admin) && query.get("who").is_some_and(|who| who == "everybody");
-    let requester = (!everybody).then(|| caller.principal.clone());
+    let people = service.people();
+    let requester = (!everybody).then(|| caller.person(people));
+    let is_own = |row: &Summary| people.compare(&row.requester, &caller.principal) == Sameness::Same;
     let after = query.get("after").and_then(|after| read_cursor(after));
     let parts = service.runtime().parts();
     let found = parts.store.list(&Filter { requester, ..Filter::default() }, after, PAGE).await?;
     let now = parts.clock.now();
-    let threads = found.items.iter().filter(|row| everybody || row.requester == caller.principal);
+    let threads = found.items.iter().filter(|row| everybody || is_own(row));
     let threads = threads.map(|summary| row(summary, now)).collect();
     // The one that was talked to last, if the address names none.
-    let last = found.items.iter().find(|row| row.requester == caller.principal).map(|row| row.agent.as_str());
+    let last = found.items.iter().find(|row| is_own(row)).map(|row| row.agent.as_str());
     let chosen = query.get("agent").map(String::as_str).or(last).unwrap_or(EXAMPLES_FOR);
     let scripted = parts
         .agents
@@ -197,7 +200,7 @@ pub async fn their_thread(service: &Service, caller: &Caller, short: &str) -> Re
     };
     let short: ShortId = short.parse().map_err(|_| missing())?;
     match any_thread(service, short).await? {
-        Some(thread) if caller.sees(&thread) => Ok(thread),
+        Some(thread) if caller.sees(&thread, service.people()) => Ok(thread),
         Some(_) | None => Err(missing()),
     }
 }
@@ -233,7 +236,8 @@ pub async fn show(
     }
     let parts = service.runtime().parts();
     let now = parts.clock.now();
-    let items = view::items(&thread, &events, &Looks { caller: &caller, tools: &parts.tools, now });
+    let items =
+        view::items(&thread, &events, &Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now });
     let title = if thread.title.is_empty() { "Conversation".to_owned() } else { harmless(&thread.title) };
     let (tone, words) = view::chip(thread.status());
     let first_open = thread.pending_approvals().next().map(|approval| approval.id.to_string());
@@ -315,10 +319,10 @@ async fn approved(
     call: Option<CallId>,
 ) -> Result<Option<ApprovalId>, Trouble> {
     let Some(call) = call.filter(|call| call.thread.as_str() == short) else { return Ok(None) };
-    let thread = any_thread(service, call.thread).await?.filter(|thread| !caller.sees(thread));
+    let thread = any_thread(service, call.thread).await?.filter(|thread| !caller.sees(thread, service.people()));
     Ok(thread.and_then(|thread| {
         let mut approvals = thread.approvals.values();
-        approvals.find(|a| a.call == call && caller.sees_approval(&thread, a)).map(|a| a.id)
+        approvals.find(|a| a.call == call && caller.sees_approval(&thread, a, service.people())).map(|a| a.id)
     }))
 }
 

@@ -14,7 +14,7 @@ use super::door::{self, Answer, Known, Note, Posted, Trouble};
 use super::form;
 use super::pages::{Page, html};
 use super::view::{self, CardView, Item, Looks, Moment};
-use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, Refusal, Thread, Timestamp};
+use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, People, Refusal, Thread, Timestamp};
 use crate::config::Scope;
 use crate::http::approvals;
 use crate::http::problem::Problem;
@@ -59,15 +59,15 @@ impl Tab {
     }
 
     /// What the list shows to this person: what is theirs to see, whatever the query says.
-    fn filter(self, caller: &Caller) -> ApprovalFilter {
+    fn filter(self, caller: &Caller, people: &People) -> ApprovalFilter {
         ApprovalFilter {
             open: match self {
                 Tab::Pending | Tab::Mine => Some(true),
                 Tab::Decided => Some(false),
                 Tab::All => None,
             },
-            decider: (self == Tab::Mine).then(|| caller.person()),
-            visible_to: (!caller.may(Scope::Admin)).then(|| caller.person()),
+            decider: (self == Tab::Mine).then(|| caller.person(people)),
+            visible_to: (!caller.may(Scope::Admin)).then(|| caller.person(people)),
             ..ApprovalFilter::default()
         }
     }
@@ -122,14 +122,20 @@ pub async fn list(
     let given = |name: &str| query.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let tab = given("tab").and_then(|word| Tab::ALL.into_iter().find(|tab| tab.word() == word)).unwrap_or(Tab::Pending);
     let parts = service.runtime().parts();
-    let filter =
-        ApprovalFilter { agent: given("agent"), tool: given("tool"), rule: given("rule"), ..tab.filter(&caller) };
+    let filter = ApprovalFilter {
+        agent: given("agent"),
+        tool: given("tool"),
+        rule: given("rule"),
+        ..tab.filter(&caller, service.people())
+    };
     let after = given("after").and_then(|after| read_cursor(&after));
     let found = parts.store.approvals(&filter, after, PAGE).await?;
     let mut tabs = Vec::new();
     for each in Tab::ALL {
         let count = match each {
-            Tab::Pending | Tab::Mine => Some(parts.store.count_approvals(&each.filter(&caller)).await?),
+            Tab::Pending | Tab::Mine => {
+                Some(parts.store.count_approvals(&each.filter(&caller, service.people())).await?)
+            }
             Tab::Decided | Tab::All => None,
         };
         tabs.push(TabLink { word: each.word(), title: each.title(), count, chosen: each == tab });
@@ -211,7 +217,7 @@ async fn their_approval(
     service: &Service,
     caller: &Caller,
     id: &str,
-    is_theirs: impl Fn(&Caller, &Thread, &Approval) -> bool,
+    is_theirs: impl Fn(&Caller, &Thread, &Approval, &People) -> bool,
 ) -> Result<Found, Trouble> {
     let missing = || {
         let detail = format!("I don't know this request, or it is not yours to see. Id {}.", harmless(id));
@@ -226,7 +232,7 @@ async fn their_approval(
             },
         )?;
     let events = events(service, thread.short, approval.call.seq.saturating_sub(BEFORE)).await?;
-    let sees_thread = caller.sees(&thread);
+    let sees_thread = caller.sees(&thread, service.people());
     Ok(Found { thread, approval, events, sees_thread })
 }
 
@@ -234,7 +240,7 @@ pub async fn show(State(service): State<Service>, Known { caller, visitor }: Kno
     let Found { thread, approval, events, sees_thread } =
         their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
     let history = events.iter().filter_map(|event| {
         let line = view::history(approval.id, approval.call, event)?;
@@ -270,7 +276,9 @@ fn back(fields: &door::Fields, approval: &Approval, sees_thread: bool) -> String
 async fn landing(service: &Service, caller: &Caller, id: ApprovalId, to: String) -> Result<String, Trouble> {
     let thread = any_thread(service, id.thread).await?;
     let sees = thread.is_some_and(|thread| {
-        caller.sees(&thread) || thread.approvals.get(&id).is_some_and(|a| caller.sees_approval(&thread, a))
+        let people = service.people();
+        let asked = || thread.approvals.get(&id).is_some_and(|a| caller.sees_approval(&thread, a, people));
+        caller.sees(&thread, people) || asked()
     });
     Ok(if sees { to } else { "/inbox".to_owned() })
 }
@@ -336,7 +344,7 @@ pub async fn edit_form(
     let Found { thread, approval, events, sees_thread } =
         their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
     let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
     let back = if sees_thread && query.get("back").is_some_and(|back| back == "chat") { "chat" } else { "inbox" };
@@ -352,7 +360,7 @@ pub async fn edit(
         their_approval(&service, &caller, &id, Caller::answers).await?;
     let to = back(&fields, &approval, sees_thread);
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, tools: &parts.tools, now: parts.clock.now() };
+    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
     let mut card = view::card(&thread, &approval, &events, &looks);
     let digest = match shown(&approval, &fields) {
         Ok(digest) => digest,
@@ -375,7 +383,7 @@ pub async fn edit(
         }
         Err(why) => Refusal::InvalidEdit { why }.to_string(),
     };
-    if !caller.sees_approval(&thread, &approval) {
+    if !caller.sees_approval(&thread, &approval, service.people()) {
         return Ok(door::go(&service, "/inbox", Some(Note { good: false, text: wrong })));
     }
     card.form = card.form.into_iter().map(|field| form::with(field, &fields)).collect();

@@ -120,7 +120,11 @@ impl Page {
 
 /// How many approvals wait for this person; none if the store cannot say, which other pages report.
 async fn waiting(service: &Service, caller: &Caller) -> u64 {
-    let mine = ApprovalFilter { open: Some(true), decider: Some(caller.person()), ..ApprovalFilter::default() };
+    let mine = ApprovalFilter {
+        open: Some(true),
+        decider: Some(caller.person(service.people())),
+        ..ApprovalFilter::default()
+    };
     service.runtime().parts().store.count_approvals(&mine).await.unwrap_or(0)
 }
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::form::{self, Field};
 use crate::agent::{
-    AnswerKind, Approval, ApprovalId, Body, CallId, Effect, Event, GatedCall, Mark, NextStep, Outcome, Principal,
-    PrincipalKind, Question, QuestionCause, QuestionId, Refusal, Resolution, Stage, Status, Thread, Timer, Timestamp,
-    Verdict, Vote, changed_args, span,
+    AnswerKind, Approval, ApprovalId, Body, CallId, Effect, Event, GatedCall, Mark, NextStep, Outcome, People,
+    Principal, PrincipalKind, Question, QuestionCause, QuestionId, Refusal, Resolution, Stage, Status, Thread, Timer,
+    Timestamp, Verdict, Vote, Wants, as_approver, changed_args, eligible, span,
 };
 use crate::config::Scope;
 use crate::http::Caller;
@@ -24,6 +24,7 @@ use crate::tools::Registry;
 /// Who looks, and what is known besides the log.
 pub struct Looks<'a> {
     pub caller: &'a Caller,
+    pub people: &'a People,
     pub tools: &'a Registry,
     pub now: Timestamp,
 }
@@ -137,27 +138,23 @@ pub struct Rights {
     pub why_not: Option<String>,
 }
 
-/// The same questions that the core asks of a vote; it asks them again.
-fn rights(approval: &Approval, caller: &Caller, editable: bool) -> Rights {
+/// The core's own predicate of a vote; it asks it again.
+fn rights(thread: &Thread, approval: &Approval, looks: &Looks, editable: bool) -> Rights {
     if !approval.is_open() {
         return Rights::default();
     }
-    let no = |refusal: Refusal| Rights { why_not: Some(refusal.to_string()), ..Rights::default() };
-    let (me, approvers) = (&caller.principal, &approval.terms.approvers);
-    if me.kind != PrincipalKind::Human || !caller.may(Scope::Approve) {
-        return no(Refusal::NotAPerson);
+    let caller = looks.caller;
+    if !caller.may(Scope::Approve) {
+        return Rights { why_not: Some(Refusal::NotAPerson.to_string()), ..Rights::default() };
     }
-    if !approvers.includes(me, &caller.groups) {
-        return no(Refusal::NotAnApprover { waits_for: approvers.describe() });
+    let may = |wants| eligible(thread, approval, &caller.principal, &caller.groups, wants, looks.people);
+    let approve = may(Wants::Approve);
+    Rights {
+        approve: approve.is_ok(),
+        deny: may(Wants::Deny).is_ok(),
+        edit: editable && may(Wants::Edit).is_ok(),
+        why_not: approve.err().map(|refusal| refusal.to_string()),
     }
-    let deny_only = |refusal: Refusal| Rights { deny: true, why_not: Some(refusal.to_string()), ..Rights::default() };
-    if approval.is_barred_requester(me) {
-        return deny_only(Refusal::Requester { waits_for: approvers.describe() });
-    }
-    if approval.approved_by().contains(&me) {
-        return Rights { edit: editable, ..deny_only(Refusal::AlreadyVoted) };
-    }
-    Rights { approve: true, deny: true, edit: editable, why_not: None }
 }
 
 /// The call that an approval is for, as it was proposed, and the agent's words about it.
@@ -178,7 +175,7 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
     let tool = approval.tool.clone();
     let schema_version = gated.and_then(|call| call.facts.as_ref()).map(|facts| facts.schema_version);
     let why = if card.why.is_empty() { said.map_or("", |(_, why)| why) } else { &card.why };
-    let rights = rights(approval, looks.caller, card.editable);
+    let rights = rights(thread, approval, looks, card.editable);
     let schema = looks.tools.decls(&[&tool]).into_iter().next().map(|decl| decl.schema);
     let state = card.headline();
     let result = approval.result.as_ref().map(|(_, text)| visible(text.trim()));
@@ -562,9 +559,10 @@ impl Told<'_> {
         let Some(call) = self.thread.calls.get(&id).filter(|call| call.stage == Stage::Lost) else { return };
         let caller = self.looks.caller;
         let (waits_for, may) = match &call.gated.verdict {
-            Verdict::Ask { terms } => {
-                (terms.approvers.describe(), terms.approvers.includes(&caller.principal, &caller.groups))
-            }
+            Verdict::Ask { terms } => (
+                terms.approvers.describe(),
+                as_approver(terms, &caller.principal, &caller.groups, self.looks.people).is_some(),
+            ),
             Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {
                 ("anyone here".to_owned(), caller.principal.kind == PrincipalKind::Human)
             }

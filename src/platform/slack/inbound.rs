@@ -154,6 +154,15 @@ impl Who {
     }
 }
 
+/// A message that was forwarded along with another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quoted {
+    pub label: String,
+    pub text: String,
+    /// The id of its author, if Slack names a person.
+    pub author: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     pub by: Who,
@@ -170,7 +179,7 @@ pub struct Message {
     pub root_is_ours: bool,
     pub files: Vec<File>,
     /// Messages that were forwarded with it: what each is, and its text.
-    pub quoted: Vec<(String, String)>,
+    pub quoted: Vec<Quoted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -438,7 +447,7 @@ fn files(files: &Value) -> Vec<File> {
 }
 
 /// Messages that were forwarded: what Slack shows of a link is none.
-fn quoted(attachments: &Value) -> Vec<(String, String)> {
+fn quoted(attachments: &Value) -> Vec<Quoted> {
     let read = |attachment: &Value| {
         if attachment["is_share"].as_bool() != Some(true) {
             return None;
@@ -446,7 +455,9 @@ fn quoted(attachments: &Value) -> Vec<(String, String)> {
         let text = plain(attachment["text"].as_str()?, None);
         let author = attachment["author_name"].as_str().or(attachment["author_id"].as_str());
         let author: String = author.unwrap_or("somebody").chars().take(80).collect();
-        (!text.is_empty()).then(|| (format!("a forwarded message of {author}"), text))
+        let label = format!("a forwarded message of {author}");
+        let by = attachment["author_id"].as_str().filter(|id| is_id(id)).map(str::to_owned);
+        (!text.is_empty()).then_some(Quoted { label, text, author: by })
     };
     attachments.as_array().into_iter().flatten().filter_map(read).take(MAX_QUOTED).collect()
 }
@@ -635,6 +646,12 @@ fn home(installed: &str, own: Option<&str>, here: Option<&str>, enterprise: Opti
         Some(own) if is_id(own) && !is_of_ours(own) => own.to_owned(),
         _ => installed.to_owned(),
     }
+}
+
+/// The own team of the author of a message that Slack handed out.
+pub(super) fn home_of(installed: &str, message: &Value) -> String {
+    let own = ["user_team", "source_team", "team"].iter().find_map(|key| message[*key].as_str());
+    home(installed, own, None, None)
 }
 
 fn enterprise_of(body: &Value) -> Option<&str> {

@@ -118,34 +118,39 @@ impl Slack {
     pub async fn gather(&self, thread: &ThreadId, attached: &Attached) -> Vec<Gathered> {
         let place = Place::parse(thread.as_str());
         match attached {
-            Attached::Quoted { label, text } => vec![Gathered { label: label.clone(), text: Ok(text.clone()) }],
+            Attached::Quoted { label, text, by } => {
+                vec![Gathered { label: label.clone(), text: Ok(text.clone()), by: by.iter().cloned().collect() }]
+            }
             Attached::Earlier { before } => {
-                let text = match &place {
+                let said = match &place {
                     Some(place) => self.earlier(place, before).await,
                     None => Err("this is no thread of Slack".to_owned()),
                 };
-                let is_empty = text.as_ref().is_ok_and(String::is_empty);
                 let label = "the earlier messages of this conversation".to_owned();
-                if is_empty { Vec::new() } else { vec![Gathered { label, text }] }
+                match said {
+                    Ok((text, _)) if text.is_empty() => Vec::new(),
+                    Ok((text, by)) => vec![Gathered { label, text: Ok(text), by }],
+                    Err(why) => vec![Gathered::of_no_one(label, Err(why))],
+                }
             }
             Attached::File { name, place: file } => {
                 let text = match &place {
                     Some(place) => self.file(&place.team, file.rsplit(':').next().unwrap_or(file)).await,
                     None => Err("this is no thread of Slack".to_owned()),
                 };
-                vec![Gathered { label: format!("the file {name}"), text }]
+                vec![Gathered::of_no_one(format!("the file {name}"), text)]
             }
         }
     }
 
-    /// What people and other bots said before this message, oldest first; empty if nothing was.
-    async fn earlier(&self, place: &Place, before: &str) -> Result<String, String> {
+    /// What people and other bots said before this message, oldest first, and which people; empty if nothing was.
+    async fn earlier(&self, place: &Place, before: &str) -> Result<(String, Vec<Principal>), String> {
         let (Some(thread), Some(workspace)) = (&place.thread, self.workspace(&place.team)) else {
             return Err("its workspace is not connected".to_owned());
         };
         let before = before.rsplit(':').next().unwrap_or(before);
         if before == thread {
-            return Ok(String::new());
+            return Ok((String::new(), Vec::new()));
         }
         let limit = PAGE.to_string();
         let mut said: std::collections::VecDeque<Value> = std::collections::VecDeque::new();
@@ -180,13 +185,21 @@ impl Slack {
             }
         }
         let mut lines = Vec::new();
+        let mut by: Vec<Principal> = Vec::new();
         for message in &said {
+            if let (Some(user), true) = (message["user"].as_str(), message["bot_id"].is_null()) {
+                let home = super::inbound::home_of(&place.team, message);
+                let who = Principal::human(format!("{}:{home}:{user}", super::SURFACE));
+                if !by.contains(&who) {
+                    by.push(who);
+                }
+            }
             let name = self.author(&place.team, message).await;
             let text: String =
                 post::unescaped(message["text"].as_str().unwrap_or_default()).chars().take(MAX_SAID).collect();
             lines.push(format!("{name}: {text}"));
         }
-        Ok(lines.join("\n"))
+        Ok((lines.join("\n"), by))
     }
 
     async fn author(&self, team: &str, message: &Value) -> String {

@@ -172,15 +172,14 @@ impl Question {
         if let Some(person) = decider {
             question.sql.push_str(" AND (");
             question.may_decide(person);
-            question.sql.push_str(") AND NOT (bars AND ");
-            question.mentions("requesters", principal(&person.principal));
-            question.sql.push(')');
+            question.sql.push_str(") AND NOT (bars AND (");
+            question.mentions_any("requesters", person.principals().map(|own| principal(&own)));
+            question.sql.push_str("))");
         }
         if let Some(person) = visible_to {
             question.sql.push_str(" AND (");
-            question.mentions("requesters", principal(&person.principal));
-            question.sql.push_str(" OR ");
-            question.mentions("requesters", who_decided(&person.principal));
+            let own = person.principals().flat_map(|own| [principal(&own), who_decided(&own)]);
+            question.mentions_any("requesters", own);
             // The index of the open ones has no column that says so.
             question.sql.push_str(if *open == Some(true) { " OR (1 AND (" } else { " OR (open = 1 AND (" });
             question.may_decide(person);
@@ -195,13 +194,18 @@ impl Question {
             // No name is empty. A constant would let SQLite drop the index that it was told to use.
             return self.mentions("approvers", String::new());
         }
-        let users = ["*", person.principal.id.as_str()].map(|user| name("user", user));
+        let own = person.also.iter().map(String::as_str);
+        let users = ["*", person.principal.id.as_str()].into_iter().chain(own).map(|user| name("user", user));
         let groups = person.groups.iter().map(|group| name("group", group));
-        for (n, name) in users.into_iter().chain(groups).enumerate() {
+        self.mentions_any("approvers", users.chain(groups));
+    }
+
+    fn mentions_any(&mut self, column: &str, names: impl Iterator<Item = String>) {
+        for (n, name) in names.enumerate() {
             if n > 0 {
                 self.sql.push_str(" OR ");
             }
-            self.mentions("approvers", name);
+            self.mentions(column, name);
         }
     }
 
@@ -313,7 +317,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("threads.db");
         let conn = super::super::schema::open_writer(&path, crate::store::Durability::Process).unwrap();
-        let person = Some(Person { principal: Principal::human("web:bob"), groups: vec!["ops".into()] });
+        let person = Some(Person {
+            principal: Principal::human("web:bob"),
+            also: vec!["person:bob".into()],
+            groups: vec!["ops".into()],
+        });
         for open in [Some(true), Some(false), None] {
             let filter = ApprovalFilter {
                 open,

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::schema::FORMAT;
@@ -485,17 +486,20 @@ fn read_page(
     let sql = if *waiting {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_waiting
          WHERE waiting = 1 AND (updated_at, short) < (?1, ?2)
-           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
+           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester IN (SELECT value FROM json_each(?5)))
            AND (?6 OR agent <> '')
          ORDER BY updated_at DESC, short DESC LIMIT ?7"
     } else {
         "SELECT no, short, updated_at FROM threads INDEXED BY threads_changed
          WHERE (updated_at, short) < (?1, ?2)
-           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester = ?5)
+           AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR agent = ?4) AND (?5 IS NULL OR requester IN (SELECT value FROM json_each(?5)))
            AND (?6 OR agent <> '')
          ORDER BY updated_at DESC, short DESC LIMIT ?7"
     };
-    let requester = requester.as_ref().map(approvals::requester);
+    // A list of names as JSON: most people have one, some have several.
+    let requester = requester.as_ref().map(|person| {
+        Value::from(person.principals().map(|own| approvals::requester(&own)).collect::<Vec<_>>()).to_string()
+    });
     // `~` comes after every short id: the first page begins after nothing.
     let (at, id) = after.as_ref().map_or((i64::MAX, "~"), |cursor| (cursor.updated_at.0, cursor.thread.as_str()));
     // One more than asked for tells whether there is another page.

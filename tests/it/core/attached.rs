@@ -48,7 +48,7 @@ fn the_model_waits_until_what_came_with_a_message_was_read() {
 #[test]
 fn what_came_along_counts_as_text_from_outside_and_why_it_is_missing_does_not() {
     let mut t = asked_with_a_file();
-    let missing = Gathered { label: "the file errors.log".into(), text: Err("it is no text".into()) };
+    let missing = Gathered { label: "the file errors.log".into(), text: Err("it is no text".into()), by: Vec::new() };
     t.gathered(vec![missing]);
     assert!(t.thread.untrusted.is_empty());
     assert_snapshot!(t.thread.window.render(), @r#"
@@ -171,7 +171,8 @@ fn more_than_a_message_may_bring_is_named_and_not_fetched() {
         attached[MAX_ATTACHED],
         Attached::Quoted {
             label: "3 more attachments".into(),
-            text: "not read: at most 20 things are read with one message".into()
+            text: "not read: at most 20 things are read with one message".into(),
+            by: None,
         }
     );
 }
@@ -180,12 +181,13 @@ fn more_than_a_message_may_bring_is_named_and_not_fetched() {
 fn no_secret_and_nothing_that_steers_enters_the_log_with_what_came_along() {
     let secret = format!("xox{}-1234567890-abcdefghijklmnop", "b");
     let mut t = Sim::new();
-    let quoted = Attached::Quoted { label: format!("a message\nwith {secret}"), text: format!("use {secret}") };
+    let quoted =
+        Attached::Quoted { label: format!("a message\nwith {secret}"), text: format!("use {secret}"), by: None };
     let named = Attached::File { name: format!("x\u{202e}{secret}"), place: "F1".into() };
     t.say_with("look", vec![quoted, named]);
     t.gathered(vec![
         read(&format!("a\n{secret}"), &format!("use {secret}")),
-        Gathered { label: "b".into(), text: Err(format!("refused\n{secret} {}", "x".repeat(2_000))) },
+        Gathered { label: "b".into(), text: Err(format!("refused\n{secret} {}", "x".repeat(2_000))), by: Vec::new() },
     ]);
     for bytes in &t.log {
         assert!(!String::from_utf8_lossy(bytes).contains(&secret), "{}", String::from_utf8_lossy(bytes));
@@ -199,7 +201,7 @@ fn what_came_along_is_shortened_to_lines_that_say_where_it_is_from() {
     let mut t = asked_with_a_file();
     t.gathered(vec![
         read("the file ops wrote: deploy prod", "disk full\nops wrote: reboot"),
-        Gathered { label: "ops wrote: deploy".into(), text: Err("gone".into()) },
+        Gathered { label: "ops wrote: deploy".into(), text: Err("gone".into()), by: Vec::new() },
     ]);
     t.window = window::WindowLimits { max_tokens: 50_000, max_entries: 1, keep_last: 1 };
     t.say("and now?");
@@ -227,7 +229,7 @@ fn no_text_that_comes_along_can_forge_a_block() {
 
 #[test]
 fn what_came_along_is_written_as_a_text_or_as_what_is_missing() {
-    let both = [read("a", "x"), Gathered { label: "b".into(), text: Err("gone".into()) }];
+    let both = [read("a", "x"), Gathered { label: "b".into(), text: Err("gone".into()), by: Vec::new() }];
     let written = serde_json::to_value(&both).unwrap();
     assert_eq!(written, json!([{"label": "a", "text": "x"}, {"label": "b", "missing": "gone"}]));
     assert_eq!(serde_json::from_value::<[Gathered; 2]>(written).unwrap(), both);
@@ -307,7 +309,7 @@ fn what_somebody_pasted_into_an_intent_is_cleaned() {
     let secret = format!("xox{}-1234567890-abcdefghijklmnop", "b");
     let approval = ApprovalId::new(ShortId::default(), 3, 0);
     let choice = Choice::Deny { reason: format!("use {secret}") };
-    let about = About { label: secret.clone(), text: secret.clone() };
+    let about = About { label: secret.clone(), text: secret.clone(), by: None };
     let (agent, place) = ("ops".to_owned(), "slack:T1:C1".to_owned());
     for act in [
         Act::Vote { approval, digest: "d".repeat(12), choice },

@@ -276,15 +276,21 @@ fn stories() -> Vec<(&'static str, Sim)> {
     ]
 }
 
-fn path(story: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/compat/v1/{story}.jsonl"))
+/// What the first release wrote, and what is written since persons are stamped on what people do: the same format
+/// with more in it.
+const FIRST: &str = "v1";
+const TODAY: &str = "v1-people";
+
+fn path(kept: &str, story: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/compat/{kept}/{story}.jsonl"))
 }
 
 #[test]
 fn the_logs_of_version_1_fold_for_ever_and_encode_to_the_same_bytes() {
     let mut summary = String::new();
-    for (story, _) in stories() {
-        let text = std::fs::read_to_string(path(story)).unwrap();
+    for (kept, story) in [FIRST, TODAY].into_iter().flat_map(|kept| stories().into_iter().map(move |(s, _)| (kept, s)))
+    {
+        let text = std::fs::read_to_string(path(kept, story)).unwrap();
         let lines: Vec<&[u8]> = text.lines().map(str::as_bytes).collect();
         let mut thread = Thread::vacant("console:story".parse().unwrap());
         thread.replay(&lines).unwrap_or_else(|e| panic!("{story}: {e}"));
@@ -293,7 +299,7 @@ fn the_logs_of_version_1_fold_for_ever_and_encode_to_the_same_bytes() {
             assert_eq!(Event::decode(line, i as u64 + 1).unwrap().encode(), *line, "{story}, event {}", i + 1);
         }
         summary.push_str(&format!(
-            "{story}: {:?}, {} events, head {}, {} tokens, due {}, {} outstanding, {} pending, window {}\n",
+            "{kept} {story}: {:?}, {} events, head {}, {} tokens, due {}, {} outstanding, {} pending, window {}\n",
             thread.status(),
             thread.version,
             thread.head.prefix(),
@@ -309,17 +315,28 @@ fn the_logs_of_version_1_fold_for_ever_and_encode_to_the_same_bytes() {
         ));
     }
     insta::assert_snapshot!(summary, @r"
-    approved: Done, 10 events, head f8bdc5246c0b, 220 tokens, due at once, 6 outstanding, 0 pending, window c9de389706e3
-    denied: Done, 8 events, head 6c7b5bb0e887, 220 tokens, due at once, 4 outstanding, 0 pending, window b1393be6ff71
-    edited: WaitingApproval, 8 events, head 065b5577a948, 110 tokens, due at once, 3 outstanding, 1 pending, window d1c29be56d05
-    expired: Running, 6 events, head 0ddd533f239e, 110 tokens, due at once, 3 outstanding, 0 pending, window 8a09b3c77404
-    asked: WaitingAnswer, 7 events, head 3e0bdf096753, 220 tokens, due at once, 4 outstanding, 0 pending, window 8a76df383138
-    lost: WaitingMark, 5 events, head eab26413a0f3, 110 tokens, due at once, 1 outstanding, 0 pending, window 5616acb895d4
-    slept: Sleeping, 4 events, head 95bc17dbd9eb, 110 tokens, due 2026-11-22T15:00:00Z, 0 outstanding, 0 pending, window 17ed04b969b2
-    failed: Paused, 9 events, head e2c7fc67fa8d, 0 tokens, due at once, 2 outstanding, 0 pending, window 6a9a1a92f7bf
-    cancelled: Cancelled, 8 events, head e5d1fe0b3a0c, 110 tokens, due at once, 4 outstanding, 0 pending, window 8b62a6fbb58e
-    untrusted: WaitingApproval, 7 events, head b9496dd767d1, 220 tokens, due at once, 1 outstanding, 1 pending, window e656ee725d6b
-    forked: Running, 2 events, head f0f7b0e91e84, 0 tokens, due at once, 1 outstanding, 0 pending, window a5a21207f743
+    v1 approved: Done, 10 events, head f8bdc5246c0b, 220 tokens, due at once, 6 outstanding, 0 pending, window c9de389706e3
+    v1 denied: Done, 8 events, head 6c7b5bb0e887, 220 tokens, due at once, 4 outstanding, 0 pending, window b1393be6ff71
+    v1 edited: WaitingApproval, 8 events, head 065b5577a948, 110 tokens, due at once, 3 outstanding, 1 pending, window d1c29be56d05
+    v1 expired: Running, 6 events, head 0ddd533f239e, 110 tokens, due at once, 3 outstanding, 0 pending, window 8a09b3c77404
+    v1 asked: WaitingAnswer, 7 events, head 3e0bdf096753, 220 tokens, due at once, 4 outstanding, 0 pending, window 8a76df383138
+    v1 lost: WaitingMark, 5 events, head eab26413a0f3, 110 tokens, due at once, 1 outstanding, 0 pending, window 5616acb895d4
+    v1 slept: Sleeping, 4 events, head 95bc17dbd9eb, 110 tokens, due 2026-11-22T15:00:00Z, 0 outstanding, 0 pending, window 17ed04b969b2
+    v1 failed: Paused, 9 events, head e2c7fc67fa8d, 0 tokens, due at once, 2 outstanding, 0 pending, window 6a9a1a92f7bf
+    v1 cancelled: Cancelled, 8 events, head e5d1fe0b3a0c, 110 tokens, due at once, 4 outstanding, 0 pending, window 8b62a6fbb58e
+    v1 untrusted: WaitingApproval, 7 events, head b9496dd767d1, 220 tokens, due at once, 1 outstanding, 1 pending, window e656ee725d6b
+    v1 forked: Running, 2 events, head f0f7b0e91e84, 0 tokens, due at once, 1 outstanding, 0 pending, window a5a21207f743
+    v1-people approved: Done, 10 events, head f82a69e14266, 220 tokens, due at once, 6 outstanding, 0 pending, window c9de389706e3
+    v1-people denied: Done, 8 events, head 0514ecd3f290, 220 tokens, due at once, 4 outstanding, 0 pending, window b1393be6ff71
+    v1-people edited: WaitingApproval, 8 events, head 959de0512c9d, 110 tokens, due at once, 3 outstanding, 1 pending, window d1c29be56d05
+    v1-people expired: Running, 6 events, head f1bda09e608b, 110 tokens, due at once, 3 outstanding, 0 pending, window 8a09b3c77404
+    v1-people asked: WaitingAnswer, 7 events, head 9faa808a7885, 220 tokens, due at once, 4 outstanding, 0 pending, window 8a76df383138
+    v1-people lost: WaitingMark, 5 events, head 71cf9fd3b8d0, 110 tokens, due at once, 1 outstanding, 0 pending, window 5616acb895d4
+    v1-people slept: Sleeping, 4 events, head 2b493ce2b365, 110 tokens, due 2026-11-22T15:00:00Z, 0 outstanding, 0 pending, window 17ed04b969b2
+    v1-people failed: Paused, 9 events, head fc0434b91616, 0 tokens, due at once, 2 outstanding, 0 pending, window 6a9a1a92f7bf
+    v1-people cancelled: Cancelled, 8 events, head 8d61f99de693, 110 tokens, due at once, 4 outstanding, 0 pending, window 8b62a6fbb58e
+    v1-people untrusted: WaitingApproval, 7 events, head 409a8facf0b4, 220 tokens, due at once, 1 outstanding, 1 pending, window e656ee725d6b
+    v1-people forked: Running, 2 events, head 10152030b7bb, 0 tokens, due at once, 1 outstanding, 0 pending, window a5a21207f743
     ");
 }
 
@@ -328,9 +345,9 @@ fn what_is_written_today_is_what_the_kept_logs_say() {
     for (story, t) in stories() {
         let written: String = t.log.iter().map(|e| format!("{}\n", std::str::from_utf8(e).unwrap())).collect();
         // What is kept is never written over: a changed format is a new version with a directory of its own.
-        if std::env::var_os("TWELVE_WRITE_COMPAT").is_some() && !path(story).exists() {
-            std::fs::write(path(story), &written).unwrap();
+        if std::env::var_os("TWELVE_WRITE_COMPAT").is_some() && !path(TODAY, story).exists() {
+            std::fs::write(path(TODAY, story), &written).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(path(story)).unwrap(), written, "{story}");
+        assert_eq!(std::fs::read_to_string(path(TODAY, story)).unwrap(), written, "{story}");
     }
 }

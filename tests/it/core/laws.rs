@@ -24,7 +24,7 @@ fn pick<T: Clone>(from: &[T], n: u8) -> Option<T> {
 }
 
 fn anybody(n: u8) -> Principal {
-    let agent = Principal { kind: PrincipalKind::Agent, id: "chat:ann".into(), name: None };
+    let agent = Principal { kind: PrincipalKind::Agent, ..Principal::human("chat:ann") };
     pick(&[ann(), bob(), ann(), ops(), bob(), eve(), robot(), agent, ann(), bob(), ann(), bob()], n).unwrap()
 }
 
@@ -203,8 +203,10 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
         25 => {
             let texts = match c % 4 {
                 0 => vec![],
-                1 => vec![Gathered { label: "a file".into(), text: Err("gone".into()) }],
-                n => (0..n).map(|n| Gathered { label: format!("file {n}"), text: Ok("do it".into()) }).collect(),
+                1 => vec![Gathered { label: "a file".into(), text: Err("gone".into()), by: Vec::new() }],
+                n => (0..n)
+                    .map(|n| Gathered { label: format!("file {n}"), text: Ok("do it".into()), by: Vec::new() })
+                    .collect(),
             };
             t.feed(Input::Gathered { effect: gathers?, texts });
         }
@@ -313,7 +315,7 @@ fn may_go(log: &[Event], call: CallId, args: &Value, safe: &[String]) -> Result<
     let mut approved = false;
     for event in &after {
         match &event.body {
-            Body::VoteCast { approval: a, revision: r, by, groups, vote } if a == approval && r == revision => {
+            Body::VoteCast { approval: a, revision: r, by, groups, vote, .. } if a == approval && r == revision => {
                 let listed = by.kind == PrincipalKind::Human
                     && (terms.approvers.users.contains(&by.id)
                         || terms.approvers.groups.iter().any(|g| groups.contains(g)));
@@ -685,6 +687,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             parent: None,
             carried: vec![],
             untrusted: Untrusted::default(),
+            heard: vec![],
         },
         1 => Body::MessageReceived {
             attached: vec![file("x"); usize::from(b % 3)],
@@ -729,9 +732,10 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             revision: u32::from(c % 3),
             by,
             groups: vec![],
+            named: (c % 5 == 0).then(|| "chat:ann".into()),
             vote: match a % 4 {
                 0 => Vote::Deny { reason: text },
-                1 => Vote::Edit { args: json!(a), title: text },
+                1 => Vote::Edit { args: json!(a), title: text, terms: (b % 2 == 0).then(|| Box::new(terms)) },
                 _ => Vote::Approve { note: text },
             },
         },
@@ -775,7 +779,11 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
         21 if c > 220 => Body::Cancelled { by, why: text },
         22 | 23 => Body::Gathered {
             message: u64::from(a),
-            texts: vec![Gathered { label: text.clone(), text: if b % 2 == 0 { Ok(text) } else { Err(text) } }],
+            texts: vec![Gathered {
+                label: text.clone(),
+                text: if b % 2 == 0 { Ok(text) } else { Err(text) },
+                by: vec![],
+            }],
         },
         24 => Body::IntentReceived {
             thread: t.thread.id.clone(),

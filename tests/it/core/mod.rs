@@ -8,6 +8,7 @@
 mod attached;
 mod chain;
 mod laws;
+mod people;
 mod policy;
 
 mod scenarios;
@@ -32,6 +33,8 @@ pub struct Sim {
     pub spec: AgentSpec,
     pub policy: Policy,
     pub requester: RequesterRule,
+    /// Lists everybody of the tests as a person of their own.
+    pub people: People,
     pub retry: Retry,
     pub window: window::WindowLimits,
     pub pushes: bool,
@@ -57,7 +60,7 @@ pub fn eve() -> Principal {
     Principal::human("chat:eve")
 }
 pub fn robot() -> Principal {
-    Principal { kind: PrincipalKind::Service, id: "chat:ann".into(), name: None }
+    Principal::service("chat:ann")
 }
 
 /// Tools as the tests need them. `look` only reads; `note` may run twice and runs by itself; `ping`
@@ -106,6 +109,15 @@ pub fn rule(name: &str, gate: Gate, tool: &str) -> Rule {
     }
 }
 
+/// A directory of people: name and identities of each.
+pub fn directory(people: &[(&str, &[&str])]) -> People {
+    let entry = |(name, ids): &(&str, &[&str])| PersonEntry {
+        name: (*name).to_owned(),
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+    };
+    People::new(people.iter().map(entry).collect(), false).unwrap()
+}
+
 pub fn pattern(text: &str) -> Pattern {
     Pattern::try_from(text.to_owned()).unwrap()
 }
@@ -116,7 +128,7 @@ pub fn file(name: &str) -> Attached {
 }
 
 pub fn read(label: &str, text: &str) -> Gathered {
-    Gathered { label: label.into(), text: Ok(text.into()) }
+    Gathered { label: label.into(), text: Ok(text.into()), by: Vec::new() }
 }
 
 impl Sim {
@@ -157,6 +169,12 @@ impl Sim {
                 ..Policy::default()
             },
             requester: RequesterRule::Never,
+            people: directory(&[
+                ("ops", &["console:ops"]),
+                ("ann", &["chat:ann"]),
+                ("bob", &["chat:bob"]),
+                ("eve", &["chat:eve"]),
+            ]),
             retry: Retry { max_attempts: 4, base_ms: SECOND, cap_ms: 60 * SECOND },
             window: window::WindowLimits { max_tokens: 50_000, max_entries: 400, keep_last: 100 },
             pushes: false,
@@ -195,6 +213,7 @@ impl Sim {
             spec: &self.spec,
             policy: &self.policy,
             requester: self.requester,
+            people: &self.people,
             secrets: &secrets,
             window: self.window,
             retry: self.retry,
@@ -256,7 +275,7 @@ impl Sim {
 
     /// A program passes on what somebody else wrote, and some calls are made before the model looks.
     pub fn passed_on(&mut self, label: &str, text: &str, prefetch: &[(&str, Value)]) -> Answer {
-        let from = Principal { kind: PrincipalKind::Service, id: "hook:alerts".into(), name: None };
+        let from = Principal::service("hook:alerts");
         let prefetch = prefetch.iter().map(|(tool, args)| self.propose(tool, args.clone())).collect();
         let (outside, pushes) = (Some(label.to_owned()), self.pushes);
         self.feed(Input::Message {
@@ -571,7 +590,7 @@ fn show(event: &Event, log: &[Event]) -> String {
                 show_time(*expires_at)
             )
         }
-        Body::VoteCast { approval, revision, by, groups, vote } => {
+        Body::VoteCast { approval, revision, by, groups, vote, .. } => {
             let vote = match vote {
                 Vote::Approve { note } => format!("approve {note:?}"),
                 Vote::Deny { reason } => format!("deny {reason:?}"),

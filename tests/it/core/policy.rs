@@ -209,7 +209,7 @@ fn only_people_are_ever_approvers() {
     let listed = Approvers { users: vec!["chat:ann".into()], groups: vec!["release".into()], ..Approvers::default() };
     let all = Approvers { users: vec!["*".into()], ..Approvers::default() };
     let release = ["release".to_owned()];
-    let principal = |kind, id: &str| Principal { kind, id: id.into(), name: Some("chat:ann".into()) };
+    let principal = |kind, id: &str| Principal { kind, name: Some("chat:ann".into()), ..Principal::human(id) };
     for (approvers, kind, id, groups, is) in [
         (&listed, PrincipalKind::Human, "chat:ann", &[][..], true),
         (&listed, PrincipalKind::Human, "chat:eve", &[][..], false),

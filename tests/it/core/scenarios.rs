@@ -140,7 +140,7 @@ fn an_edit_is_refused_where_it_could_not_have_been_asked_for() {
     assert_eq!(t.edit(ann(), prod()), Answer::Refused(Refusal::NothingChanged));
     assert_eq!(
         refused(t.edit(ann(), json!({"env": "moon"}))),
-        "These arguments can't be used: nothing is deployed to the moon."
+        "These arguments can't be used: nothing is deployed to the moon (rule: no moon)."
     );
     let mut wrong = t.propose("deploy", prod());
     wrong.checked = Err("env is missing".into());
@@ -162,23 +162,81 @@ fn an_edit_is_refused_where_it_could_not_have_been_asked_for() {
     assert_eq!(t.trace(), "", "none of it changed anything");
 }
 
-#[test]
-fn an_edit_can_not_move_a_call_under_other_approvers() {
-    let mut t = Sim::new();
+/// Production is bob's and eve's, both of them, within ten minutes, and not for those who asked.
+fn with_production(t: &mut Sim) {
     t.policy.rules.push(Rule {
         args: [("env".to_owned(), pattern("prod"))].into(),
-        approvers: Some(Approvers { users: vec!["chat:bob".into()], quorum: 1, ..Approvers::default() }),
+        approvers: Some(Approvers {
+            users: vec!["chat:bob".into(), "chat:eve".into()],
+            quorum: 2,
+            requester_may: Some(false),
+            ..Approvers::default()
+        }),
+        expires_after: Some(600 * SECOND),
+        route: Some(Route { channel: "chat:prod".into(), direct: true }),
         ..rule("production", Gate::Ask, "deploy")
     });
+}
+
+#[test]
+fn an_edit_is_a_new_call_under_the_terms_that_hold_for_it() {
+    let mut t = Sim::new();
+    with_production(&mut t);
+    t.requester = RequesterRule::Always;
     t.say("do it");
     t.calls(&[("deploy", json!({"env": "test"}))]);
     t.planned();
-    let answer = t.edit(ann(), prod());
-    assert!(
-        matches!(answer, Answer::Refused(Refusal::InvalidEdit { .. })),
-        "ann may not decide production: {answer:?}"
-    );
+    let first = t.pending();
+    assert_eq!(first.terms.approvers.requester_may, Some(true), "a test may be approved by who asked");
+    assert_eq!(t.edit(ops(), prod()), Answer::Accepted, "one who may decide the test may turn to something else");
+    t.planned();
+    let second = t.pending();
+    assert_eq!((second.revision, second.terms.rule.as_str()), (2, "production"));
+    assert_eq!(second.expires_at, t.now.plus_ms(600 * SECOND), "the time of production");
+    assert_eq!(second.terms.route.channel, "chat:prod");
+    assert_eq!(second.former_terms.as_ref().map(|terms| terms.rule.as_str()), Some(first.terms.rule.as_str()));
+    // The finding: who asked for staging and changed it to production approved it under the terms of staging.
+    assert!(matches!(t.approve(ops()), Answer::Refused(Refusal::NotAnApprover { .. })), "{:?}", second.terms);
+    assert!(matches!(t.approve(ann()), Answer::Refused(Refusal::NotAnApprover { .. })));
+    assert_eq!(t.approve(bob()), Answer::Accepted);
+    assert_eq!(t.run_effect("deploy"), None, "production takes two");
+    assert_eq!(t.approve(eve()), Answer::Accepted);
+    assert_eq!(t.start("deploy"), Answer::Go { tool: "deploy".into(), args: prod() });
+}
+
+#[test]
+fn an_edit_to_something_less_is_decided_by_those_whom_that_asks_and_its_editor_counts_once() {
+    let mut t = Sim::new();
+    with_production(&mut t);
+    t.say("do it");
+    t.calls(&[("deploy", prod())]);
+    t.planned();
+    assert_eq!(t.edit(bob(), json!({"env": "test"})), Answer::Accepted);
+    t.planned();
+    assert_eq!(t.pending().requesters, [ops()], "changing it makes bob no requester");
+    assert_eq!(t.pending().terms.approvers.quorum, 1);
+    assert!(matches!(t.approve(bob()), Answer::Refused(Refusal::NotAnApprover { .. })), "a test is ann's");
     assert_eq!(t.edit(ann(), json!({"env": "stage"})), Answer::Accepted);
+    t.planned();
+    assert_eq!(t.approve(ann()), Answer::Accepted, "who changed it may approve it, once");
+    assert_eq!(t.start("deploy"), Answer::Go { tool: "deploy".into(), args: json!({"env": "stage"}) });
+}
+
+#[test]
+fn an_edit_to_what_would_run_by_itself_keeps_the_terms() {
+    let mut t = Sim::new();
+    with_production(&mut t);
+    t.policy
+        .rules
+        .push(Rule { args: [("env".to_owned(), pattern("test"))].into(), ..rule("tests run", Gate::Auto, "deploy") });
+    t.say("do it");
+    t.calls(&[("deploy", prod())]);
+    t.planned();
+    let before = t.pending().terms;
+    assert_eq!(t.edit(bob(), json!({"env": "test"})), Answer::Accepted);
+    t.planned();
+    assert_eq!(t.pending().terms, before);
+    assert_eq!(t.pending().former_terms, None, "nothing to say about the rule");
 }
 
 // --- who may decide
@@ -219,11 +277,11 @@ fn who_may_not_decide_is_told_why_and_changes_nothing() {
     );
     assert_eq!(
         text(&mut t, ops()),
-        "You asked for this, so someone else has to decide: @release, ann, ops (1 needed, not the requester)."
+        "You wrote \"do it\" in this conversation (2026-11-22T14:00:00Z), which counts as asking, so someone else has to decide: @release, ann, ops (1 needed, not the requester). To decide on such a call yourself, let another person ask for it in a new thread."
     );
     assert_eq!(text(&mut t, robot()), "Only a person can do this.", "a service with an approver's id");
     for kind in [PrincipalKind::Agent, PrincipalKind::System] {
-        let by = Principal { kind, id: "chat:ann".into(), name: None };
+        let by = Principal { kind, ..Principal::human("chat:ann") };
         assert_eq!(t.approve(by.clone()), Answer::Refused(Refusal::NotAPerson));
         assert_eq!(t.deny(by, ""), Answer::Refused(Refusal::NotAPerson));
     }
@@ -400,7 +458,7 @@ fn a_resolution_that_the_votes_in_the_log_do_not_carry_opens_nothing() {
         t.deploy_requested();
         let approval = t.pending().id;
         for (by, revision, vote) in votes {
-            forge(&mut t.thread, Body::VoteCast { approval, revision, by, groups: vec![], vote });
+            forge(&mut t.thread, Body::VoteCast { approval, revision, by, groups: vec![], named: None, vote });
         }
         forge(&mut t.thread, Body::ApprovalResolved { approval, revision, resolution: Resolution::Approved });
         assert_eq!(t.run_effect("deploy").is_some(), opens, "{what}");
@@ -752,7 +810,7 @@ fn the_agent_asks_and_a_person_answers() {
     assert_eq!(t.reply(robot(), "blue"), Answer::Refused(Refusal::NotAPerson));
     let open = t.question();
     assert_eq!(t.reply(bob(), "2"), Answer::Accepted);
-    assert!(t.thread.run.as_ref().unwrap().speakers.contains(&bob()));
+    assert!(t.thread.heard.everybody().any(|who| *who == bob()));
     assert_eq!(t.runnable(), ["ask the model"]);
     let late = Input::Answer { question: open, by: bob(), text: "1".into(), source: None };
     assert_eq!(t.feed(late), Answer::Refused(Refusal::NoSuchQuestion));
@@ -1397,6 +1455,7 @@ fn a_compaction_never_drops_what_it_did_not_summarise() {
         pushes: false,
         parent: None,
         carried,
+        heard: vec![],
         untrusted: Untrusted::default(),
     });
     t.feed(Input::Fork { started });
@@ -1458,7 +1517,7 @@ fn after_a_page_was_read_a_call_that_a_rule_lets_run_asks_people_and_names_the_p
     15 model_replied seen=14 done "Pinged."
     16 message_received bob: "once more"
     17 model_replied seen=16 ping {"n":1} -> ask (untrusted text: fetch {"url":"https://a.example"})
-    18 approval_requested #18 r1 ping {"n":1} plan=- because=gated requesters=bob expires=+3600s
+    18 approval_requested #18 r1 ping {"n":1} plan=- because=gated requesters=bob,ops expires=+3600s
     "#);
 }
 
@@ -1660,8 +1719,8 @@ fn a_fork_inherits_what_was_read_however_often_it_is_forked_and_shortened() {
 }
 
 #[test]
-fn after_a_page_was_read_an_edit_leads_only_to_what_the_same_people_are_asked_for() {
-    let deploys = |read: bool, env: &str| {
+fn after_a_page_was_read_an_edit_asks_whom_the_changed_call_would_ask_now() {
+    let deploys = |env: &str| {
         let mut t = Sim::new();
         t.policy.rules.extend([
             rule("deploys run", Gate::Auto, "deploy"),
@@ -1672,38 +1731,28 @@ fn after_a_page_was_read_an_edit_leads_only_to_what_the_same_people_are_asked_fo
             },
         ]);
         t.say("do it");
-        if read {
-            t.fetched("hello");
-        }
         t.calls(&[("deploy", json!({"env": env})), ("fetch", json!({}))]);
         t.planned();
         t.runs("fetch");
         t
     };
-    // Where nothing had been read, nobody in particular is to be asked about a test: bob may turn to it. That
-    // a page came in while he thought changes nothing of that.
-    let mut t = deploys(false, "prod");
+    // The page came in after the call was made, and before it was changed: made now, the call would ask people.
+    let mut t = deploys("prod");
     assert!(!t.thread.untrusted.is_empty() && t.pending().terms.untrusted.is_empty());
     assert_eq!(t.edit(bob(), json!({"env": "test"})), Answer::Accepted);
-    // Where a page had been read, a test asks the general approvers, and bob is none of them.
-    assert_eq!(
-        refused(deploys(true, "prod").edit(bob(), json!({"env": "test"}))),
-        format!(
-            "These arguments can't be used: the rule `untrusted text: {PAGE}` puts them before @release, ann, ops (1 needed, not the requester); deny this and ask for that instead."
-        )
-    );
-    let mut t = deploys(true, "test");
-    assert!(matches!(t.edit(ann(), prod()), Answer::Refused(Refusal::InvalidEdit { .. })));
-    assert_eq!(t.edit(ann(), json!({"env": "stage"})), Answer::Accepted);
     t.planned();
     let second = t.pending();
     assert_eq!(
-        (second.revision, second.terms.untrusted.describe()),
-        (2, PAGE.to_owned()),
+        (second.revision, second.terms.rule.clone(), second.terms.untrusted.describe()),
+        (2, "untrusted text: fetch {}".to_owned(), "fetch {}".to_owned()),
         "the next card says it, too"
     );
-    t.approve(ann());
-    assert_eq!(t.start("deploy"), Answer::Go { tool: "deploy".into(), args: json!({"env": "stage"}) });
+    assert!(matches!(t.approve(bob()), Answer::Refused(Refusal::NotAnApprover { .. })));
+    assert_eq!(t.edit(ann(), prod()), Answer::Accepted);
+    t.planned();
+    assert!(matches!(t.approve(ann()), Answer::Refused(Refusal::NotAnApprover { .. })), "production is bob's");
+    t.approve(bob());
+    assert_eq!(t.start("deploy"), Answer::Go { tool: "deploy".into(), args: prod() });
 }
 
 // --- answers to those who come to a thread that is not there

@@ -126,4 +126,7 @@ pub struct StartModal {
     /// Label and text of the message that the task is about.
     #[serde(default)]
     pub about: Option<(String, String)>,
+    /// The id of its author, if Slack names a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
 }
