@@ -11,7 +11,10 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::agent::{Agents, Given, People, Policy, Retry, Rule, WindowLimits, did_you_mean, glob, serde_words};
+use crate::agent::{
+    Agents, Gate, Given, PERSON, People, Policy, RequesterRule, Retry, Rule, WindowLimits, did_you_mean, glob,
+    serde_words,
+};
 use crate::chat::slack::{FrontSettings, odd};
 use crate::config::{self, Config, ProviderKind, SlackConfig};
 use crate::llm::{Anthropic, HttpProviderConfig, OpenAi, Provider, Scripted, TokenLimitField};
@@ -65,7 +68,7 @@ impl Blueprint {
         let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
         let strangers = slack_strangers(&config.slack, &agents);
-        let ids = config.slack.id_problems(&policy, &config.http.admins);
+        let ids = [config.id_problems(&policy, &people), config.slack.route_problems(&policy)].concat();
         let problems = [
             problems,
             idle,
@@ -84,6 +87,45 @@ impl Blueprint {
 
     pub fn config(&self) -> &Config {
         &self.loaded.config
+    }
+
+    /// Rules that want different people and cannot always tell them apart: one sentence each. Nothing is wrong with
+    /// them, but some decisions will be refused until the directory of people is complete.
+    pub fn unsure_rules(&self) -> Vec<String> {
+        let config = self.config();
+        let asking = self.policy.rules.iter().filter(|rule| rule.gate == Gate::Ask);
+        let named = asking.map(|rule| {
+            let approvers = rule.approvers.as_ref().unwrap_or(&self.policy.approvers);
+            (format!("the rule `{}`", rule.name), approvers)
+        });
+        let all: Vec<_> =
+            [("`approvals.approvers`".to_owned(), &self.policy.approvers)].into_iter().chain(named).collect();
+        let mut places: BTreeSet<&str> = ["web"].into();
+        places.extend(config.slack.is_on().then_some("slack"));
+        places.extend(all.iter().flat_map(|(_, approvers)| &approvers.users).filter_map(|id| {
+            let surface = id.split_once(':')?.0;
+            (surface != PERSON).then_some(surface)
+        }));
+        if places.len() < 2 {
+            return Vec::new();
+        }
+        let places = places.into_iter().collect::<Vec<_>>().join(", ");
+        let default = config.approvals.requester_may_approve == RequesterRule::Always;
+        all.into_iter()
+            .filter(|(_, approvers)| approvers.quorum > 1 || !approvers.requester_may.unwrap_or(default))
+            .filter_map(|(what, approvers)| {
+                let known = |id: &&String| id.starts_with("person:") || self.people.name_of(id).is_some();
+                let unknown: Vec<&str> = approvers.users.iter().filter(|id| !known(id)).map(String::as_str).collect();
+                let groups = approvers.groups.iter().map(String::as_str);
+                let open: Vec<&str> = unknown.into_iter().chain(groups).collect();
+                (!open.is_empty()).then(|| {
+                    format!(
+                        "{what} wants different people, and [[people]] does not list all who may decide ({}): a decision is refused where the one who asked, or has approved before, comes from another place ({places}) and not both are listed",
+                        open.join(", ")
+                    )
+                })
+            })
+            .collect()
     }
 
     /// Slack as it is set up, for the service that links lead to; `None` without a bot token.
@@ -107,9 +149,13 @@ impl Blueprint {
             max_earlier: config.max_earlier,
             pace: Pace::default(),
         };
+        let agents = config.channels.iter().filter(|channel| !channel.agent.is_empty());
+        let threads = config.channels.iter().filter_map(|channel| Some((channel.id.clone(), channel.threads?)));
         let front = FrontSettings {
             agent: config.agent.clone(),
-            channels: config.channels.iter().map(|channel| (channel.id.clone(), channel.agent.clone())).collect(),
+            channels: agents.map(|channel| (channel.id.clone(), channel.agent.clone())).collect(),
+            threads: config.threads,
+            channel_threads: threads.collect(),
             stop_reaction: config.stop_reaction.clone(),
             progress: config.progress,
             command: config.command.clone(),
@@ -211,7 +257,11 @@ fn idle_safe(patterns: &[String], tools: &Registry) -> Vec<String> {
 
 /// Agents that the section [slack] names and that are not there.
 fn slack_strangers(slack: &SlackConfig, agents: &Agents) -> Vec<String> {
-    let named = slack.channels.iter().map(|channel| (format!("`slack.channels` {}", channel.id), &channel.agent));
+    let named = slack
+        .channels
+        .iter()
+        .filter(|channel| !channel.agent.is_empty())
+        .map(|channel| (format!("`slack.channels` {}", channel.id), &channel.agent));
     let named = std::iter::once(("`slack.agent`".to_owned(), &slack.agent)).chain(named);
     named
         .filter(|(_, name)| !agents.names().any(|known| known == name.as_str()))

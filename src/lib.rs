@@ -77,6 +77,9 @@
 //!    runs without an approval, unless its tool is listed as safe; neither compaction nor a fork forgets it
 //!    ([`agent::Untrusted`], [`agent::Policy::verdict_after`]).
 //! 10. Nothing crosses workspaces: a person, a thread and a press of one team mean nothing in another.
+//! 11. An edit is judged as a new call: its terms are those of the same call made directly ([`agent::step`]).
+//! 12. A person counts once, under whatever identity ([`agent::People`]); where different people are wanted and it
+//!     cannot be told whether two identities are one person, the decision is refused ([`agent::eligible`]).
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads
@@ -89,6 +92,10 @@
 //!   summaries: ten thousand that wait are a page and a count, and no log is loaded.
 //! - Idempotency keys, webhooks and schedules need no table: the thread's id is derived from the key, and the
 //!   log knows the sources that it has seen.
+//! - The directory of people is `[[people]]`, and matching by verified mail is `approvals.match_verified_mail`: TOML
+//!   has no place for a single setting beside an array of tables of the same name.
+//! - Approvers who deny with a reason do not count as having asked by it: they could as well have changed the
+//!   arguments, which makes nobody a requester either.
 //! - A press of a button is a log of its own with one effect, not an event of the thread that it is about: it has
 //!   to be kept before anybody can know whether it counts, and it is a record also when it did not.
 //! - Slack's socket is a loop of ours over tungstenite; slack-morphism serves the Web API

@@ -100,9 +100,11 @@ impl People {
         self.by_id.get(id).and_then(|index| self.entries.get(*index))
     }
 
-    /// The person behind an identity, by the directory alone.
+    /// The person behind an identity, by the directory alone. Where verified addresses are matched, a name that is an
+    /// address (a proxy's, a sign-in's: `web:ann@example.com`) is one.
     pub fn name_of(&self, id: &str) -> Option<&str> {
-        self.entry(id).map(|entry| entry.name.as_str())
+        let listed = self.entry(id).map(|entry| entry.name.as_str());
+        listed.or_else(|| self.by_mail(id.split_once(':')?.1))
     }
 
     /// The person whose `email:` identity is this address, if verified addresses are matched. The domain is compared
@@ -112,7 +114,8 @@ impl People {
             return None;
         }
         let (local, domain) = address.rsplit_once('@')?;
-        self.name_of(&format!("{EMAIL}:{local}@{}", domain.to_ascii_lowercase()))
+        let id = format!("{EMAIL}:{local}@{}", domain.to_ascii_lowercase());
+        self.entry(&id).map(|entry| entry.name.as_str())
     }
 
     /// The person behind an identity: as the directory has it now, else as it was stamped.
@@ -151,6 +154,18 @@ impl People {
             Some((PERSON, named)) => named == person,
             Some(_) | None => self.name_of(name) == Some(person),
         }
+    }
+
+    /// This directory with identities that it does not list itself, and the person that each was found to be.
+    pub fn with(&self, known: &[Principal]) -> Self {
+        let mut more = self.clone();
+        for who in known.iter().filter(|who| self.name_of(&who.id).is_none()) {
+            let found = who.person.as_ref().and_then(|name| self.entries.iter().position(|entry| entry.name == *name));
+            if let Some(index) = found {
+                more.by_id.insert(who.id.clone(), index);
+            }
+        }
+        more
     }
 
     /// How two identities stand to each other.
@@ -264,6 +279,8 @@ mod tests {
     fn a_mail_address_finds_its_person_only_where_that_is_wanted() {
         assert_eq!(people().by_mail("ann@EXAMPLE.com"), Some("ann"));
         assert_eq!(people().by_mail("Ann@example.com"), None);
+        assert_eq!(people().name_of("web:ann@example.com"), Some("ann"));
+        assert_eq!(people().name_of("slack:T1:ann@example.com"), None, "no address of Slack's");
         let strict = People::new(people().entries().to_vec(), false).unwrap();
         assert_eq!(strict.by_mail("ann@example.com"), None);
     }

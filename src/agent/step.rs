@@ -128,6 +128,12 @@ pub enum Input {
         source: String,
         input: Box<Input>,
     },
+    /// Another input, with what surfaces said right before of who is behind identities that the directory does not
+    /// list itself ([`Principal::person`] of each).
+    Known {
+        people: Vec<Principal>,
+        input: Box<Input>,
+    },
     /// Starts a vacant thread as the fork of another.
     Fork {
         started: Box<Body>,
@@ -227,7 +233,7 @@ impl Input {
             | Input::Stop { by, .. }
             | Input::Cancel { by, .. } => people.stamp(by),
             Input::Intent { intent } => people.stamp(&mut intent.by),
-            Input::Once { input, .. } => input.stamp(people),
+            Input::Once { input, .. } | Input::Known { input, .. } => input.stamp(people),
             Input::Fork { started } => {
                 if let Body::ThreadStarted { by, .. } = &mut **started {
                     people.stamp(by);
@@ -276,6 +282,14 @@ pub enum Answer {
 
 /// Decides. The returned bytes are the encoded events, folded into `thread` already.
 pub fn step(thread: &mut Thread, mut input: Input, rules: &Rules, now: Timestamp, dice: f64) -> (Vec<Vec<u8>>, Answer) {
+    let known;
+    let mut rules = *rules;
+    if let Input::Known { people, input: inner } = input {
+        known = rules.people.with(&people);
+        rules.people = &known;
+        input = *inner;
+    }
+    let rules = &rules;
     input.stamp(rules.people);
     // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
     let now = now.max(thread.updated_at);
@@ -353,6 +367,8 @@ impl Recorder<'_> {
                 self.source = None;
                 answer
             }
+            // Taken apart before; one inside another says nothing more.
+            Input::Known { input, .. } => self.decide(*input, rules, dice),
             Input::Intent { intent } => {
                 if !self.thread.id.is_system() {
                     return Answer::Refused(Refusal::ThreadExists);

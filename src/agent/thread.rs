@@ -537,7 +537,15 @@ impl Thread {
                     entry.stage = Stage::Asking;
                     entry.approval = Some(*approval);
                     let before = self.approvals.remove(approval).map(|before| *before);
+                    let moved = before.as_ref().is_some_and(|before| before.terms.route != terms.route);
                     self.approvals.insert(*approval, Box::new(request.after(before)));
+                    if moved {
+                        // The card that it shared with others of its reply is theirs alone from now on.
+                        let others = |a: &&Approval| a.call.seq == call.seq && a.id != *approval && a.is_live();
+                        let others: Vec<_> =
+                            self.approvals.values().map(Box::as_ref).filter(others).map(|a| a.id).collect();
+                        others.into_iter().for_each(|approval| self.post(Posting::Card { approval }, issue));
+                    }
                     // What was about to run is not what was just asked for.
                     self.outstanding.retain(|_, e| *e != Effect::RunTool { call: *call });
                     self.post(Posting::Card { approval: *approval }, issue);

@@ -185,6 +185,7 @@ pub async fn run(args: Args, loaded: Result<Loaded, config::Problems>) -> anyhow
     match Blueprint::new(loaded) {
         Ok(blueprint) => {
             report.add(agents(&blueprint))?;
+            report.add(people(&blueprint))?;
             report.add(models(&config, &blueprint.agents, args.offline).await)?;
             report.add(services(&config, &blueprint, args.offline).await)?;
             report.add(slack::lines(&blueprint, args.offline).await)?;
@@ -199,6 +200,18 @@ pub async fn run(args: Args, loaded: Result<Loaded, config::Problems>) -> anyhow
     report.add([address(&config).await])?;
     report.add(triggers(&config))?;
     report.finish()
+}
+
+/// Whether people can be told apart where a rule wants different ones, and whether groups can be anybody's.
+fn people(blueprint: &Blueprint) -> Vec<Line> {
+    const CHECK: &str = "people";
+    let listed = words::count(blueprint.people.entries().len(), "person");
+    let next = "list each person with all their ids in [[people]]; docs/agents.md says how";
+    let unsure = blueprint.unsure_rules();
+    if unsure.is_empty() {
+        return vec![ok(CHECK, format!("{listed} listed; every rule can tell the people apart that it wants"))];
+    }
+    unsure.into_iter().map(|note| warn(CHECK, note).next(next)).collect()
 }
 
 fn configuration(loaded: &Loaded) -> Line {

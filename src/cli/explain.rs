@@ -373,6 +373,9 @@ pub fn config(command: Config, loaded: Loaded) -> anyhow::Result<ExitCode> {
                 config.store.durability,
                 blueprint.agents.names().collect::<Vec<_>>().join(", ")
             ))?;
+            for note in blueprint.unsure_rules() {
+                say(&format!("note: {note}\n"))?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

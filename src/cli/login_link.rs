@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use crate::agent::span;
+use crate::agent::{Principal, span};
 use crate::app::Blueprint;
 use crate::http::session;
 use crate::runtime::Clock;
@@ -18,7 +18,8 @@ pub struct Args {
 
 pub fn run(args: &Args, blueprint: &Blueprint) -> anyhow::Result<ExitCode> {
     let config = blueprint.config();
-    let person = session::person(&args.person).map_err(anyhow::Error::msg)?;
+    let person = config.ids(&blueprint.people).person(&args.person).map_err(anyhow::Error::msg)?;
+    let person = Principal::human(person);
     let secret = session::secret(&config.http, &config.app.data_dir)?;
     let token = session::login_token(&secret, &person, Clock::System.now())?;
     super::inspect::say(&format!("{}/login?token={token}\n", config.http.public_url()))?;

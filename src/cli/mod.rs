@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::People;
 use crate::app::Blueprint;
 use crate::{config, telemetry};
 
@@ -125,7 +126,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return block_on(demo::run(args));
     }
     if let Command::Token(args) = &cli.command {
-        return token::token(args);
+        // Settings that cannot be read do not keep anybody from making a token for better ones.
+        let prefix = config::Loaded::from_process(cli.config.as_deref()).map(|loaded| loaded.config.http.proxy.prefix);
+        let ids = config::Ids { proxy_prefix: prefix.as_deref().unwrap_or("web:"), people: &People::default() };
+        return token::token(args, &ids);
     }
     if let Command::Config(explain::Config::Default) = cli.command {
         // Needs no settings, and helps most where those there are cannot be read.

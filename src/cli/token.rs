@@ -8,7 +8,7 @@ use anyhow::bail;
 use sha2::{Digest as _, Sha256};
 
 use super::inspect::say;
-use crate::config::{Scope, TokenConfig};
+use crate::config::{Ids, Scope, TokenConfig};
 use crate::http::auth::scope_word;
 use crate::http::session::random;
 
@@ -37,19 +37,17 @@ fn parse_scope(text: &str) -> Result<Scope, String> {
     })
 }
 
-pub fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
+pub fn token(args: &TokenArgs, ids: &Ids) -> anyhow::Result<ExitCode> {
     let TokenArgs { name, scopes, person } = args;
     if !TokenConfig::is_name(name) {
         bail!("a name has 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and is not `local`: it stands in ids and logs");
     }
     match person {
-        Some(person) if !TokenConfig::is_person(person) => {
-            bail!("`{}` is no id of a person; write it like `web:ann`", super::words::quote(person))
-        }
+        Some(person) => drop(ids.person(person).map_err(anyhow::Error::msg)?),
         None if scopes.contains(&Scope::Approve) => {
             bail!("only people decide: name the person whose decisions this token brings, for example --person web:ann")
         }
-        Some(_) | None => {}
+        None => {}
     }
     let chance: [u8; BYTES] = random()?;
     let token = format!("{PREFIX}{}", data_encoding::BASE64URL_NOPAD.encode(&chance));

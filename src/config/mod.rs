@@ -5,6 +5,7 @@
 //! from. [`Loaded::from_sources`] is a pure function of texts; only [`Loaded::from_process`] looks at
 //! files and the environment.
 
+mod ids;
 pub mod layers;
 mod slack;
 
@@ -18,11 +19,12 @@ use serde::Deserialize;
 use crate::agent::secret::is_secret_name;
 use crate::agent::{
     AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, People,
-    PersonEntry, Policy, RequesterRule, Route, Rule, SecretFilter, ThreadId, did_you_mean, serde_words, span,
+    PersonEntry, Policy, RequesterRule, Route, Rule, SecretFilter, did_you_mean, serde_words, span,
 };
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
-pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, is_slack_itself, is_slash_command};
+pub use ids::{Ids, MAX_PERSON, is_name_char};
+pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, Threads, is_slack_itself, is_slash_command};
 
 /// Every setting with its default and a sentence.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -263,11 +265,6 @@ impl TokenConfig {
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
             && name != "local"
     }
-
-    /// Whether this is the id of a person: `<surface>:<id>`.
-    pub fn is_person(id: &str) -> bool {
-        id.parse::<ThreadId>().is_ok()
-    }
 }
 
 /// Ids that begin so are given to nobody who comes in by HTTP: they stand for this machine's own terminal,
@@ -458,6 +455,38 @@ impl Config {
         People::new(self.people.clone(), self.approvals.match_verified_mail)
     }
 
+    /// What ids may mean in this configuration.
+    pub fn ids<'a>(&'a self, people: &'a People) -> Ids<'a> {
+        Ids { proxy_prefix: &self.http.proxy.prefix, people }
+    }
+
+    /// Who is named as approver, administrator, or in the directory of people, as far as it can be nobody: one
+    /// sentence each, with what was probably meant.
+    pub fn id_problems(&self, policy: &Policy, people: &People) -> Vec<String> {
+        let ids = self.ids(people);
+        let quoted = |what: &str, id: &str, why: String| format!("{what}: `{}` {why}", shown("", id));
+        let mut problems = Vec::new();
+        let mut check = |what: &str, approvers: &Approvers| {
+            let users = approvers.users.iter().map(|id| (id, ids.approver_problem(id)));
+            let groups = approvers.groups.iter().map(|id| (id, ids.group_problem(id)));
+            problems.extend(users.chain(groups).filter_map(|(id, why)| why.map(|why| quoted(what, id, why))));
+        };
+        check("`approvals.approvers`", &policy.approvers);
+        for rule in &policy.rules {
+            if let Some(approvers) = &rule.approvers {
+                check(&format!("the rule `{}`", shown("", &rule.name)), approvers);
+            }
+        }
+        let admins = self.http.admins.iter().map(|id| ("`http.admins`".to_owned(), id));
+        let listed = self.people.iter().flat_map(|entry| {
+            entry.ids.iter().map(|id| (format!("person `{}` of [[people]]", shown("", &entry.name)), id))
+        });
+        for (what, id) in admins.chain(listed) {
+            problems.extend(ids.problem(id).map(|why| quoted(&what, id, why)));
+        }
+        problems
+    }
+
     /// Approvers where no rule names any. Whether the requester may is the gate's business, which knows
     /// who asked.
     pub fn approvers(&self) -> Approvers {
@@ -565,7 +594,7 @@ const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 42] = [
+const BOUNDS: [(&str, Bound); 43] = [
     ("app.name", Bound::NotEmpty),
     ("app.data_dir", Bound::NotEmpty),
     ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
@@ -605,6 +634,7 @@ const BOUNDS: [(&str, Bound); 42] = [
     ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
     ("http.proxy.prefix", Bound::Prefix),
     ("slack.api_url", Bound::Url),
+    ("slack.threads", Bound::OneOf(&["all", "mentions"])),
     ("slack.max_file", Bound::Whole(0, 10_000_000)),
     ("slack.max_earlier", Bound::Whole(0, 1_000)),
     ("triggers.catch_up", Bound::Span(0, 7 * DAY)),
@@ -890,6 +920,8 @@ fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
 
 /// Reads each token by itself, likewise.
 fn check_tokens(settings: &mut Settings, problems: &mut Vec<String>) {
+    let prefix = settings.get("http.proxy.prefix").map_or_else(String::new, |s| plain(&s.value));
+    let ids = Ids { proxy_prefix: &prefix, people: &People::default() };
     let Some(setting) = settings.get_mut("http.tokens") else { return };
     let at = place(&setting.origin);
     let Some(tokens) = setting.value.as_array_mut() else { return };
@@ -900,7 +932,7 @@ fn check_tokens(settings: &mut Settings, problems: &mut Vec<String>) {
         let name = table.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
         let why = match table.clone().try_into::<TokenConfig>() {
             Err(e) => serde_words(e.message()),
-            Ok(token) => match token_problem(&token, &good) {
+            Ok(token) => match token_problem(&token, &good, &ids) {
                 Some(why) => why,
                 None => {
                     good.push(token);
@@ -914,7 +946,7 @@ fn check_tokens(settings: &mut Settings, problems: &mut Vec<String>) {
 }
 
 /// What is wrong with a token, given those before it.
-fn token_problem(token: &TokenConfig, before: &[TokenConfig]) -> Option<String> {
+fn token_problem(token: &TokenConfig, before: &[TokenConfig], ids: &Ids) -> Option<String> {
     let person = token.person.as_deref();
     if !TokenConfig::is_name(&token.name) {
         return Some("its name has to be 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and not `local`".to_owned());
@@ -934,13 +966,8 @@ fn token_problem(token: &TokenConfig, before: &[TokenConfig]) -> Option<String> 
     if person.is_none() && token.scopes.contains(&Scope::Approve) {
         return Some("only people decide, so the scope \"approve\" needs `person`, the id of the one who decides with it, for example \"web:ann\"".to_owned());
     }
-    match person {
-        Some(person) if !TokenConfig::is_person(person) => {
-            Some(format!("`{person}` is no id of a person; write it like \"web:ann\""))
-        }
-        Some(person) if is_reserved(person) => Some(format!("`{person}` can't be its person: {KEPT}")),
-        Some(_) | None => None,
-    }
+    let wrong = ids.person(person?).err()?;
+    Some(format!("its person: {wrong}"))
 }
 
 /// Reads each table of an array by itself, so that every bad one is reported, by its name; leaves the

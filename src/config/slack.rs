@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{is_loopback, variable_name};
-use crate::agent::Policy;
+use crate::agent::{Policy, Route};
 
 /// The Slack surface. Without a bot token and without workspaces there is none.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,7 +26,9 @@ pub struct SlackConfig {
     pub command: String,
     /// The agent of conversations that name none.
     pub agent: String,
-    /// Channels with an agent of their own.
+    /// What an agent hears of a thread in which it takes part.
+    pub threads: Threads,
+    /// Channels with an agent or a `threads` of their own.
     pub channels: Vec<SlackChannel>,
     pub workspaces: Vec<SlackWorkspace>,
     /// Name of the reaction that stops a run.
@@ -39,13 +41,29 @@ pub struct SlackConfig {
     pub max_earlier: usize,
 }
 
-/// A channel whose conversations have an agent of their own.
+/// A channel whose conversations have an agent or a `threads` of their own.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlackChannel {
     /// `C…` or `G…`.
     pub id: String,
+    /// Empty: the agent of conversations that name none.
+    #[serde(default)]
     pub agent: String,
+    /// What the agent hears there; without it, `slack.threads`.
+    #[serde(default)]
+    pub threads: Option<Threads>,
+}
+
+/// What an agent hears of a thread in which it takes part. Direct messages are always for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Threads {
+    /// Everything that people write there.
+    All,
+    /// What mentions it or begins with its sign, and the word to stop. The others can talk beside it without their
+    /// words counting as asked.
+    Mentions,
 }
 
 /// One more workspace. The variables hold the tokens, never this file.
@@ -174,34 +192,21 @@ impl SlackConfig {
         problems
     }
 
-    /// Who is named as approver or operator and where requests are routed to, as far as it can be nobody and nowhere
-    /// in Slack: one sentence each, with what was probably meant. Nothing without a Slack surface. Groups without a
-    /// surface are those of the proxy's header, unless they look like Slack's.
-    pub fn id_problems(&self, policy: &Policy, admins: &[String]) -> Vec<String> {
+    /// Where requests are routed to, as far as it can be nowhere in Slack: one sentence each, with what was probably
+    /// meant. Nothing without a Slack surface.
+    pub fn route_problems(&self, policy: &Policy) -> Vec<String> {
         if !self.is_on() {
             return Vec::new();
         }
-        let rules = policy.rules.iter().map(|rule| (format!("the rule `{}`", shown(&rule.name)), rule));
-        let (mut named, mut routes) = (
-            vec![("`approvals.approvers`".to_owned(), &policy.approvers)],
-            vec![("`approvals.route`".to_owned(), &policy.route)],
-        );
-        for (what, rule) in rules {
-            named.extend(rule.approvers.as_ref().map(|approvers| (what.clone(), approvers)));
-            routes.extend(rule.route.as_ref().map(|route| (what, route)));
-        }
-        let mut problems = Vec::new();
-        for (what, approvers) in named {
-            let users = approvers.users.iter().filter_map(|id| named_problem(Named::User, id));
-            let groups = approvers.groups.iter().filter_map(|id| named_problem(Named::Group, id));
-            problems.extend(users.chain(groups).map(|why| format!("{what}: {why}")));
-        }
-        let wrong = admins.iter().filter_map(|id| named_problem(Named::User, id));
-        problems.extend(wrong.map(|why| format!("`http.admins`: {why}")));
-        for (what, route) in routes.into_iter().filter(|(_, route)| !route.channel.is_empty()) {
-            problems.extend(named_problem(Named::Route, &route.channel).map(|why| format!("{what}: {why}")));
-        }
-        problems
+        let rules = policy.rules.iter().filter_map(|rule| {
+            let what = format!("the rule `{}`", shown(&rule.name));
+            rule.route.as_ref().map(|route| (what, route))
+        });
+        let all = [("`approvals.route`".to_owned(), &policy.route)].into_iter().chain(rules);
+        let wrong = |route: &Route| named_problem(Named::Route, &route.channel);
+        all.filter(|(_, route)| !route.channel.is_empty())
+            .filter_map(|(what, route)| wrong(route).map(|why| format!("{what}: `{}` {why}", shown(&route.channel))))
+            .collect()
     }
 
     fn workspace_problems<'a>(
@@ -380,10 +385,21 @@ impl Named {
     }
 }
 
+/// What is wrong with the id of a person, after the id itself; `None` if it can be one of Slack, or is another
+/// surface's.
+pub(super) fn user_problem(id: &str) -> Option<String> {
+    named_problem(Named::User, id)
+}
+
+/// The same for a group.
+pub(super) fn group_problem(id: &str) -> Option<String> {
+    named_problem(Named::Group, id)
+}
+
 /// What is wrong with an id that a setting names, and what was probably meant. `None` if it can be one, or if it is
-/// none of Slack's business.
+/// another surface's.
 fn named_problem(kind: Named, id: &str) -> Option<String> {
-    let words = |why: &str| Some(format!("`{}` {why}", shown(id)));
+    let words = |why: &str| Some(why.to_owned());
     let word = id.trim();
     // Ids are compared as they stand: neither a blank nor a capital letter is forgiven.
     let ours = word.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("slack:"));

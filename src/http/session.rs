@@ -38,8 +38,6 @@ use crate::config::{self, HttpConfig, Scope};
 /// How long a login link is good for, in milliseconds. Long enough to be sent, too short to be found.
 pub const LINK_MS: u64 = 10 * 60 * 1_000;
 
-/// Longest id of a person, in bytes; the longest real ones (mail addresses) have 254.
-const MAX_PERSON: usize = 254;
 /// Groups that are taken from a proxy's header; the rest is left out.
 const MAX_GROUPS: usize = 200;
 /// Shortest `http.secret` that is taken, in bytes.
@@ -212,29 +210,6 @@ pub enum LinkError {
     Restarted,
 }
 
-/// Reads the id of a person for a link: `slack:T1:U1`, or a bare name, which is one of this console.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn person(text: &str) -> Result<Principal, String> {
-    let id = if text.contains(':') { text.to_owned() } else { format!("web:{text}") };
-    let (surface, rest) = id.split_once(':').unwrap_or(("", ""));
-    let named = !surface.is_empty() && surface.bytes().all(|b| b.is_ascii_lowercase()) && !rest.is_empty();
-    if !named || id.len() > MAX_PERSON || !id.chars().all(is_name_char) {
-        return Err(format!(
-            "a person is a name (`ann`) or an id (`web:ann`, `slack:T1:U1`) of at most {MAX_PERSON} letters, digits or `._-@+:`"
-        ));
-    }
-    if config::is_reserved(&id) {
-        return Err(format!("ids that begin with `{surface}:` are not for people who come in by a link"));
-    }
-    Ok(Principal::human(id))
-}
-
-fn is_name_char(c: char) -> bool {
-    c.is_alphanumeric() || "._-@+:".contains(c)
-}
-
 /// The token of a link that signs this person in once, within [`LINK_MS`] from `now`.
 ///
 /// # Errors
@@ -337,7 +312,11 @@ fn proxied(http: &HttpConfig, parts: &Parts) -> Option<(Principal, Vec<String>)>
     }
     let user = the_only(&parts.headers, &proxy.user_header)?;
     let id = format!("{}{user}", proxy.prefix);
-    if user.is_empty() || id.len() > MAX_PERSON || !user.chars().all(is_name_char) || config::is_reserved(&id) {
+    if user.is_empty()
+        || id.len() > config::MAX_PERSON
+        || !user.chars().all(config::is_name_char)
+        || config::is_reserved(&id)
+    {
         return None;
     }
     let groups = if proxy.groups_header.is_empty() { None } else { the_only(&parts.headers, &proxy.groups_header) };
@@ -479,15 +458,6 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(key_file(&data).unwrap_err().to_string().contains("can be read by others"));
-    }
-
-    #[test]
-    fn a_person_of_a_link_is_never_the_terminal_an_agent_or_the_engine() {
-        assert_eq!(person("ann"), Ok(Principal::human("web:ann")));
-        assert_eq!(person("slack:T1:U1"), Ok(Principal::human("slack:T1:U1")));
-        for bad in ["", ":", "web:", "a b", "console:ops", "agent:deployment", "system:twelve", "Web:x", "x\n", "<b>"] {
-            assert!(person(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

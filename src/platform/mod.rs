@@ -186,6 +186,16 @@ impl Card {
         }
     }
 
+    /// What asks now that the arguments were changed, if it is not what asked before.
+    pub fn terms_note(&self) -> Option<String> {
+        let (now, before) = (&self.approval.terms, self.approval.former_terms.as_ref()?);
+        Some(if now.rule == before.rule {
+            format!("under the terms that \"{}\" has now", now.rule)
+        } else {
+            format!("the rule \"{}\" asks now, before it was \"{}\"", now.rule, before.rule)
+        })
+    }
+
     /// Why there is a second or later revision.
     pub fn revision_note(&self) -> Option<String> {
         let changes = || {
@@ -195,7 +205,10 @@ impl Card {
         };
         match &self.approval.because {
             Because::Gated => None,
-            Because::Edited { by } => Some(format!("changed by {by}: {}", changes().unwrap_or_default())),
+            Because::Edited { by } => {
+                let terms = self.terms_note().map_or_else(String::new, |note| format!("; {note}"));
+                Some(format!("changed by {by}: {}{terms}", changes().unwrap_or_default()))
+            }
             Because::Stale { why } => Some(format!("asked again: {why}")),
             Because::Retried { by } => Some(format!("asked again: {by} wants it tried once more")),
         }
@@ -357,6 +370,23 @@ pub fn step(thread: &Thread, posting: &Posting) -> Vec<Card> {
     if same.len() < 2 { Vec::new() } else { same.into_iter().map(|a| Card::of(thread, a)).collect() }
 }
 
+/// Where the cards of the same reply stand that are put before people in other places than this one.
+pub fn of_other_places(thread: &Thread, posting: &Posting) -> Vec<String> {
+    let Posting::Card { approval } = posting else { return Vec::new() };
+    let Some(this) = thread.approvals.get(approval) else { return Vec::new() };
+    let elsewhere = |a: &&Approval| a.call.seq == this.call.seq && a.terms.route != this.terms.route && a.is_live();
+    let elsewhere = thread.approvals.values().map(Box::as_ref).filter(elsewhere);
+    let posts = elsewhere.filter_map(|a| thread.posts.get(&Posting::Card { approval: a.id }));
+    let references = posts.filter_map(|post| post.reference.as_deref());
+    references.flat_map(|all| all.split_whitespace().map(str::to_owned)).collect()
+}
+
+/// References without those that are another's.
+pub fn without(references: &str, theirs: &[String]) -> String {
+    let own: Vec<&str> = references.split_whitespace().filter(|one| !theirs.iter().any(|other| other == one)).collect();
+    own.join(" ")
+}
+
 /// Where the cards of one reply stand: the references of all of them, each once, the first first.
 pub fn together(references: impl Iterator<Item = String>) -> Option<String> {
     let mut all: Vec<String> = Vec::new();
@@ -436,6 +466,18 @@ impl Platforms {
             (Attached::File { name, .. }, ..) => {
                 vec![Gathered::of_no_one(format!("the file {name}"), Err(not_connected(thread.surface())))]
             }
+        }
+    }
+
+    /// The mail address by which a surface vouches for somebody, if it knows one.
+    ///
+    /// # Errors
+    /// Why the surface did not say.
+    pub async fn mail_of(&self, who: &Principal) -> Result<Option<String>, PostError> {
+        let mut parts = who.id.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next(), &self.slack) {
+            (Some(slack::SURFACE), Some(team), Some(user), Some(slack)) => Ok(slack.mail_of(team, user).await?),
+            _ => Ok(None),
         }
     }
 

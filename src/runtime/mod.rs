@@ -24,6 +24,7 @@ mod clock;
 mod count;
 pub mod crash;
 mod intents;
+mod people;
 mod perform;
 mod project;
 mod timers;
@@ -293,6 +294,7 @@ impl Runtime {
 
     /// Any other input, for a thread that exists.
     pub async fn deliver(&self, thread: ShortId, input: Input) -> Result<Delivered, DeliverError> {
+        let input = self.with_known_people(thread, input).await;
         self.deliver_to(thread, None, input, None).await
     }
 

@@ -275,7 +275,10 @@ impl Runtime {
                 let stands = |posting: &Posting| t.posts.get(posting).and_then(|p| p.reference.clone());
                 let sibling = |card: &platform::Card| stands(&Posting::Card { approval: card.approval.id });
                 let siblings = step.iter().filter_map(sibling);
-                let reference = platform::together(stands(posting).into_iter().chain(siblings));
+                // A message that cards of another place share is theirs: an edit may have moved this one away.
+                let theirs = platform::of_other_places(t, posting);
+                let own = stands(posting).map(|references| platform::without(&references, &theirs));
+                let reference = platform::together(own.into_iter().chain(siblings));
                 let outbound = platform::outbound(t, posting, about.as_ref());
                 let failed = t.posts.get(posting).is_some_and(|p| p.attempts > 0);
                 (t.id.clone(), outbound, reference, step, platform::people(t, posting), failed)

@@ -640,7 +640,7 @@ user = "web:ann"
     - twelve.toml line 2: token 4 `plain`: its hash has to be `sha256:` and 64 hexadecimal digits; `twelve token` makes one
     - twelve.toml line 2: token 5 `local`: its name has to be 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and not `local`
     - twelve.toml line 2: token 6 `machine`: only people decide, so the scope "approve" needs `person`, the id of the one who decides with it, for example "web:ann"
-    - twelve.toml line 2: token 7 `who`: `ann smith` is no id of a person; write it like "web:ann"
+    - twelve.toml line 2: token 7 `who`: its person: `ann smith` is not an id: at most 254 letters, digits or `._-@+:`
     - twelve.toml line 2: token 8 `idle`: it has no scopes, so it would be good for nothing; name some of "start", "read", "resume", "approve", "admin"
     - twelve.toml line 2: token 9 `typo`: unknown word `aprove`; allowed: `start`, `read`, `resume`, `approve`, `admin`; did you mean `approve`?
     - twelve.toml line 2: token 10 `more`: unknown setting `user`; allowed: `name`, `hash`, `scopes`, `person`

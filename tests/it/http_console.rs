@@ -207,7 +207,7 @@ fn the_command_prints_a_link_that_the_secret_signed() {
     assert!(dir.path().join("data/http.key").exists());
     let refused = run("console:ops");
     assert!(!refused.status.success());
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("ids that begin with `console:` are not for people"));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("ids that begin with `console:`"));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod http_serve;
 mod http_webhooks;
 mod intents;
 mod llm;
+mod one_person;
 mod ops;
 mod postings;
 mod prompts;

@@ -78,7 +78,12 @@ impl Site {
 
     /// The path of a login link, made now.
     pub fn link(&self, person: &str) -> String {
-        let token = session::login_token(&SECRET, &session::person(person).unwrap(), self.now()).unwrap();
+        let token = session::login_token(
+            &SECRET,
+            &Principal::human(if person.contains(':') { person.to_owned() } else { format!("web:{person}") }),
+            self.now(),
+        )
+        .unwrap();
         format!("/login?token={token}")
     }
 

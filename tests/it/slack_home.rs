@@ -40,6 +40,8 @@ async fn house(approvers: Approvers) -> House {
     let front = FrontSettings {
         agent: "tester".into(),
         channels: Default::default(),
+        threads: twelve::config::Threads::All,
+        channel_threads: Default::default(),
         stop_reaction: "octagonal_sign".into(),
         progress: false,
         command: "/agent".into(),

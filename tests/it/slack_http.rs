@@ -56,6 +56,8 @@ fn front(world: &World, slack: &Slack) -> Front {
     let settings = FrontSettings {
         agent: "tester".to_owned(),
         channels: [("C9".to_owned(), "nobody".to_owned())].into(),
+        threads: twelve::config::Threads::All,
+        channel_threads: [("C2".to_owned(), twelve::config::Threads::Mentions)].into(),
         stop_reaction: "octagonal_sign".to_owned(),
         progress: false,
         command: "/agent".to_owned(),
@@ -570,6 +572,29 @@ async fn s7_a_mention_that_comes_as_mention_and_as_message_is_one_turn() {
     assert_eq!(chat.world.answer(&thread).await, "look succeeded");
     chat.assert_counted("message", "kept", 1);
     chat.assert_counted("message", "duplicate", 1);
+}
+
+#[tokio::test]
+async fn where_mentions_alone_are_heard_people_talk_beside_the_agent_without_having_asked() {
+    let chat = chat().await;
+    chat.fake.team("T1", |t| t.channels.get_mut("C2").unwrap().members.insert("UBOTT1".to_owned()));
+    let (ann, bob) = (chat.ann(), chat.fake.person("T1", "U2"));
+    let root = ann.mention("C2", "ship v1").await;
+    chat.settle().await;
+    bob.say_in_thread("C2", &root, "looks fine to me").await;
+    chat.settle().await;
+    let thread = format!("slack:T1:C2:{root}");
+    let say = |who: &str, text: &str| (format!("slack:T1:{who}"), text.to_owned());
+    assert_eq!(chat.said(&thread).await, [say("U1", "ship v1")]);
+    let request = chat.world.pending(&thread).await;
+    assert_eq!(request.requesters, [Principal::human("slack:T1:U1")]);
+    // What mentions it is heard, and so is the word to stop.
+    bob.mention_in("C2", &root, "note").await;
+    chat.settle().await;
+    assert_eq!(chat.said(&thread).await, [say("U1", "ship v1"), say("U2", "note")]);
+    bob.say_in_thread("C2", &root, "stop").await;
+    chat.settle().await;
+    assert!(chat.world.runtime.thread(thread.parse::<ThreadId>().unwrap().short()).await.unwrap().run.is_none());
 }
 
 #[tokio::test]

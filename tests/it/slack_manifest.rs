@@ -253,7 +253,7 @@ const METHODS: [(&str, &[&str]); 27] = [
     ("reactions.remove", &["reactions:write"]),
     ("usergroups.list", &["usergroups:read"]),
     ("usergroups.users.list", &["usergroups:read"]),
-    ("users.info", &["users:read"]),
+    ("users.info", &["users:read", "users:read.email"]),
     ("views.open", &[]),
     ("views.publish", &[]),
     ("views.push", &[]),

@@ -126,7 +126,7 @@ bot_token_env = "xoxb-1-of-the-tests"
     insta::assert_snapshot!(words, @r#"
     The configuration has 13 problems:
     - twelve.toml line 5: `slack.max_earlier` has to be a whole number from 0 to 1000; it is `100000`
-    - twelve.toml line 6: Slack channel 4: unknown setting `agnet`; allowed: `id`, `agent`; did you mean `agent`?
+    - twelve.toml line 6: Slack channel 4: unknown setting `agnet`; allowed: `id`, `agent`, `threads`; did you mean `agent`?
     - twelve.toml line 12: Slack workspace 3: what ends in `_env` is not the name of an environment variable; give the name of the variable that holds the secret, never the secret
     - twelve.toml line 12: Slack workspace 1 `acme`: that is no team's id; it begins with T (E for a whole organisation) and stands in the address of Slack in a browser, https://app.slack.com/client/T…
     - twelve.toml line 12: Slack workspace 1 `acme`: nothing brings its events in; give it `app_token_env` or `signing_secret_env`, or set SLACK_APP_TOKEN or SLACK_SIGNING_SECRET for all
@@ -580,15 +580,19 @@ fn approvers_of_slack_and_of_other_surfaces_are_taken_and_without_slack_nothing_
 [http]
 admins = ["slack:T1:U1", "web:ann", "slack:E1:W1"]
 [approvals.approvers]
-users = ["slack:T1:U1", "slack:E012AB:W0123", "web:ann", "console:ops", "ann@example.com"]
+users = ["slack:T1:U1", "slack:E012AB:W0123", "web:ann", "console:ops", "email:ann@example.com"]
 groups = ["slack:T1:S1", "slack:T1:C1", "slack:T1:G1", "ops", "SECURITY", "TEAM1", "SRE2024", "release-team"]
 [approvals.route]
 channel = "slack:T1:C1"
 "#;
     assert_eq!(set_up(fine), "");
     assert_eq!(set_up("[approvals.approvers]\nusers = [\"*\"]\n[approvals.route]\nchannel = \"slack:T1:D1\"\n"), "");
-    let without = load("[approvals.approvers]\nusers = [\"U0123\"]\n[approvals.route]\nchannel = \"#releases\"\n", &[]);
-    assert!(Blueprint::new(without.unwrap()).is_ok());
+    // Where requests would go in Slack is nobody's business without it; who could never decide is.
+    let without = |id: &str| {
+        load(&format!("[approvals.approvers]\nusers = [\"{id}\"]\n[approvals.route]\nchannel = \"#releases\"\n"), &[])
+    };
+    assert!(Blueprint::new(without("web:ann").unwrap()).is_ok());
+    assert!(Blueprint::new(without("U0123").unwrap()).is_err());
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub fn front_settings() -> FrontSettings {
     FrontSettings {
         agent: "tester".to_owned(),
         channels: BTreeMap::new(),
+        threads: twelve::config::Threads::All,
+        channel_threads: Default::default(),
         stop_reaction: "octagonal_sign".to_owned(),
         progress: true,
         command: "/agent".to_owned(),

@@ -181,6 +181,8 @@ impl Process {
         let settings = FrontSettings {
             agent: "tester".to_owned(),
             channels: Default::default(),
+            threads: twelve::config::Threads::All,
+            channel_threads: Default::default(),
             stop_reaction: "octagonal_sign".to_owned(),
             progress: true,
             command: "/agent".to_owned(),

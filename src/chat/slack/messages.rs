@@ -1,7 +1,7 @@
 //! What people write, edit, delete and react to.
 //!
 //! A message is for an agent if it is a direct message, mentions the bot, begins with its sign (`!agent`), or stands in
-//! a thread in which the agent takes part already. It is delivered under an id made of channel and timestamp, so
+//! a thread in which the agent takes part already, unless the settings say that mentions alone are heard there. It is delivered under an id made of channel and timestamp, so
 //! `app_mention`, `message` and every repetition of them are one.
 
 use super::asked::{self, Asked, Came};
@@ -101,6 +101,9 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
         }
     };
     if message.text.is_empty() && !came_along && command.is_none() {
+        return Taken::IGNORED;
+    }
+    if !addressed && command.is_none() && front.hears_mentions_alone(&channel) {
         return Taken::IGNORED;
     }
     let Some(command) = command else { return say(front, place, &message, &log, None, &message.text).await };

@@ -38,6 +38,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 use crate::agent::{Answer, Intent, Principal, Refusal, ShortId, ThreadId};
+use crate::config::Threads;
 use crate::platform::replies;
 use crate::platform::slack::inbound::{self, Envelope, Inbound, Who};
 use crate::platform::slack::lookup::shown_name;
@@ -62,6 +63,10 @@ pub struct FrontSettings {
     pub agent: String,
     /// Agents by channel id.
     pub channels: std::collections::BTreeMap<String, String>,
+    /// What an agent hears of a thread in which it takes part.
+    pub threads: Threads,
+    /// The same by channel id.
+    pub channel_threads: std::collections::BTreeMap<String, Threads>,
     pub stop_reaction: String,
     pub progress: bool,
     /// The slash command, for examples in answers.
@@ -465,6 +470,12 @@ impl Front {
     /// The agent of a channel.
     pub(super) fn agent(&self, channel: &str) -> &str {
         self.0.settings.channels.get(channel).unwrap_or(&self.0.settings.agent)
+    }
+
+    /// Whether only what mentions the agent is for it in threads of this channel.
+    pub(super) fn hears_mentions_alone(&self, channel: &str) -> bool {
+        let settings = &self.0.settings;
+        *settings.channel_threads.get(channel).unwrap_or(&settings.threads) == Threads::Mentions
     }
 
     /// `!agent`, where the slash command is `/agent`.

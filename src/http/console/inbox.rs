@@ -240,7 +240,8 @@ pub async fn show(State(service): State<Service>, Known { caller, visitor }: Kno
     let Found { thread, approval, events, sees_thread } =
         their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
+    let people = service.runtime().people_for(&thread, approval.id, &caller.principal).await;
+    let looks = Looks { caller: &caller, people: &people, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
     let history = events.iter().filter_map(|event| {
         let line = view::history(approval.id, approval.call, event)?;
@@ -344,7 +345,8 @@ pub async fn edit_form(
     let Found { thread, approval, events, sees_thread } =
         their_approval(&service, &caller, &id, Caller::sees_approval).await?;
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
+    let people = service.runtime().people_for(&thread, approval.id, &caller.principal).await;
+    let looks = Looks { caller: &caller, people: &people, tools: &parts.tools, now: parts.clock.now() };
     let card = view::card(&thread, &approval, &events, &looks);
     let page = Page::new(&service, &visitor, "inbox", format!("Change: {}", card.title)).await;
     let back = if sees_thread && query.get("back").is_some_and(|back| back == "chat") { "chat" } else { "inbox" };
@@ -360,7 +362,8 @@ pub async fn edit(
         their_approval(&service, &caller, &id, Caller::answers).await?;
     let to = back(&fields, &approval, sees_thread);
     let parts = service.runtime().parts();
-    let looks = Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now: parts.clock.now() };
+    let people = service.runtime().people_for(&thread, approval.id, &caller.principal).await;
+    let looks = Looks { caller: &caller, people: &people, tools: &parts.tools, now: parts.clock.now() };
     let mut card = view::card(&thread, &approval, &events, &looks);
     let digest = match shown(&approval, &fields) {
         Ok(digest) => digest,

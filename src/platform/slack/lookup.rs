@@ -586,6 +586,18 @@ impl Slack {
         Ok(name)
     }
 
+    /// The mail address of a user that Slack has confirmed, if it shows one. Asked each time: it decides who counts as
+    /// one person.
+    ///
+    /// # Errors
+    /// Slack does not say.
+    pub async fn mail_of(&self, team: &str, user: &str) -> Result<Option<String>, SlackError> {
+        let answer = self.read(team, "users.info", &[("user", user)]).await?;
+        let user = &answer["user"];
+        let confirmed = user["is_email_confirmed"].as_bool() == Some(true);
+        Ok(user["profile"]["email"].as_str().filter(|_| confirmed).map(str::to_owned))
+    }
+
     /// What people call a user, as far as it is remembered. Asks nobody.
     pub fn known_name(&self, team: &str, user: &str) -> Option<String> {
         known(&self.0.lookups.names, team, user)

@@ -19,7 +19,7 @@ pub struct Feature {
 }
 
 /// Every feature. Scopes and events as <https://docs.slack.dev/reference> has them (November 2026).
-pub const FEATURES: [Feature; 18] = [
+pub const FEATURES: [Feature; 19] = [
     Feature { what: "answers, approval cards and questions", scopes: &["chat:write"], events: &[] },
     Feature { what: "mentions in channels", scopes: &["app_mentions:read"], events: &["app_mention"] },
     Feature {
@@ -49,6 +49,11 @@ pub const FEATURES: [Feature; 18] = [
         events: &[],
     },
     Feature { what: "the names of people", scopes: &["users:read"], events: &[] },
+    Feature {
+        what: "telling who is one person by their mail address (`approvals.match_verified_mail`)",
+        scopes: &["users:read.email"],
+        events: &[],
+    },
     Feature { what: "text files in messages", scopes: &["files:read"], events: &[] },
     Feature { what: "stopping a run by a reaction", scopes: &["reactions:read"], events: &["reaction_added"] },
     Feature { what: "the eyes on a message while a run is at work", scopes: &["reactions:write"], events: &[] },

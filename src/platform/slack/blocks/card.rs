@@ -316,6 +316,7 @@ fn revision(card: &Card, look: &Look) -> Vec<Value> {
         left -= len(&change);
         elements.push(line(vec![said(&change)]));
     }
+    elements.extend(card.terms_note().map(|note| line(vec![bold("Now "), said(&prose(&note, QUOTE))])));
     elements
 }
 

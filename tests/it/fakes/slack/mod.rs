@@ -167,6 +167,8 @@ pub struct User {
     pub home: String,
     pub is_bot: bool,
     pub deleted: bool,
+    /// As the profile shows it, if the user has confirmed it.
+    pub email: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -492,6 +494,7 @@ impl Handle {
             home: id.to_owned(),
             is_bot: user == bot,
             deleted: false,
+            email: None,
         };
         let users = [
             user("U1", "ann", "Ann Adams"),

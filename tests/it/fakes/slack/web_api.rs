@@ -669,10 +669,13 @@ impl State {
                 a.boolean("include_locale")?;
                 a.done()?;
                 let user = self.teams[team].users.get(user).ok_or_else(|| world("user_not_found"))?;
+                let shown = user.email.as_ref().filter(|_| self.teams[team].scopes.contains("users:read.email"));
                 json!({"user": {
-                    "id": user.id, "team_id": user.home, "name": user.name, "deleted": user.deleted,
+                    "id": user.id, "is_email_confirmed": user.email.is_some(), "team_id": user.home, "name": user.name, "deleted": user.deleted,
                     "real_name": user.real_name, "is_bot": user.is_bot, "tz": "Europe/London",
-                    "profile": {"real_name": user.real_name, "display_name": user.name, "team": user.home},
+                    "profile": {
+                        "real_name": user.real_name, "display_name": user.name, "team": user.home, "email": shown,
+                    },
                 }})
             }
             "bots.info" => {
