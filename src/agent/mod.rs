@@ -19,6 +19,7 @@
 //! | `window` | what the model sees, and how it stays short |
 //! | `spec`, `prompt` | agents as data, their prompts |
 //! | `refusal` | what a person is told when an input changes nothing |
+//! | `visible` | foreign text for people's eyes: the strict view and the prose view |
 //! | `json`, `secret`, `span`, `id` | strict and canonical JSON; secrets; lengths of time; names |
 
 #![deny(clippy::disallowed_methods)]
@@ -45,6 +46,7 @@ mod step;
 mod thread;
 mod tool;
 mod untrusted;
+pub mod visible;
 pub mod window;
 
 pub use approval::*;
