@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::visible::is_unseen;
 use crate::agent::{Timestamp, span};
 
 /// Longest address in bytes: 64 of the local part, `@`, 255 of the domain (RFC 5321, section 4.5.3.1).
@@ -468,7 +469,7 @@ fn enhanced(answer: &str) -> Option<&str> {
 
 /// Foreign text on one line, short, without what steers a terminal.
 fn quote(text: &str) -> String {
-    let clean: String = text.chars().filter(|c| !is_hidden(*c) || c.is_whitespace()).collect();
+    let clean: String = text.chars().filter(|c| !is_unseen(*c) || c.is_whitespace()).collect();
     let line = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MAX_QUOTE {
         return line;
@@ -480,12 +481,9 @@ fn shown(limit: Duration) -> String {
     span::show(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Controls, and characters that reorder or hide others: what a person approves has to be what is sent.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// `U+200B`.
+fn code(c: char) -> String {
+    format!("U+{:04X}", u32::from(c))
 }
 
 fn check_subject(subject: &str) -> Result<(), String> {
@@ -495,8 +493,8 @@ fn check_subject(subject: &str) -> Result<(), String> {
     if subject.chars().count() > MAX_SUBJECT {
         return Err(format!("`subject` has more than {MAX_SUBJECT} characters"));
     }
-    match subject.chars().find(|c| is_hidden(*c)) {
-        Some(c) => Err(format!("`subject` holds {}, which no subject can", c.escape_unicode())),
+    match subject.chars().find(|c| is_unseen(*c)) {
+        Some(c) => Err(format!("`subject` holds {}, which is not seen", code(c))),
         None => Ok(()),
     }
 }
@@ -508,7 +506,7 @@ fn check_text(text: &str) -> Result<(), String> {
     // A lone carriage return ends a line for some servers only; they could read commands out of a text.
     let rest = text.replace("\r\n", "\n");
     match rest.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        Some(c) => Err(format!("`body` holds the control character {}", c.escape_unicode())),
+        Some(c) => Err(format!("`body` holds the control character {}", code(c))),
         None => Ok(()),
     }
 }
@@ -525,8 +523,8 @@ pub fn address(text: &str) -> Result<Mailbox, String> {
     let text = text.trim_matches(' ');
     let shown = quote(text);
     let wrong = |why: &str| format!("`{shown}` is not a mail address: {why}");
-    if let Some(c) = text.chars().find(|c| is_hidden(*c)) {
-        return Err(wrong(&format!("it holds {}", c.escape_unicode())));
+    if let Some(c) = text.chars().find(|c| is_unseen(*c)) {
+        return Err(wrong(&format!("it holds {}, which is not seen", code(c))));
     }
     let (name, email) = match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, email)) => (name.trim(), email),

@@ -239,11 +239,10 @@ impl Approval {
     }
 }
 
-/// What the value of `args` was before an edit: the pairs that differ, for cards.
+/// What the value of `args` was before an edit: name, old and new value of those that differ, as
+/// [`super::visible::inline`] has them, for cards.
 pub fn changed_args(old: &Value, new: &Value) -> Vec<(String, String, String)> {
-    let show = |v: Option<&Value>| {
-        v.map_or_else(|| "-".to_owned(), |v| v.as_str().map_or_else(|| canonical(v), str::to_owned))
-    };
+    let show = |v: Option<&Value>| v.map_or_else(|| "(left out)".to_owned(), super::visible::inline);
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return vec![("arguments".to_owned(), show(Some(old)), show(Some(new)))];
     };

@@ -118,10 +118,10 @@ async fn list(blueprint: &Blueprint, as_json: bool) -> anyhow::Result<ExitCode> 
             vec![
                 a.id.to_string(),
                 a.risk.word().to_owned(),
-                a.agent.clone(),
+                words::quote(&a.agent),
                 words::age(a.requested_at, now),
                 words::until(a.expires_at, now),
-                a.approvers.describe(),
+                visible::composed(&a.approvers.describe()),
                 words::quote(&a.title),
             ]
         };

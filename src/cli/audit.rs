@@ -137,7 +137,7 @@ async fn verify(store: &Store, id: Option<&str>, as_json: bool) -> anyhow::Resul
         )?;
     } else {
         for (short, found) in &bad {
-            say(&format!("{short}  BROKEN  {}\n", words::visible(found)))?;
+            say(&format!("{short}  BROKEN  {}\n", visible::composed(found)))?;
         }
         let deleted = match stones.len() {
             0 => String::new(),
@@ -182,7 +182,7 @@ async fn export(store: &Store, id: Option<&str>, out: Option<&Path>) -> anyhow::
     for short in threads {
         let Some((checked, loaded)) = check(store, short).await? else { continue };
         if let Some(found) = checked.found {
-            eprintln!("twelve: thread {short}: {}", words::visible(&found));
+            eprintln!("twelve: thread {short}: {}", visible::composed(&found));
             bad.push(short);
         }
         let Some(loaded) = loaded else { continue };

@@ -200,7 +200,7 @@ pub async fn choose_thread(
     let thread: ThreadId = match given.parse() {
         Ok(thread) => thread,
         Err(_) => match store.find(given).await?.as_slice() {
-            [] => bail!("no thread is called `{}`; `twelve threads list` shows them", screen::harmless(given)),
+            [] => bail!("no thread is called `{}`; `twelve threads list` shows them", crate::agent::visible::line(given)),
             [one] => store.summary(*one).await?.thread,
             many => bail!("`{given}` could be any of {} threads; write more of it", many.len()),
         },
@@ -412,7 +412,7 @@ impl Chat {
     }
 
     fn refused(&mut self, text: &str) {
-        self.screen.lines("refused", &screen::prose(Style::Bad, "", text));
+        self.screen.lines("refused", &screen::refused(text));
     }
 
     fn is_urgent(&self, line: &str) -> bool {
@@ -596,7 +596,9 @@ impl Chat {
         let Some(args) = self.shown.get(&id).map(|card| card.approval.args.clone()) else { return Ok(()) };
         match change {
             Change::Ask => {
-                self.initial = args.to_string();
+                // The same value in other words: what is not seen is edited as JSON writes it.
+                let args = crate::agent::visible::json_text(&args.to_string());
+                self.initial = args.clone();
                 self.editing = Some(id);
                 self.told("Write the arguments as they should be, as one line of JSON. They are now:");
                 self.told(&format!("  {args}"));

@@ -159,7 +159,7 @@ pub fn parse(line: &str, demo: bool) -> Result<Command, String> {
         _ => {
             let near = did_you_mean(name, NAMES).replace("; did", " Did");
             let next = if near.is_empty() { " /help lists what there is." } else { near.as_str() };
-            Err(format!("There is no command `{}`.{next}", super::screen::harmless(name)))
+            Err(format!("There is no command `{name}`.{next}"))
         }
     }
 }
@@ -181,7 +181,7 @@ where
     }
     match first.parse() {
         Ok(id) => Ok((Some(id), rest)),
-        Err(e) => Err(format!("{}. /status shows what is open.", super::screen::harmless(&format!("{e}")))),
+        Err(e) => Err(format!("{e}. /status shows what is open.")),
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
         let said = |line: &str| parse(line, false).unwrap_err();
         insta::assert_snapshot!(
             ["/aprove", "/xyzzy", "/stop now", "/approve apr_5", "/mark", "/answer", "/edit version", "/kill", "/\u{1b}[2J"]
-                .map(said).join("\n"),
+                .map(|line| crate::agent::visible::text(&said(line))).join("\n"),
             @r#"
         There is no command `/aprove`. Did you mean `/approve`?
         There is no command `/xyzzy`. /help lists what there is.

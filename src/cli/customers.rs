@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::inspect::{say, say_json};
-use super::screen::harmless;
+use crate::agent::visible::line as harmless;
 use crate::app::Blueprint;
 use crate::tools::ToolsConfig;
 use crate::tools::directory::{Directory, Imported};

@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::screen::harmless;
+use crate::agent::visible::line as harmless;
 use super::words;
 use crate::agent::verify_chain;
 use crate::config::layers::PLAIN_NAMES;

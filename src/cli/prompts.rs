@@ -164,7 +164,7 @@ fn test_words(judged: &[Judged], without: &[String]) -> String {
     for j in judged {
         let mark = if j.problems.is_empty() { "pass" } else { "FAIL" };
         let note = j.not_asked.as_ref().map_or_else(String::new, |why| format!("  (prompt only: {why})"));
-        out.push_str(&format!("{mark}  {}  {}{note}\n", j.agent, words::visible(&j.case)));
+        out.push_str(&format!("{mark}  {}  {}{note}\n", j.agent, visible::line(&j.case)));
         for problem in &j.problems {
             out.push_str(&words::indented(problem, "      "));
         }

@@ -1,8 +1,8 @@
 //! What the terminal shows: cards, answers, questions, steps, as lines of text. Pure.
 //!
 //! Owns the words and the order of lines, and one promise: no text of a model, a tool or a person can
-//! forge what the program itself says. A [`Line`] can only be made from text whose control characters,
-//! direction marks and invisible characters are written out (`\u{1b}`), and foreign text never starts a
+//! forge what the program itself says. A [`Line`] can only be made by one of the views of
+//! [`crate::agent::visible`], strict but for answers and questions, and foreign text never starts a
 //! line: it is indented, or it stands behind a label. It does not know where lines go; `chat` does.
 //!
 //! A card shows everything that the digest of its approval covers, however long: a terminal scrolls.
@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 
 use crate::agent::{
     AnswerKind, Body, CallId, Event, NextStep, Outcome, Plan, Principal, QuestionCause, Stage, Status, Thread,
-    ThreadId, Timestamp, Verdict, Vote, json as strict, span,
+    ThreadId, Timestamp, Verdict, Vote, span, visible,
 };
-pub use crate::platform::words::harmless;
-use crate::platform::words::{gathered_words, is_invisible};
+use crate::platform::words::gathered_words;
 use crate::platform::{Card, CardState, Outbound, how_to_answer};
 
 /// How a line looks where colours are possible; its words alone say everything.
@@ -39,9 +38,14 @@ pub struct Line {
 }
 
 impl Line {
-    /// Line ends in `text` are written out like any other control character.
+    /// In the strict view: line ends in `text` are written out like any other control character.
     pub fn new(style: Style, text: &str) -> Self {
-        Self { style, text: harmless(text) }
+        Self { style, text: visible::composed(text) }
+    }
+
+    /// A line that holds what was shown already: by the strict view as well, or in prose. A tab is four spaces.
+    fn shown(style: Style, text: &str) -> Self {
+        Self { style, text: visible::prose(text).replace('\t', "    ").replace('\n', " ") }
     }
 
     pub fn plain(text: &str) -> Self {
@@ -69,10 +73,22 @@ pub fn render(lines: &[Line], colour: bool) -> String {
 
 /// Foreign prose behind a label; the lines after its first are indented.
 pub fn prose(style: Style, label: &str, text: &str) -> Vec<Line> {
-    let text = text.trim_end();
-    let mut lines = text.lines();
-    let first = Line::new(style, format!("{label}{}", lines.next().unwrap_or("")).trim_end());
-    std::iter::once(first).chain(lines.map(|line| Line::new(style, &format!("    {line}")))).collect()
+    behind(style, label, &visible::prose(text.trim_end()))
+}
+
+/// Why something was not done; others' words may be in it.
+pub fn refused(text: &str) -> Vec<Line> {
+    behind(Style::Bad, "", &visible::text(text.trim_end()))
+}
+
+/// What was shown already behind a label of ours.
+fn behind(style: Style, label: &str, shown: &str) -> Vec<Line> {
+    let mut lines = shown.split('\n');
+    let words = label.trim_end_matches(' ');
+    let gap = " ".repeat(label.len() - words.len());
+    let first = format!("{}{gap}{}", visible::composed(words), lines.next().unwrap_or(""));
+    let first = Line::shown(style, first.trim_end());
+    std::iter::once(first).chain(lines.map(|line| Line::shown(style, format!("    {line}").trim_end()))).collect()
 }
 
 /// A posting as lines.
@@ -100,7 +116,7 @@ pub fn posting(outbound: &Outbound, now: Timestamp) -> Vec<Line> {
             Line::plain(&format!("  Look for yourself, then mark it. It waits for: {waits_for}")),
             Line::new(Style::Dim, &format!("  {call}  /mark succeeded|failed|retry [note]")),
         ],
-        Outbound::Notice { text } => prose(Style::Plain, "* ", text),
+        Outbound::Notice { text } => behind(Style::Plain, "* ", &visible::text(text)),
     }
 }
 
@@ -164,7 +180,7 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
         Some(Plan { summary, facts }) => {
             field("Plan", summary);
             if !facts.is_null() {
-                field("", &format!("rests on {}", spelled(facts)));
+                field("", &format!("rests on {}", visible::inline(facts)));
             }
         }
         None => field("Plan", "none: this tool cannot say beforehand what it would do"),
@@ -177,7 +193,8 @@ fn request(card: &Card, now: Timestamp, lines: &mut Vec<Line>) {
     if !card.why.trim().is_empty() {
         // Marked line by line: words of a model could look like another field of the card.
         lines.push(Line::plain("  Why, in the agent's words:"));
-        lines.extend(card.why.trim().lines().map(|line| Line::plain(&format!("    | {line}"))));
+        let why = visible::prose(card.why.trim());
+        lines.extend(why.lines().map(|line| Line::shown(Style::Plain, &format!("    | {line}"))));
     }
     if let Some(note) = card.revision_note() {
         lines.push(Line::new(Style::Waiting, &format!("  Revision {}: {note}", approval.revision)));
@@ -196,35 +213,15 @@ fn people(people: &[Principal]) -> String {
 fn arguments(args: &Value) -> Vec<(String, String)> {
     match args.as_object() {
         Some(map) if map.is_empty() => vec![("arguments".to_owned(), "none".to_owned())],
-        Some(map) => map.iter().map(|(name, value)| (name.clone(), spelled(value))).collect(),
-        None => vec![("arguments".to_owned(), spelled(args))],
+        Some(map) => map.iter().map(|(name, value)| (key(name), visible::inline(value))).collect(),
+        None => vec![("arguments".to_owned(), visible::inline(args))],
     }
 }
 
-/// A value so that two different values never look the same: bare words as they are, all else as JSON,
-/// in which what cannot be seen is written as JSON writes it.
-fn spelled(value: &Value) -> String {
-    let bare = |text: &str| {
-        let harmless = text.chars().all(|c| c.is_ascii_alphanumeric() || " ._+-/:@,".contains(c));
-        harmless && !text.is_empty() && text.trim() == text && serde_json::from_str::<Value>(text).is_err()
-    };
-    match value {
-        Value::String(text) if bare(text) => text.clone(),
-        value => {
-            let mut out = String::new();
-            for c in strict::canonical(value).chars() {
-                if c.is_control() || is_invisible(c) {
-                    let mut units = [0; 2];
-                    for unit in c.encode_utf16(&mut units) {
-                        let _ = write!(out, "\\u{unit:04x}");
-                    }
-                } else {
-                    out.push(c);
-                }
-            }
-            out
-        }
-    }
+/// A name that cannot be taken for another, or for a value.
+fn key(name: &str) -> String {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    if plain { name.to_owned() } else { Value::from(name).to_string() }
 }
 
 /// A posting for a program: one object with everything that the lines say, and the lines.
@@ -346,7 +343,9 @@ impl Steps {
             },
             Body::TimerFired { timer: crate::agent::Timer::Model } => step("asking the model again".to_owned()),
             Body::Compacted { .. } => step("older parts of the conversation were shortened for the model".to_owned()),
-            Body::Gathered { texts, .. } if !texts.is_empty() => step(format!("read along: {}", gathered_words(texts))),
+            Body::Gathered { texts, .. } if !texts.is_empty() => {
+                vec![Line::shown(Style::Dim, &format!("- read along: {}", gathered_words(texts)))]
+            }
             Body::ThreadStarted { .. }
             | Body::Gathered { .. }
             | Body::ModelReplied { .. }
@@ -745,9 +744,10 @@ mod tests {
             json!("a\tb"),
             json!("a    b"),
         ];
-        let shown: std::collections::BTreeSet<String> = values.iter().map(spelled).collect();
+        let shown: std::collections::BTreeSet<String> =
+            values.iter().map(|value| Line::plain(&visible::inline(value)).text).collect();
         assert_eq!(shown.len(), values.len(), "{shown:?}");
-        assert!(shown.iter().all(|text| text.chars().all(|c| !c.is_control() && !is_invisible(c))), "{shown:?}");
+        assert!(!shown.iter().any(|text| text.chars().any(visible::is_unseen)), "{shown:?}");
     }
 
     /// What a terminal acts on, whoever writes it: escape sequences, carriage returns, direction marks.
@@ -781,7 +781,7 @@ mod tests {
             texts.push(render(&posting(&outbound, NOW), false));
         }
         for text in texts {
-            let foreign = text.chars().find(|c| (c.is_control() && *c != '\n') || is_invisible(*c));
+            let foreign = text.chars().find(|c| *c != '\n' && visible::is_unseen(*c));
             assert_eq!(foreign, None, "{text}");
             let forged = text.lines().filter(|line| line.starts_with("Approval needed: z")).count();
             assert_eq!(forged, 0, "foreign text starts a line: {text}");

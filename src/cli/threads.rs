@@ -180,7 +180,7 @@ async fn list(blueprint: &Blueprint, filter: Filter, limit: usize, json: bool) -
             vec![
                 s.thread.short().to_string(),
                 words::status_word(s.status).to_owned(),
-                s.agent.clone(),
+                words::quote(&s.agent),
                 words::age(s.updated_at, now),
                 words::quote(s.requester.label()),
                 words::quote(&s.title),

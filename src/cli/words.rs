@@ -11,9 +11,9 @@ use crate::store::Summary;
 /// Events at the end of a log that `threads show` repeats.
 pub const LAST_EVENTS: usize = 8;
 
-/// Every line of `text`, visible, behind `margin`.
-pub fn indented(text: &str, margin: &str) -> String {
-    visible(text).lines().map(|line| format!("{margin}{line}\n")).collect()
+/// Every line of what one of the views has made, behind `margin`.
+pub fn indented(shown: &str, margin: &str) -> String {
+    shown.lines().map(|line| format!("{margin}{line}\n")).collect()
 }
 
 /// Rows in columns of equal width, two spaces between them; the last column is not padded.
@@ -122,7 +122,7 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
         match &call.stage {
             Stage::Lost => {
                 let who = match &call.gated.verdict {
-                    Verdict::Ask { terms } => terms.approvers.describe(),
+                    Verdict::Ask { terms } => visible::composed(&terms.approvers.describe()),
                     Verdict::Auto { .. } | Verdict::Deny { .. } | Verdict::Invalid { .. } | Verdict::Held { .. } => {
                         "anyone here".to_owned()
                     }
@@ -152,7 +152,7 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
         waits.push(Wait {
             kind: "approval",
             what: format!("approval of: {}", quote(&approval.title)),
-            who: approval.terms.approvers.describe(),
+            who: visible::composed(&approval.terms.approvers.describe()),
             since: approval.requested_at,
             next: format!("twelve approvals show {}", approval.id),
         });
@@ -164,7 +164,10 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
             what: format!("{}: {}", if model { "the model is down" } else { "question" }, quote(&question.text)),
             who: "anyone here".to_owned(),
             since: at(id.seq),
-            next: format!("twelve threads answer {id} '...'   {}", crate::platform::how_to_answer(&question.answer)),
+            next: format!(
+                "twelve threads answer {id} '...'   {}",
+                visible::composed(&crate::platform::how_to_answer(&question.answer))
+            ),
         });
     }
     if let Some(retry) = thread.model.retry_at {
@@ -182,7 +185,7 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
             what: format!("outstanding: {}", effect_line(effect)),
             who: String::new(),
             since: at(id.seq),
-            next: format!("start `twelve chat {}`: it takes up what is outstanding", thread.agent),
+            next: format!("start `twelve chat {}`: it takes up what is outstanding", quote(&thread.agent)),
         });
     }
     waits.sort_by_key(|w| w.since);
@@ -204,7 +207,7 @@ pub fn thread_view(thread: &Thread, events: &[Event], limits: Option<&Limits>, n
         thread.short,
         quote(thread.id.as_str()),
         status_word(thread.status()),
-        thread.agent,
+        visible::line(&thread.agent),
         quote(&thread.title),
         quote(thread.started_by.label()),
         age(thread.created_at, now),
@@ -219,7 +222,7 @@ pub fn thread_view(thread: &Thread, events: &[Event], limits: Option<&Limits>, n
     }
     if !thread.untrusted.is_empty() {
         // Whole: it is what people go by, and it is bounded.
-        out.push_str(&format!("  untrusted {}\n", visible(&thread.untrusted.describe())));
+        out.push_str(&format!("  untrusted {}\n", visible::composed(&thread.untrusted.describe())));
     }
     let of = |used: u64, most: Option<u64>| most.map_or(format!("{used}"), |most| format!("{used} of {most}"));
     match &thread.run {
@@ -342,19 +345,19 @@ pub fn approval_view(thread: &Thread, a: &Approval, events: &[Event], now: Times
     let version = gated.and_then(|g| g.facts.as_ref()).map(|f| format!(" (schema {})", f.schema_version));
     let mut out = format!(
         "{}\n  id          {}, revision {}, {}\n  tool        {}{}\n  risk        {}\n  agent       {}\n  thread      {} ({})\n  call        {}\n",
-        visible(&card.headline()),
+        visible::composed(&card.headline()),
         a.id,
         a.revision,
         approval_state(a),
-        gated.map_or("unknown", |g| g.tool.as_str()),
+        visible::line(gated.map_or("unknown", |g| g.tool.as_str())),
         version.unwrap_or_default(),
         a.terms.risk.word(),
-        thread.agent,
+        visible::line(&thread.agent),
         thread.short,
         quote(thread.id.as_str()),
         a.call,
     );
-    let names: Vec<String> = a.requesters.iter().map(|p| quote(p.label())).collect();
+    let names: Vec<String> = a.requesters.iter().map(|p| visible::line(p.label())).collect();
     out.push_str(&format!(
         "  asked for   by {}, {} ({})\n",
         names.join(", "),
@@ -363,28 +366,30 @@ pub fn approval_view(thread: &Thread, a: &Approval, events: &[Event], now: Times
     ));
     out.push_str(&format!(
         "  rule        {}\n  can decide  {}\n",
-        quote(&a.terms.rule),
-        quote(&a.terms.approvers.describe())
+        visible::composed(&a.terms.rule),
+        visible::composed(&a.terms.approvers.describe())
     ));
     out.push_str(&format!("  expires     {} ({})\n", until(a.expires_at, now), a.expires_at));
     if !card.why.is_empty() {
-        out.push_str(&format!("  why         (the agent's words) {}\n", quote(&card.why)));
+        // Line by line: words of a model could look like another field.
+        out.push_str("  why         (the agent's words)\n");
+        out.push_str(&indented(&visible::prose(card.why.trim()), "    | "));
     }
     if let Some(texts) = &card.after_reading {
-        out.push_str(&format!("  untrusted   after reading {}\n", visible(texts)));
+        out.push_str(&format!("  untrusted   after reading {}\n", visible::composed(texts)));
     }
     if let Some(note) = card.revision_note() {
-        out.push_str(&format!("  revision    {}\n", quote(&note)));
+        out.push_str(&format!("  revision    {}\n", visible::composed(&note)));
     }
     if let Some(outcome) = card.outcome() {
-        out.push_str(&format!("  outcome     {}\n", quote(&outcome)));
+        out.push_str(&format!("  outcome     {}\n", visible::composed(&outcome)));
     }
     out.push_str("\nArguments\n");
-    out.push_str(&indented(&serde_json::to_string_pretty(&a.args).unwrap_or_default(), "  "));
+    out.push_str(&indented(&visible::json(&a.args), "  "));
     if let Some(plan) = &a.plan {
-        out.push_str(&format!("\nPlan\n{}", indented(&plan.summary, "  ")));
+        out.push_str(&format!("\nPlan\n{}", indented(&visible::text(&plan.summary), "  ")));
         if !plan.facts.is_null() {
-            out.push_str(&indented(&serde_json::to_string_pretty(&plan.facts).unwrap_or_default(), "  "));
+            out.push_str(&indented(&visible::json(&plan.facts), "  "));
         }
     }
     out.push_str("\nVotes on this revision\n");
@@ -393,11 +398,11 @@ pub fn approval_view(thread: &Thread, a: &Approval, events: &[Event], now: Times
     }
     for cast in &a.votes {
         let what = match &cast.vote {
-            Vote::Approve { note } => format!("approves {}", quote(note)),
-            Vote::Deny { reason } => format!("denies {}", quote(reason)),
-            Vote::Edit { title, .. } => format!("changes it to: {}", quote(title)),
+            Vote::Approve { note } => format!("approves {}", visible::line(note)),
+            Vote::Deny { reason } => format!("denies {}", visible::line(reason)),
+            Vote::Edit { title, .. } => format!("changes it to: {}", visible::line(title)),
         };
-        out.push_str(&format!("  {}  {} {}\n", cast.at, quote(&cast.by.id), what.trim_end()));
+        out.push_str(&format!("  {}  {} {}\n", cast.at, visible::line(&cast.by.id), what.trim_end()));
     }
     out.push_str("\nHistory\n");
     for event in history(a.id, a.call, events) {
@@ -413,7 +418,8 @@ mod tests {
 
     #[test]
     fn what_would_steer_a_terminal_or_reorder_text_is_shown_as_what_it_is() {
-        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c\u{200b}\n\td"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b}\n    d");
+        assert_eq!(quote("a\u{1b}[2Jb\u{202e}c\u{200b}\n\td"), "a\\u{1b}[2Jb\\u{202e}c\\u{200b} d");
+        assert_eq!(quote("\\u{202e}"), "\\u{5c}u{202e}");
         assert_eq!(quote("two\nlines\tand   spaces"), "two lines and spaces");
         assert_eq!(quote(&"x".repeat(500)).chars().count(), MAX_QUOTE);
     }
@@ -587,12 +593,13 @@ mod tests {
           rule        agent:deployment:deploy_service
           can decide  anyone here (1 needed, not the requester)
           expires     in 1h 55m (1970-01-01T02:04:00Z)
-          why         (the agent's words) You asked for it.
+          why         (the agent's words)
+            | You asked for it.
 
         Arguments
           {
             "service": "api",
-            "version": "v1.2.3\u{202e}"
+            "version": "v1.2.3\u202e"
           }
 
         Plan
@@ -649,6 +656,62 @@ mod tests {
         untrusted   after reading Fetch https://a.example; Ticket 12
            4  1970-01-01T00:04:00Z  approval apr_fkfx7vkzn7wottzm_4 asked, revision 1, digest d1384dac94dc: Deploy api v1.2.3, after reading Fetch https://a.example; Ticket 12
         "#);
+    }
+
+    #[test]
+    fn whatever_a_thread_and_an_approval_hold_is_shown_in_the_strict_view() {
+        use crate::agent::visible::tests::{PROSE_SAMPLE, SAMPLE, wrong};
+        let (thread, mut events) = waiting();
+        let evil = || SAMPLE.to_owned();
+        let untrusted = serde_json::from_value(json!({"texts": [{"seq": 2, "label": SAMPLE}]})).unwrap();
+        let evil_terms = Terms {
+            rule: evil(),
+            approvers: Approvers { users: vec![evil()], groups: vec![evil()], ..Approvers::default() },
+            untrusted,
+            ..terms()
+        };
+        for event in &mut events {
+            match &mut event.body {
+                Body::ThreadStarted { agent, by, .. } => (*agent, *by) = (evil(), Principal::human(evil())),
+                Body::MessageReceived { from, text, outside, .. } => {
+                    (*from, *text, *outside) = (Principal::human(evil()), evil(), Some(evil()));
+                }
+                Body::ModelReplied { step: NextStep::Call { calls, why }, model, .. } => {
+                    *why = PROSE_SAMPLE.to_owned();
+                    (calls[0].tool, calls[0].title) = (evil(), evil());
+                    calls[0].verdict = Verdict::Ask { terms: evil_terms.clone() };
+                    (model.model, model.provider) = (evil(), evil());
+                }
+                Body::ApprovalRequested { title, args, plan, terms, requesters, because, .. } => {
+                    (*title, *args) = (evil(), json!({SAMPLE: SAMPLE, "b": [{SAMPLE: SAMPLE}]}));
+                    *plan = Some(Plan { summary: evil(), facts: json!({SAMPLE: SAMPLE}) });
+                    (*terms, *requesters) = (evil_terms.clone(), vec![Principal::human(evil())]);
+                    *because = Because::Stale { why: evil() };
+                }
+                _ => {}
+            }
+        }
+        let question = QuestionId::new(thread.short, 5, 0);
+        let answer = AnswerKind::Choice { choices: vec![evil()] };
+        events.push(event(5, Body::QuestionAsked { question, cause: QuestionCause::Agent, text: evil(), answer }));
+        events.push(event(6, Body::Paused { by: Principal::human(evil()), why: evil() }));
+        let mut thread = Thread::vacant(thread.id.clone());
+        for event in &events {
+            thread.apply(event, Digest::of(&event.encode()));
+        }
+        let approval = thread.approvals.values().next().unwrap();
+        let mut settled = approval.clone();
+        let cast = |vote| CastVote { by: Principal::human(evil()), groups: vec![], vote, at: Timestamp(0) };
+        settled.votes = vec![cast(Vote::Approve { note: evil() }), cast(Vote::Deny { reason: evil() })];
+        settled.state = ApprovalState::Denied { at: Timestamp(0), reason: evil() };
+        for shown in [
+            thread_view(&thread, &events, None, Timestamp(540_000)),
+            approval_view(&thread, approval, &events, Timestamp(540_000)),
+            approval_view(&thread, &settled, &events, Timestamp(540_000)),
+        ] {
+            assert_eq!(wrong(&shown), None, "{shown}");
+            assert!(shown.contains("\\u{202e}"), "{shown}");
+        }
     }
 
     #[test]

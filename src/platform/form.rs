@@ -8,8 +8,7 @@
 
 use serde_json::{Map, Value};
 
-use super::visible::{is_invisible, visible_json};
-use crate::agent::json;
+use crate::agent::{json, visible};
 
 /// Texts up to this many characters get one line.
 const ONE_LINE: usize = 80;
@@ -51,6 +50,21 @@ impl Field {
             Kind::List => "list",
             Kind::Json => "json",
         }
+    }
+
+    /// The name as it is shown.
+    pub fn label(&self) -> String {
+        visible::key(&self.name)
+    }
+
+    /// One of the options as it is shown.
+    pub fn words(&self, option: &str) -> String {
+        visible::line(option)
+    }
+
+    /// The schema's sentence as it is shown.
+    pub fn hint(&self) -> String {
+        visible::composed(&self.help)
     }
 
     /// Lines that the box shows at first.
@@ -110,10 +124,10 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
         return if texts && fits(Value::is_string) { Kind::Choice } else { Kind::Json };
     }
     match named.as_slice() {
-        // What is not seen cannot be edited as text.
-        ["string"] if fits(|v| v.as_str().is_some_and(is_seen)) => {
+        // What is not seen cannot be edited as text: a tab, a space at the end of a line, `\r\n`.
+        ["string"] if fits(|v| v.as_str().is_some_and(visible::is_plain)) => {
             let text = value.and_then(Value::as_str).unwrap_or("");
-            if text.chars().count() > ONE_LINE || text.contains(['\n', '\r']) { Kind::Long } else { Kind::Text }
+            if text.chars().count() > ONE_LINE || text.contains('\n') { Kind::Long } else { Kind::Text }
         }
         ["integer"] if fits(Value::is_number) => Kind::Whole,
         ["number"] if fits(Value::is_number) => Kind::Number,
@@ -121,7 +135,7 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
         ["array"] => {
             let of_texts = schema.get("items").and_then(|items| items.get("type")).is_some_and(|t| t == "string");
             let one_line =
-                |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains(['\n', '\r']) && is_seen(t));
+                |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains('\n') && visible::is_plain(t));
             let lines = value.is_none_or(|v| v.as_array().is_some_and(|items| items.iter().all(one_line)));
             if of_texts && lines { Kind::List } else { Kind::Json }
         }
@@ -129,13 +143,9 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
     }
 }
 
-fn is_seen(text: &str) -> bool {
-    !text.chars().any(|c| is_invisible(c) || (c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
-}
-
 fn shown(kind: Kind, value: &Value) -> String {
     match (kind, value) {
-        (Kind::Json, value) => visible_json(&serde_json::to_string_pretty(value).unwrap_or_default()),
+        (Kind::Json, value) => visible::json(value),
         (_, Value::Null) => String::new(),
         (_, Value::String(text)) => text.clone(),
         (Kind::List, Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),

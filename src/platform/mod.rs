@@ -12,7 +12,6 @@ pub mod form;
 pub mod reach;
 pub mod replies;
 pub mod slack;
-pub mod visible;
 pub mod words;
 
 use crate::agent::{
@@ -146,10 +145,16 @@ impl Card {
         }
     }
 
-    /// `Approval needed: Deploy api v1.2.3 to production`.
+    /// `Approval needed: Deploy api v1.2.3 to production`. Like every sentence here it holds what others wrote, as
+    /// they wrote it: each surface shows it by [`crate::agent::visible`].
     pub fn headline(&self) -> String {
+        format!("{}: {}", self.stands(), self.approval.title)
+    }
+
+    /// `Approval needed`.
+    pub fn stands(&self) -> &'static str {
         let approved = if self.approval.original_args.is_some() { "Approved with changes" } else { "Approved" };
-        let state = match &self.state {
+        match &self.state {
             CardState::Pending { .. } => "Approval needed",
             CardState::Revising => "Being changed",
             CardState::Approved
@@ -160,8 +165,7 @@ impl Card {
             CardState::Denied { .. } => "Denied",
             CardState::Expired => "Expired",
             CardState::Cancelled => "Cancelled",
-        };
-        format!("{state}: {}", self.approval.title)
+        }
     }
 
     /// The line about what became of it, if there is something to say.

@@ -1,24 +1,28 @@
 //! Words for what happened, the same at the terminal and over HTTP: one line for each event, names of
-//! states, and foreign text made harmless. Pure functions of events and folds.
+//! states. Pure functions of events and folds.
 //!
-//! What people, models and tools wrote is shown with everything that steers a terminal or reorders text
-//! made visible: nobody can dress up a request by what is written in it.
+//! What people, models and tools wrote is quoted in the strict view of [`crate::agent::visible`].
 
 use serde_json::{Value, json};
 
-pub use super::visible::{harmless, is_invisible, visible};
 use crate::agent::*;
 
 /// Longest text of a person, a model or a tool that is quoted inside a line, in characters.
 pub const MAX_QUOTE: usize = 100;
 
-/// All of `text` on one visible line of at most [`MAX_QUOTE`] characters.
+/// What `text` says on one line of at most [`MAX_QUOTE`] characters, in the strict view; line ends and rows of spaces
+/// are one space.
 pub fn quote(text: &str) -> String {
-    let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" "));
-    if line.chars().count() <= MAX_QUOTE {
-        return line;
+    // A text may be a megabyte, and what is far beyond the cut is not looked at.
+    let mut words = String::new();
+    for word in text.split_ascii_whitespace() {
+        if words.chars().count() > 2 * MAX_QUOTE {
+            break;
+        }
+        words.push_str(if words.is_empty() { "" } else { " " });
+        words.extend(word.chars().take(3 * MAX_QUOTE));
     }
-    line.chars().take(MAX_QUOTE - 1).chain(['…']).collect()
+    visible::short_line(&words, MAX_QUOTE)
 }
 
 /// A status as it stands in logs and `--status`.
@@ -66,13 +70,14 @@ pub fn event_line(event: &Event) -> String {
     match &event.body {
         Body::ThreadStarted { agent, by, parent, untrusted, .. } => match parent {
             Some(parent) => format!(
-                "started by {} with the agent {agent}, as a fork of {} at event {}{}",
+                "started by {} with the agent {}, as a fork of {} at event {}{}",
                 quote(by.label()),
+                quote(agent),
                 quote(parent.thread.as_str()),
                 parent.seq,
                 after(untrusted)
             ),
-            None => format!("started by {} with the agent {agent}", quote(by.label())),
+            None => format!("started by {} with the agent {}", quote(by.label()), quote(agent)),
         },
         Body::Gathered { message, texts } => format!("what came with event {message}: {}", gathered_words(texts)),
         Body::IntentReceived { intent, .. } => {
@@ -95,14 +100,14 @@ pub fn event_line(event: &Event) -> String {
             let what = match step {
                 NextStep::Call { calls, .. } => calls
                     .iter()
-                    .map(|c| format!("{} ({})", c.tool, verdict_word(&c.verdict)))
+                    .map(|c| format!("{} ({})", quote(&c.tool), verdict_word(&c.verdict)))
                     .collect::<Vec<_>>()
                     .join(", "),
                 NextStep::Ask { text, .. } => format!("asks: {}", quote(text)),
                 NextStep::Done { text } => format!("answers: {}", quote(text)),
             };
             let tokens = usage.input.saturating_add(usage.output);
-            format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), model.provider)
+            format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), quote(&model.provider))
         }
         Body::ModelFailed { message, attempt, retry_at, .. } => match retry_at {
             Some(at) => format!("model failed, attempt {attempt} ({}); again at {at}", quote(message)),
@@ -226,7 +231,7 @@ pub fn act_words(act: &Act) -> String {
             Mark::Failed { note } => format!("mark {call} as failed{}", words(note)),
             Mark::Retry => format!("have {call} tried again"),
         },
-        Act::Say { thread, text } => format!("say in {thread}{}", words(text)),
+        Act::Say { thread, text } => format!("say in {}{}", quote(&thread.to_string()), words(text)),
         Act::Start { agent, text, about: None, .. } => format!("start {}{}", quote(agent), words(text)),
         Act::Start { agent, text, about: Some(about), .. } => {
             format!("start {} about {}{}", quote(agent), quote(&about.label), words(text))

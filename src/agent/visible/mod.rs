@@ -1,14 +1,15 @@
 //! Foreign text on its way to people's eyes: nothing in it is hidden, and nothing in it pretends.
 //!
 //! Two views. The **strict** one ([`line`], [`text`], [`value`], [`json`]) is for everything that a decision rests on:
-//! arguments, plans, titles, names, notes. What is not seen, or changes how other text is seen, is written out as
+//! arguments, plans, titles, names, notes ([`composed`] for sentences of ours that hold some). What is not seen, or changes how other text is seen, is written out as
 //! `\u{200b}`; a row of the same as `\u{fe0f*35}`. What is shown can be read back, character by character: two
 //! different texts never look the same. The **prose** one ([`prose`]) is for answers and messages: what scripts and
 //! emoji need stays as it is, all else is written out in the same way.
 //!
 //! Each surface shows foreign text by one of these and by nothing else. Both views are idempotent in one direction:
 //! `prose` leaves alone what the strict view made, so a surface may have a last door that lets prose through only
-//! ([`prose`] again) and need not know what came from where.
+//! ([`prose`] again) and need not know what came from where. The strict view of what is shown already is another text:
+//! it is made once, where the words are put together.
 //!
 //! | file | owns |
 //! |---|---|
@@ -33,6 +34,17 @@ pub use prose::prose;
 /// end and beside each other, which surfaces show as one.
 pub fn line(text: &str) -> String {
     strict::view(text, strict::Form::Line)
+}
+
+/// A sentence or row of ours on one line, with foreign text in it: as [`line`], but spaces within it are ours.
+pub fn composed(text: &str) -> String {
+    strict::view(text, strict::Form::Composed)
+}
+
+/// The name of an argument, or of another member of an object: as it is, unless it could be taken for something else.
+pub fn key(name: &str) -> String {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if plain { name.to_owned() } else { json_text(&Value::from(name).to_string()) }
 }
 
 /// Strict, in which line ends stay; not those at either end, nor rows of them. For places that show spaces as they
@@ -65,6 +77,19 @@ pub fn value(value: &Value) -> String {
     }
 }
 
+/// A value on one line, for a sentence that is shown [`composed`]: a bare word as it is, all else as JSON. Nothing is
+/// written out yet.
+pub fn inline(value: &Value) -> String {
+    let bare = |text: &str| {
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._+-/:@,".contains(&b));
+        plain && !text.is_empty() && text.trim() == text && serde_json::from_str::<Value>(text).is_err()
+    };
+    match value {
+        Value::String(text) if bare(text) => text.clone(),
+        value => super::json::canonical(value),
+    }
+}
+
 /// Whether the strict view shows the text as it is, line ends included: it can be edited as text.
 pub fn is_plain(shown: &str) -> bool {
     text(shown) == shown
@@ -90,4 +115,4 @@ pub fn whole(shown: &str, at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,8 @@ const LINE_ENDS: usize = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Line,
+    /// A line whose spaces are ours.
+    Composed,
     Text,
     /// JSON text: its spaces and line ends are between values, and its escapes are read as JSON reads them.
     Json,
@@ -87,7 +89,7 @@ fn shown_of(text: &str, at: usize, c: char, row: usize, form: Form) -> usize {
     match (c, form) {
         (' ' | '\n', Form::Json) => row,
         (' ', Form::Line) => usize::from(at > 0 && !after.is_empty()),
-        (' ', Form::Text) => all(row <= SPACES && !after.is_empty() && !after.starts_with('\n')),
+        (' ', Form::Text | Form::Composed) => all(row <= SPACES && !after.is_empty() && !after.starts_with('\n')),
         ('\n', Form::Text) => all(row <= LINE_ENDS && at > 0 && !after.is_empty()),
         ('\\', _) => all(!is_opening(text, at + row, form)),
         _ => 0,

@@ -9,6 +9,32 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A text with a sample of each class in it, and literal text for a character that is written out: for tests that
+/// every string of a surface is shown in the strict view.
+pub(crate) const SAMPLE: &str = concat!(
+    "x\u{202e}\u{200b}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{e0041}\u{e007f}\u{3164}\u{2800}\u{a0}\u{2028}",
+    "\u{7}\u{1b}[2J\u{e000}\u{ffff}\u{34f}\u{2067}\u{ad}\t \r\n \\u{7e57} p\u{430}y ",
+    "\u{301}\u{301}\u{316}\u{301}\u{301}\u{301}\u{301}z"
+);
+
+/// The same for what is shown in prose: nothing of it stays there.
+pub(crate) const PROSE_SAMPLE: &str =
+    "x\u{202e}\u{200b}y\u{fe0f}\u{e0041}\u{3164}\u{2028}\u{7}\u{1b}[2J\u{e000}\u{ffff}\u{2067}z";
+
+/// What is wrong with what a surface shows of the samples.
+pub(crate) fn wrong(shown: &str) -> Option<String> {
+    let near = |at: usize| shown[..at].chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+    if let Some((at, c)) = shown.char_indices().find(|(_, c)| *c != '\n' && is_unseen(*c)) {
+        return Some(format!("U+{:04X} after {:?}", u32::from(c), near(at)));
+    }
+    let forged = shown.match_indices("\\u{7e57}").find(|(at, _)| !shown[..*at].ends_with('\\'));
+    if let Some((at, _)) = forged {
+        return Some(format!("not strict: what follows {:?}", near(at)));
+    }
+    let twice = shown.find("\\u{5c}u{202e").or(shown.find("\\u{5c}u{200b"));
+    twice.map(|at| format!("shown twice: what follows {:?}", near(at)))
+}
+
 fn every_char() -> impl Iterator<Item = char> {
     (0..=0x0010_ffff).filter_map(char::from_u32)
 }

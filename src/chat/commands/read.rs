@@ -155,7 +155,7 @@ fn meant(word: &str) -> Option<&'static str> {
 
 /// White space, and what is not seen.
 fn trimmed(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || crate::platform::visible::is_invisible(c))
+    text.trim_matches(|c: char| c.is_whitespace() || crate::agent::visible::is_unseen(c))
 }
 
 /// The text without mentions at its beginning: surfaces leave them there.

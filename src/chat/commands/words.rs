@@ -191,7 +191,7 @@ fn run_row(run: &Summary, now: Timestamp, link: Option<String>) -> Row {
         text: if run.title.is_empty() { "(no words yet)".to_owned() } else { quote(&run.title) },
         detail: lines([
             status_words(run.status).to_owned(),
-            run.agent.clone(),
+            quote(&run.agent),
             format!("changed {}", ago(run.updated_at, now)),
             format!("run {}", run.thread.short()),
         ]),
@@ -262,7 +262,7 @@ pub(super) fn run(
     let state = Row {
         text: state_sentence(status),
         detail: lines([
-            thread.agent.clone(),
+            quote(&thread.agent),
             step,
             format!("{} tokens", thread.tokens),
             format!("started {}", ago(thread.created_at, now)),
@@ -310,7 +310,7 @@ pub(super) fn run(
             text: format!("Waits for an answer: {}", quote(&question.text)),
             detail: lines([
                 at.map_or_else(String::new, |at| since(at, now)),
-                how_to_answer(&question.answer),
+                visible::composed(&how_to_answer(&question.answer)),
                 format!("`{prefix} answer {id} <text>`"),
             ]),
             link: link(Some(&Posting::Question { question: *id })),
@@ -526,7 +526,7 @@ fn pending_row(row: &ApprovalRow, now: Timestamp, link: Option<String>) -> Row {
         text: quote(&row.title),
         detail: lines([
             format!("{} risk", row.risk.word()),
-            row.agent.clone(),
+            quote(&row.agent),
             format!("asked {}", ago(row.requested_at, now)),
             expiry(row.expires_at, now),
             format!("`{}`", row.id),
@@ -549,7 +549,7 @@ pub(super) fn no_question() -> Listing {
 pub(super) fn which_question(many: &[(QuestionId, Question)], prefix: &str) -> Listing {
     let rows = many.iter().take(MAX_NAMED).map(|(id, question)| Row {
         text: quote(&question.text),
-        detail: lines([how_to_answer(&question.answer), format!("`{prefix} answer {id} <text>`")]),
+        detail: lines([visible::composed(&how_to_answer(&question.answer)), format!("`{prefix} answer {id} <text>`")]),
         ..Row::default()
     });
     Listing {
@@ -575,7 +575,7 @@ pub(super) fn rules(policy: &Policy, requester: RequesterRule, by: &Principal) -
     rows.push(Row { text: "Any other call that only reads runs by itself".to_owned(), ..Row::default() });
     let safe = match policy.safe_after_untrusted.as_slice() {
         [] => "without exception".to_owned(),
-        tools => format!("except {}", tools.iter().map(|t| format!("`{t}`")).collect::<Vec<_>>().join(", ")),
+        tools => format!("except {}", tools.iter().map(|t| format!("`{}`", quote(t))).collect::<Vec<_>>().join(", ")),
     };
     rows.push(Row {
         text: "Once a run has read text from outside, its calls with side effects ask first whatever the rules say"
@@ -598,7 +598,7 @@ pub(super) fn rules(policy: &Policy, requester: RequesterRule, by: &Principal) -
 fn rule_row(rule: &Rule, policy: &Policy, requester: RequesterRule, by: &Principal) -> Row {
     let tool = match rule.tool.as_str() {
         "*" => "Any tool".to_owned(),
-        tool => format!("`{tool}`"),
+        tool => format!("`{}`", quote(tool)),
     };
     let mut when = Vec::new();
     if rule.agent != "*" {
@@ -610,7 +610,7 @@ fn rule_row(rule: &Rule, policy: &Policy, requester: RequesterRule, by: &Princip
         None => {}
     }
     for (argument, pattern) in &rule.args {
-        when.push(format!("with {argument} matching `{}`", quote(&String::from(pattern.clone()))));
+        when.push(format!("with {} matching `{}`", quote(argument), quote(&String::from(pattern.clone()))));
     }
     let does = match rule.gate {
         Gate::Auto => "runs by itself",
@@ -653,10 +653,10 @@ fn terms(approvers: &Approvers, expires_ms: u64, requester: RequesterRule) -> St
 pub(super) fn agents(agents: &Agents, prefix: &str) -> Listing {
     let all: Vec<&Agent> = agents.iter().collect();
     let rows = all.iter().take(MAX_ROWS).map(|agent| Row {
-        text: format!("{}: {}", agent.spec.name, quote(&agent.spec.description)),
+        text: format!("{}: {}", quote(&agent.spec.name), quote(&agent.spec.description)),
         detail: match agent.spec.tools.as_slice() {
             [] => "no tools".to_owned(),
-            tools => format!("tools: {}", tools.join(", ")),
+            tools => format!("tools: {}", visible::composed(&tools.join(", "))),
         },
         ..Row::default()
     });
@@ -683,14 +683,14 @@ pub(super) fn tools(tools: &[&ToolFacts], agents: &Agents, policy: &Policy) -> L
         }
         let gate = match gates.as_slice() {
             [] => "no agent has it".to_owned(),
-            [(gate, names)] => format!("{} ({})", gate_words(*gate), names.join(", ")),
+            [(gate, names)] => format!("{} ({})", gate_words(*gate), visible::composed(&names.join(", "))),
             many => {
-                let each = many.iter().map(|(gate, names)| format!("{} for {}", gate_words(*gate), names.join(", ")));
+                let each = many.iter().map(|(gate, names)| format!("{} for {}", gate_words(*gate), visible::composed(&names.join(", "))));
                 each.collect::<Vec<_>>().join("; ")
             }
         };
         Row {
-            text: format!("{}: {}", tool.name, quote(&tool.description)),
+            text: format!("{}: {}", quote(&tool.name), quote(&tool.description)),
             detail: lines([format!("{} risk", tool.risk.word()), gate]),
             ..Row::default()
         }

@@ -285,7 +285,7 @@ async fn view(front: &Front, opened: &Opened, fresh: bool) -> Result<Value, Brok
             id: row.id,
             digest: row.digest.prefix(),
             title: quote(&row.title),
-            agent: row.agent,
+            agent: quote(&row.agent),
             risk: row.risk.word(),
             requesters: row.requesters.iter().map(|p| p.id.clone()).collect(),
             requested_at: row.requested_at,
@@ -298,7 +298,7 @@ async fn view(front: &Front, opened: &Opened, fresh: bool) -> Result<Value, Brok
     *opened.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     let runs = runs.iter().map(|run| HomeRun {
         title: if run.title.is_empty() { "(no words yet)".to_owned() } else { quote(&run.title) },
-        agent: run.agent.clone(),
+        agent: quote(&run.agent),
         state: commands::status_words(run.status).to_owned(),
         updated_at: run.updated_at,
         link: parts.platforms.link(&run.thread, None),

@@ -13,12 +13,11 @@ use super::pages::{Page, html};
 use super::view::{self, Item, Looks, Moment};
 use crate::agent::{
     self, ApprovalId, CallId, Event, Input, Mark, Principal, QuestionId, Refusal, Sameness, ShortId, Status, Thread,
-    ThreadId,
+    ThreadId, visible,
 };
 use crate::config::Scope;
 use crate::http::problem::Problem;
 use crate::http::{Caller, Service, session};
-use crate::platform::visible::harmless;
 use crate::runtime::{DeliverError, Said};
 use crate::store::{Cursor, Filter, StoreError, Summary};
 
@@ -88,8 +87,8 @@ pub async fn list(
         .iter()
         .any(|agent| parts.providers.pick(&agent.spec).is_ok_and(|(provider, _)| provider.name() == "scripted"));
     let agents = parts.agents.iter().map(|agent| AgentChoice {
-        name: agent.spec.name.clone(),
-        about: agent.spec.description.clone(),
+        name: visible::line(&agent.spec.name),
+        about: visible::composed(&agent.spec.description),
         chosen: agent.spec.name == chosen,
     });
     let page = Page::new(&service, &visitor, "chat", "Chat").await;
@@ -112,9 +111,9 @@ fn row(summary: &Summary, now: agent::Timestamp) -> Row {
     let (tone, words) = view::chip(summary.status);
     Row {
         short: summary.thread.short().to_string(),
-        title: if summary.title.is_empty() { "(nothing said yet)".to_owned() } else { harmless(&summary.title) },
-        agent: harmless(&summary.agent),
-        who: harmless(summary.requester.label()),
+        title: if summary.title.is_empty() { "(nothing said yet)".to_owned() } else { visible::line(&summary.title) },
+        agent: visible::line(&summary.agent),
+        who: visible::line(summary.requester.label()),
         tone,
         words,
         changed: Moment::ago(summary.updated_at, now),
@@ -238,7 +237,7 @@ pub async fn show(
     let now = parts.clock.now();
     let items =
         view::items(&thread, &events, &Looks { caller: &caller, people: &parts.people, tools: &parts.tools, now });
-    let title = if thread.title.is_empty() { "Conversation".to_owned() } else { harmless(&thread.title) };
+    let title = if thread.title.is_empty() { "Conversation".to_owned() } else { visible::line(&thread.title) };
     let (tone, words) = view::chip(thread.status());
     let first_open = thread.pending_approvals().next().map(|approval| approval.id.to_string());
     let first_open = first_open.or_else(|| thread.questions.keys().next().map(QuestionId::to_string));
@@ -248,7 +247,7 @@ pub async fn show(
         page: if upto.is_none() { page.live(format!("/chat/{}/live", thread.short)) } else { page },
         short: thread.short.to_string(),
         title,
-        agent: harmless(&thread.agent),
+        agent: visible::line(&thread.agent),
         tone,
         words,
         items,
@@ -367,7 +366,7 @@ pub async fn control(
         "stop" => Input::Stop { by, why },
         _ => {
             let detail =
-                format!("There is nothing called `{}` that can be done to a conversation.", harmless(&control));
+                format!("There is nothing called `{}` that can be done to a conversation.", visible::line(&control));
             return Err(Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_page", detail)));
         }
     };

@@ -62,7 +62,7 @@ mod tests {
         let short: Vec<_> = fields.iter().map(|f| (f.name.as_str(), f.kind, f.value.as_str())).collect();
         let mut wanted = vec![
             ("to", Kind::Text, "ann"),
-            ("body", Kind::Long, "one\r\ntwo"),
+            ("body", Kind::Json, "\"one\\r\\ntwo\""),
             ("note", Kind::Text, ""),
             ("count", Kind::Whole, "3"),
             ("ratio", Kind::Number, ""),

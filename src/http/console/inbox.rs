@@ -14,12 +14,14 @@ use super::door::{self, Answer, Known, Note, Posted, Trouble};
 use super::form;
 use super::pages::{Page, html};
 use super::view::{self, CardView, Item, Looks, Moment};
-use crate::agent::{Answer as Said, Approval, ApprovalId, Ballot, Event, Input, People, Refusal, Thread, Timestamp};
+use crate::agent::{
+    Answer as Said, Approval, ApprovalId, Ballot, Event, Input, People, Refusal, Thread, Timestamp,
+    visible,
+};
 use crate::config::Scope;
 use crate::http::approvals;
 use crate::http::problem::Problem;
 use crate::http::{Caller, Service};
-use crate::platform::visible::harmless;
 use crate::store::{ApprovalCursor, ApprovalFilter, ApprovalRow};
 
 /// Approvals on one page of a list.
@@ -143,7 +145,7 @@ pub async fn list(
     let pending = tabs.first().and_then(|tab| tab.count).unwrap_or(0);
     let title = if pending == 0 { "Inbox".to_owned() } else { format!("({pending}) Inbox") };
     let choices = |names: Vec<&str>, chosen: &Option<String>| {
-        let choice = |name: &str| Choice { name: name.to_owned(), chosen: chosen.as_deref() == Some(name) };
+        let choice = |name: &str| Choice { name: visible::line(name), chosen: chosen.as_deref() == Some(name) };
         names.into_iter().map(choice).collect()
     };
     let now = parts.clock.now();
@@ -165,13 +167,13 @@ pub async fn list(
 fn row(row: &ApprovalRow, now: Timestamp) -> Row {
     Row {
         id: row.id.to_string(),
-        title: harmless(&row.title),
-        agent: harmless(&row.agent),
+        title: visible::line(&row.title),
+        agent: visible::line(&row.agent),
         risk: row.risk.word(),
         requesters: view::names(&row.requesters),
         requested: Moment::ago(row.requested_at, now),
         expires: row.open.then(|| Moment::until(row.expires_at, now)),
-        waits_for: harmless(&row.approvers.describe()),
+        waits_for: visible::composed(&row.approvers.describe()),
         decided_by: view::names(&row.decided_by),
         tone: match row.state.as_str() {
             "pending" => "wait",
@@ -180,7 +182,7 @@ fn row(row: &ApprovalRow, now: Timestamp) -> Row {
             "failed" | "unknown" => "bad",
             _ => "rest",
         },
-        state: harmless(&row.state),
+        state: visible::line(&row.state),
     }
 }
 
@@ -220,7 +222,7 @@ async fn their_approval(
     is_theirs: impl Fn(&Caller, &Thread, &Approval, &People) -> bool,
 ) -> Result<Found, Trouble> {
     let missing = || {
-        let detail = format!("I don't know this request, or it is not yours to see. Id {}.", harmless(id));
+        let detail = format!("I don't know this request, or it is not yours to see. Id {}.", visible::line(id));
         Trouble(Problem::new(StatusCode::NOT_FOUND, "no_such_approval", detail))
     };
     let id: ApprovalId = id.parse().map_err(|_| missing())?;

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::door::{self, Answer, Note, Posted, PostedByAnyone, Trouble, Visitor};
-use crate::agent::Digest;
+use crate::agent::{Digest, visible};
 use crate::http::problem::Problem;
 use crate::http::{Caller, Service, Via, session};
 use crate::store::ApprovalFilter;
@@ -89,9 +89,9 @@ impl Page {
     pub async fn new(service: &Service, visitor: &Visitor, tab: &'static str, title: impl Into<String>) -> Self {
         let caller = visitor.caller.as_ref();
         Self {
-            title: title.into(),
+            title: visible::prose(&title.into()),
             app: service.settings().app_name.clone(),
-            me: caller.map(|caller| caller.principal.label().to_owned()),
+            me: caller.map(|caller| visible::line(caller.principal.label())),
             can_leave: caller.is_some_and(|caller| caller.via == Via::Session),
             token: visitor.token.clone(),
             tab,
@@ -99,7 +99,7 @@ impl Page {
                 Some(caller) => waiting(service, caller).await,
                 None => 0,
             },
-            note: visitor.note.clone(),
+            note: visitor.note.clone().map(shown),
             live: None,
             css: address("console.css"),
             js: address("console.js"),
@@ -113,9 +113,14 @@ impl Page {
     }
 
     pub fn with_note(mut self, note: Note) -> Self {
-        self.note = Some(note);
+        self.note = Some(shown(note));
         self
     }
+}
+
+/// The sentence of a note may hold others' words.
+fn shown(note: Note) -> Note {
+    Note { text: visible::composed(&note.text), ..note }
 }
 
 /// How many approvals wait for this person; none if the store cannot say, which other pages report.
@@ -132,10 +137,11 @@ async fn waiting(service: &Service, caller: &Caller) -> u64 {
 #[derive(Clone, Copy)]
 pub struct IsPage;
 
-/// A page from its template.
+/// A page from its template. What is foreign in it was shown by one of the views; nothing but prose passes this door,
+/// whatever a template was given.
 pub fn html(status: StatusCode, template: &impl Template) -> Response {
     let mut response = match template.render() {
-        Ok(text) => (status, Html(text)).into_response(),
+        Ok(text) => (status, Html(visible::prose(&text))).into_response(),
         Err(error) => return Trouble(Problem::internal(&error)).into_response(),
     };
     response.extensions_mut().insert(IsPage);
@@ -160,7 +166,7 @@ pub async fn problem(service: &Service, visitor: &Visitor, problem: &Problem) ->
     let proxied = !service.settings().http.proxy.user_header.is_empty();
     let template = ProblemPage { page, problem, signed_out, proxied };
     match template.render() {
-        Ok(text) => (status, Html(text)).into_response(),
+        Ok(text) => (status, Html(visible::prose(&text))).into_response(),
         Err(error) => {
             tracing::error!(%error, "the error page could not be made");
             (status, problem.detail.clone()).into_response()
@@ -190,7 +196,7 @@ pub async fn login(
     };
     let person = session::look_at_link(&service, link).map_err(refused)?;
     let page = Page::new(&service, &visitor, "", "Sign in").await;
-    Ok(html(StatusCode::OK, &LoginPage { page, person: person.id, link: link.clone() }))
+    Ok(html(StatusCode::OK, &LoginPage { page, person: visible::line(&person.id), link: link.clone() }))
 }
 
 fn refused(error: session::LinkError) -> Trouble {

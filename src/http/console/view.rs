@@ -1,8 +1,8 @@
 //! What pages show, as data: a conversation, its cards, the history of an approval. Pure functions of a
 //! fold, its events, the person who looks, and the time.
 //!
-//! Templates escape what they are given. What would reorder text or not be seen is written out here, so a
-//! request cannot be dressed up by what is written in it.
+//! Templates escape what they are given. What is foreign is shown here by one of the views of
+//! [`crate::agent::visible`]: strict on cards and in names, prose in what people and agents say.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::agent::{
     AnswerKind, Approval, ApprovalId, Body, CallId, Effect, Event, GatedCall, Mark, NextStep, Outcome, People,
     Principal, PrincipalKind, Question, QuestionCause, QuestionId, Refusal, Resolution, Stage, Status, Thread, Timer,
     Timestamp, Verdict, Vote, Wants, as_approver, changed_args, eligible, span,
+    visible::{self, composed, line, prose, text as strict},
 };
 use crate::config::Scope;
 use crate::http::Caller;
-use crate::platform::visible::{harmless, spelled, visible, visible_json};
 use crate::platform::words::{act_words, gathered_words};
 use crate::platform::{Card, CardState};
 use crate::tools::Registry;
@@ -71,7 +71,7 @@ fn rough(ms: u64) -> String {
 
 /// Labels of several, each harmless.
 pub fn names<'a>(people: impl IntoIterator<Item = &'a Principal>) -> String {
-    people.into_iter().map(|p| harmless(p.label())).collect::<Vec<_>>().join(", ")
+    people.into_iter().map(|p| line(p.label())).collect::<Vec<_>>().join(", ")
 }
 
 // ---- cards ----
@@ -153,7 +153,7 @@ fn rights(thread: &Thread, approval: &Approval, looks: &Looks, editable: bool) -
         approve: approve.is_ok(),
         deny: may(Wants::Deny).is_ok(),
         edit: editable && may(Wants::Edit).is_ok(),
-        why_not: approve.err().map(|refusal| refusal.to_string()),
+        why_not: approve.err().map(|refusal| composed(&refusal.to_string())),
     }
 }
 
@@ -177,8 +177,7 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
     let why = if card.why.is_empty() { said.map_or("", |(_, why)| why) } else { &card.why };
     let rights = rights(thread, approval, looks, card.editable);
     let schema = looks.tools.decls(&[&tool]).into_iter().next().map(|decl| decl.schema);
-    let state = card.headline();
-    let result = approval.result.as_ref().map(|(_, text)| visible(text.trim()));
+    let result = approval.result.as_ref().map(|(_, text)| prose(text.trim()));
     let covered = json!({
         "tool": tool, "schema_version": schema_version, "args": approval.args, "plan": approval.plan,
         "thread": thread.id, "call": approval.call,
@@ -190,8 +189,8 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
         revision: approval.revision,
         digest: approval.digest.to_string(),
         digest_prefix: approval.digest.prefix(),
-        state: state.strip_suffix(&format!(": {}", approval.title)).unwrap_or(&state).to_owned(),
-        title: harmless(&approval.title),
+        state: card.stands().to_owned(),
+        title: line(&approval.title),
         tone: match &card.state {
             CardState::Pending { .. } => "wait",
             CardState::Revising | CardState::Approved | CardState::Running => "busy",
@@ -199,47 +198,47 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
             CardState::Failed(_) | CardState::Unknown => "bad",
             CardState::Denied { .. } | CardState::Expired | CardState::Cancelled => "rest",
         },
-        agent: harmless(&thread.agent),
+        agent: line(&thread.agent),
         schema_version,
         risk: approval.terms.risk.word(),
         requesters: names(&approval.requesters),
-        approvers: harmless(&approval.terms.approvers.describe()),
-        rule: harmless(&approval.terms.rule),
+        approvers: composed(&approval.terms.approvers.describe()),
+        rule: line(&approval.terms.rule),
         args: pairs(&approval.args, "arguments"),
         raw: pretty(&covered),
-        plan: approval.plan.as_ref().map(|plan| visible(&plan.summary)),
+        plan: approval.plan.as_ref().map(|plan| strict(&plan.summary)),
         plan_facts: match approval.plan.as_ref().map(|plan| &plan.facts) {
             None | Some(Value::Null) => Vec::new(),
             Some(facts) => pairs(facts, "facts"),
         },
-        after_reading: card.after_reading.as_deref().map(harmless),
-        why: visible(why.trim()),
+        after_reading: card.after_reading.as_deref().map(composed),
+        why: prose(why.trim()),
         requested: Moment::ago(approval.requested_at, looks.now),
         expires: Moment::until(approval.expires_at, looks.now),
-        revision_note: card.revision_note().map(|note| visible(&note)),
+        revision_note: card.revision_note().map(|note| composed(&note)),
         changes: approval.original_args.as_ref().map_or_else(Vec::new, |old| {
             let changed = changed_args(old, &approval.args).into_iter();
-            changed.map(|(name, old, new)| (harmless(&name), visible(&old), visible(&new))).collect()
+            changed.map(|(name, old, new)| (visible::key(&name), composed(&old), composed(&new))).collect()
         }),
         votes: approval
             .votes
             .iter()
             .map(|cast| VoteView {
-                who: harmless(cast.by.label()),
+                who: line(cast.by.label()),
                 what: match &cast.vote {
                     Vote::Approve { .. } => "approved",
                     Vote::Deny { .. } => "denied",
                     Vote::Edit { .. } => "changed it",
                 },
                 note: match &cast.vote {
-                    Vote::Approve { note } => visible(note),
-                    Vote::Deny { reason } => visible(reason),
-                    Vote::Edit { title, .. } => harmless(title),
+                    Vote::Approve { note } => strict(note),
+                    Vote::Deny { reason } => strict(reason),
+                    Vote::Edit { title, .. } => line(title),
                 },
                 at: Moment::ago(cast.at, looks.now),
             })
             .collect(),
-        outcome: card.outcome().map(|outcome| visible(&outcome)),
+        outcome: card.outcome().map(|outcome| composed(&outcome)),
         result: result.filter(|text| text.lines().count() > 1 || text.chars().count() > 200),
         open: approval.is_open(),
         form: match schema {
@@ -247,20 +246,20 @@ pub fn card(thread: &Thread, approval: &Approval, events: &[Event], looks: &Look
             Some(_) | None => Vec::new(),
         },
         rights,
-        tool: harmless(&tool),
+        tool: line(&tool),
     }
 }
 
 /// Each member by name, all of it.
 fn pairs(value: &Value, name: &str) -> Vec<(String, String)> {
     match value.as_object() {
-        Some(map) => map.iter().map(|(name, value)| (harmless(name), spelled(value))).collect(),
-        None => vec![(name.to_owned(), spelled(value))],
+        Some(map) => map.iter().map(|(name, value)| (visible::key(name), visible::value(value))).collect(),
+        None => vec![(name.to_owned(), visible::value(value))],
     }
 }
 
 fn pretty(value: &Value) -> String {
-    visible_json(&serde_json::to_string_pretty(value).unwrap_or_default())
+    visible::json(value)
 }
 
 // ---- conversations ----
@@ -314,8 +313,8 @@ pub struct QuestionView {
     pub thread: String,
     pub text: String,
     pub from_engine: bool,
-    /// Buttons; none: an answer in words.
-    pub choices: Vec<String>,
+    /// Buttons: what each sends, and what it says; none: an answer in words.
+    pub choices: Vec<(String, String)>,
     pub open: bool,
     /// Who answered, and what.
     pub answer: Option<(String, String)>,
@@ -336,10 +335,10 @@ pub struct LostView {
 fn step(id: CallId, call: &GatedCall, state: &str, tone: &'static str, text: &str) -> Item {
     Item::Step(StepView {
         key: id.to_string(),
-        title: harmless(&call.title),
+        title: line(&call.title),
         state: state.to_owned(),
         tone,
-        text: visible(text.trim()),
+        text: prose(text.trim()),
     })
 }
 
@@ -366,12 +365,12 @@ impl Told<'_> {
     fn tell(&mut self, event: &Event) {
         let (seq, at) = (event.seq, Moment::ago(event.at, self.looks.now));
         let key = format!("e{seq}");
-        let because = |text: String, why: &str| if why.is_empty() { text } else { format!("{text}: {}", visible(why)) };
+        let because = |text: String, why: &str| if why.is_empty() { text } else { format!("{text}: {}", strict(why)) };
         let notice = |text: String, tone| Item::Notice { key: key.clone(), text, tone, at: at.clone() };
         let agent = |text: &str, aside| Item::Agent {
             key: key.clone(),
-            agent: harmless(&self.thread.agent),
-            text: visible(text.trim()),
+            agent: line(&self.thread.agent),
+            text: prose(text.trim()),
             aside,
             at: at.clone(),
         };
@@ -384,21 +383,21 @@ impl Told<'_> {
                 self.items.push(notice(format!("Read along: {}", gathered_words(texts)), "rest"));
             }
             Body::IntentReceived { intent, .. } => {
-                let text = format!("{} wants to {}", harmless(intent.by.label()), act_words(&intent.act));
+                let text = format!("{} wants to {}", line(intent.by.label()), act_words(&intent.act));
                 self.items.push(notice(text, "rest"));
             }
             Body::IntentHandled { done, said } => {
                 let (what, tone) = if *done { ("Done", "good") } else { ("Refused", "bad") };
-                self.items.push(notice(format!("{what}: {}", harmless(said)), tone));
+                self.items.push(notice(format!("{what}: {}", line(said)), tone));
             }
             // What came with it is told when it has been read.
             Body::MessageReceived { from, text, prefetch, outside, attached: _ } => {
                 self.items.push(Item::Said {
                     key,
-                    who: harmless(from.label()),
+                    who: line(from.label()),
                     mine: *from == self.looks.caller.principal,
-                    outside: outside.as_deref().map(harmless),
-                    text: visible(text.trim()),
+                    outside: outside.as_deref().map(line),
+                    text: prose(text.trim()),
                     at,
                 });
                 self.take_calls(seq, prefetch);
@@ -419,7 +418,7 @@ impl Told<'_> {
                 let wait = span::show(retry.ms_since(event.at));
                 let text = format!(
                     "The model did not answer ({}); attempt {attempt}, trying again in {wait}. Your request is kept.",
-                    harmless(message)
+                    line(message)
                 );
                 self.items.push(notice(text, "bad"));
             }
@@ -433,7 +432,7 @@ impl Told<'_> {
             Body::QuestionAnswered { question, by, text } => {
                 let place = self.questions.get(question).and_then(|place| self.items.get_mut(*place));
                 if let Some(Item::Question(view)) = place {
-                    view.answer = Some((harmless(by.label()), visible(text)));
+                    view.answer = Some((line(by.label()), prose(text)));
                 }
             }
             Body::ToolStarted { call, .. } => self.change(*call, "running…", "busy", ""),
@@ -456,7 +455,7 @@ impl Told<'_> {
                 self.lost(*call);
             }
             Body::OutcomeMarked { by, mark, .. } => {
-                let by = harmless(by.label());
+                let by = line(by.label());
                 let text = match mark {
                     Mark::Succeeded { note } => because(format!("{by} says that it took effect"), note),
                     Mark::Failed { note } => because(format!("{by} says that it did not take effect"), note),
@@ -470,15 +469,15 @@ impl Told<'_> {
                 self.items.push(notice(text, "rest"));
             }
             Body::Paused { by, why } => {
-                self.items.push(notice(because(format!("Paused by {}", harmless(by.label())), why), "rest"));
+                self.items.push(notice(because(format!("Paused by {}", line(by.label())), why), "rest"));
             }
-            Body::Resumed { by } => self.items.push(notice(format!("Resumed by {}", harmless(by.label())), "rest")),
+            Body::Resumed { by } => self.items.push(notice(format!("Resumed by {}", line(by.label())), "rest")),
             Body::Stopped { by, why } => {
-                let text = format!("Stopped by {}; nothing more will run", harmless(by.label()));
+                let text = format!("Stopped by {}; nothing more will run", line(by.label()));
                 self.items.push(notice(because(text, why), "rest"));
             }
             Body::Cancelled { by, why } => {
-                let text = format!("Cancelled by {}; this conversation is closed", harmless(by.label()));
+                let text = format!("Cancelled by {}; this conversation is closed", line(by.label()));
                 self.items.push(notice(because(text, why), "rest"));
             }
             // Votes and their outcome are on the card; what is left is the engine's own bookkeeping.
@@ -513,7 +512,7 @@ impl Told<'_> {
         if let Some(Item::Step(step)) = place {
             step.state = state.to_owned();
             step.tone = tone;
-            step.text = visible(text.trim());
+            step.text = prose(text.trim());
         }
     }
 
@@ -523,7 +522,7 @@ impl Told<'_> {
             // So long ago that the fold has let go of it.
             None => Item::Step(StepView {
                 key: id.to_string(),
-                title: harmless(title),
+                title: line(title),
                 state: "was put before people".to_owned(),
                 tone: "rest",
                 text: String::new(),
@@ -542,12 +541,17 @@ impl Told<'_> {
         QuestionView {
             id: id.to_string(),
             thread: self.thread.short.to_string(),
-            text: visible(asked.text.trim()),
+            text: prose(asked.text.trim()),
             from_engine: asked.cause != QuestionCause::Agent,
             choices: match &asked.answer {
                 AnswerKind::Text => Vec::new(),
-                AnswerKind::YesNo => vec!["yes".to_owned(), "no".to_owned()],
-                AnswerKind::Choice { choices } => choices.clone(),
+                AnswerKind::YesNo => ["yes", "no"].map(|word| (word.to_owned(), word.to_owned())).to_vec(),
+                AnswerKind::Choice { choices } => choices.iter().enumerate().map(|(i, choice)| {
+                    // A page carries nothing that it does not show: such a choice is sent as its number.
+                    let number = (i + 1).to_string();
+                    let by_number = prose(choice) != *choice && !choices.contains(&number);
+                    (if by_number { number } else { choice.clone() }, line(choice))
+                }).collect(),
             },
             open: self.thread.questions.contains_key(&id),
             answer: None,
@@ -570,8 +574,8 @@ impl Told<'_> {
         self.items.push(Item::Lost(LostView {
             call: id.to_string(),
             thread: self.thread.short.to_string(),
-            title: harmless(&call.gated.title),
-            waits_for: harmless(&waits_for),
+            title: line(&call.gated.title),
+            waits_for: composed(&waits_for),
             may,
             cancelled: self.thread.cancelled,
         }));
@@ -601,21 +605,21 @@ pub fn activity(thread: &Thread, now: Timestamp) -> Option<String> {
         return Some(format!("The model is asked again {}", Moment::until(retry, now).words));
     }
     let thinks = thread.runnable().any(|(_, effect)| *effect == Effect::CallModel);
-    thinks.then(|| format!("{} is thinking…", harmless(&thread.agent)))
+    thinks.then(|| format!("{} is thinking…", line(&thread.agent)))
 }
 
 /// A line of an approval's history: who, and what; `None` for events that are not about it.
 pub fn history(id: ApprovalId, of: CallId, event: &Event) -> Option<String> {
-    let because = |text: String, why: &str| if why.is_empty() { text } else { format!("{text}: {}", visible(why)) };
-    let by = |who: &Principal| harmless(who.label());
+    let because = |text: String, why: &str| if why.is_empty() { text } else { format!("{text}: {}", strict(why)) };
+    let by = |who: &Principal| line(who.label());
     let line = match &event.body {
         Body::ApprovalRequested { approval, revision, title, .. } if *approval == id => {
-            format!("put before people, revision {revision}: {}", harmless(title))
+            format!("put before people, revision {revision}: {}", line(title))
         }
         Body::VoteCast { approval, revision, by: who, vote, .. } if *approval == id => match vote {
             Vote::Approve { note } => because(format!("{} approved revision {revision}", by(who)), note),
             Vote::Deny { reason } => because(format!("{} denied revision {revision}", by(who)), reason),
-            Vote::Edit { title, .. } => format!("{} changed revision {revision} to: {}", by(who), harmless(title)),
+            Vote::Edit { title, .. } => format!("{} changed revision {revision} to: {}", by(who), line(title)),
         },
         Body::ApprovalResolved { approval, revision, resolution } if *approval == id => match resolution {
             Resolution::Approved => format!("revision {revision} is approved"),
@@ -624,8 +628,8 @@ pub fn history(id: ApprovalId, of: CallId, event: &Event) -> Option<String> {
             Resolution::Cancelled => format!("revision {revision} is cancelled"),
         },
         Body::ToolPlanned { call, plan } if *call == of => match plan {
-            Ok(plan) => format!("planned: {}", visible(&plan.summary)),
-            Err(error) => format!("could not be planned: {}", visible(error)),
+            Ok(plan) => format!("planned: {}", line(&plan.summary)),
+            Err(error) => format!("could not be planned: {}", line(error)),
         },
         Body::ToolStarted { call, .. } if *call == of => "started".to_owned(),
         Body::ToolFinished { call, outcome, duration_ms } if *call == of => {

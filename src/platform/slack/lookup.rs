@@ -18,9 +18,8 @@ use tokio::time::Instant;
 use super::api::SlackError;
 use super::blocks::{self, Message};
 use super::{Place, SURFACE, Slack, person_parts, post};
-use crate::agent::{Attached, Gathered, Principal, ShortId, ThreadId};
+use crate::agent::{Attached, Gathered, Principal, ShortId, ThreadId, visible};
 use crate::platform::PostError;
-use crate::platform::visible::visible;
 
 /// Names and private channels that are remembered.
 const NAMES: usize = 5_000;
@@ -108,9 +107,8 @@ fn remember(cache: &Mutex<LruCache<(String, String), String>>, team: &str, id: &
 /// A name as it is shown: one line, in which nothing is hidden, of at most `MAX_NAME` characters; `None` if nothing
 /// is left. It decides nothing: people may call themselves what they like.
 pub fn shown_name(name: &str) -> Option<String> {
-    let line = visible(name).split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut: String = line.chars().take(MAX_NAME).collect();
-    Some(cut).filter(|name| !name.is_empty())
+    let words = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(visible::short_line(&words, MAX_NAME)).filter(|name| !name.is_empty())
 }
 
 impl Slack {
@@ -426,14 +424,14 @@ impl Slack {
         }
         let who = match person_parts(&by.id) {
             Some((team, user)) if team == place.team => format!("<@{user}>"),
-            _ => blocks::escape(by.label()),
+            _ => blocks::escape(&visible::line(by.label())),
         };
         let mut asked: String = text.chars().take(MAX_ASKED).collect();
         if asked.len() < text.len() {
             asked.push('…');
         }
         let line = match asked.split_once(": ") {
-            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(agent), blocks::escape(task)),
+            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(&visible::line(agent)), blocks::escape(task)),
             None => format!("{who} asked: {}", blocks::escape(&asked)),
         };
         let message = Message { blocks: vec![blocks::parts::section(&line)], text: line };

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Message;
 use super::mrkdwn::{defused, parts};
-use super::parts::{context, line, prose, rich, said};
+use super::parts::{context, line, rich, said, strict_lines};
 
 /// Most of an answer in one message, in units of its JSON. Slack takes 12,000 characters in `markdown` blocks, and
 /// about 13,200 of all blocks; the rest is for the footer.
@@ -25,7 +25,7 @@ pub fn answer(text: &str, footer: &str) -> Vec<Message> {
     let message = |(n, part): (usize, String)| {
         // A notification is no `markdown` block: what was escaped for that is escaped again there, in its own way.
         let plain = part.split_whitespace().collect::<Vec<_>>().join(" ").replace("&lt;", "<");
-        let text = super::card::text(&plain);
+        let text = super::card::text_shown(&plain);
         let mut blocks: Vec<Value> = vec![json!({"type": "markdown", "text": part})];
         if n == last && !footer.trim().is_empty() {
             blocks.push(context(&[super::mrkdwn::name(footer, FOOTER)]));
@@ -37,8 +37,8 @@ pub fn answer(text: &str, footer: &str) -> Vec<Message> {
 
 /// A line from the engine.
 pub fn notice(text: &str) -> Message {
-    let words = prose(text, NOTICE);
-    Message { text: super::card::text(&words), blocks: vec![rich(vec![line(with_links(&words))])] }
+    let words = strict_lines(text, NOTICE);
+    Message { text: super::card::text_shown(&words), blocks: vec![rich(vec![line(with_links(&words))])] }
 }
 
 /// Text as it is, in which addresses can be pressed.

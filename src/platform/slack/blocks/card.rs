@@ -9,11 +9,10 @@ use super::limits::{MESSAGE, VIEW_BYTES, cut, first_piece, len, pieces, weight};
 use super::mrkdwn::{approvers, link, moment, people};
 use super::parts::{
     actions, bold, boxed, button, confirm, context, divider, emoji, header, italic, line, link_button, linked, mrkdwn,
-    option, overflow, person, prose, rich, said, styled,
+    option, overflow, person, prose, rich, said, strict, strict_lines, styled,
 };
 use super::{Look, Message, action};
-use crate::agent::{Approval, Because, Risk, ShortId, Vote, changed_args};
-use crate::platform::visible::{harmless, spelled, visible};
+use crate::agent::{Approval, Because, Risk, ShortId, Vote, changed_args, visible};
 use crate::platform::{Card, CardState};
 
 /// Longest text of what is approved that a card shows whole, in units: about a screen.
@@ -72,7 +71,12 @@ fn fitting(drawings: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
 
 /// The text of a notification: Slack reads it as mrkdwn.
 pub(super) fn text(words: &str) -> String {
-    let words = super::mrkdwn::name(words.trim(), QUOTE);
+    text_shown(&visible::composed(words.trim()))
+}
+
+/// The same of words that one of the views has made.
+pub(super) fn text_shown(words: &str) -> String {
+    let words = super::mrkdwn::shortened(&words.replace('\n', " "), QUOTE);
     if words.is_empty() { "–".to_owned() } else { words }
 }
 
@@ -85,7 +89,7 @@ pub fn covered(approval: &Approval) -> String {
     pairs(&approval.args, "arguments", "", &mut out);
     if let Some(plan) = &approval.plan {
         out.push_str("\n\nWhat it would do:\n  ");
-        out.push_str(&continued(&visible(plan.summary.trim()), "  "));
+        out.push_str(&continued(&visible::text(&plan.summary), "  "));
         if !plan.facts.is_null() {
             out.push('\n');
             pairs(&plan.facts, "facts", "  ", &mut out);
@@ -103,29 +107,19 @@ fn pairs(value: &Value, name: &str, margin: &str, out: &mut String) {
             out.push_str(&format!("{margin}(no {name})"));
             return;
         }
-        Some(object) => object.iter().map(|(name, value)| (label(name), value)).collect(),
+        Some(object) => object.iter().map(|(name, value)| (visible::key(name), value)).collect(),
         None => vec![(name.to_owned(), value)],
     };
     let width = members.iter().map(|(name, _)| len(name)).filter(|width| *width <= ALIGNED).max().unwrap_or(0);
     for (i, (name, value)) in members.iter().enumerate() {
         let pad = " ".repeat(width.saturating_sub(len(name)));
-        let value = spelled(value);
+        let value = visible::value(value);
         let shown = if value.contains('\n') {
             format!("\n{margin}  │ {}", continued(&value, &format!("{margin}  │ ")))
         } else {
             format!(" {pad}{value}")
         };
         out.push_str(&format!("{}{margin}{name}:{shown}", if i == 0 { "" } else { "\n" }));
-    }
-}
-
-/// A name as it is, unless it could be taken for something else.
-fn label(name: &str) -> String {
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    if plain {
-        name.to_owned()
-    } else {
-        crate::platform::visible::visible_json(&Value::String(name.to_owned()).to_string())
     }
 }
 
@@ -202,10 +196,10 @@ fn number(n: usize) -> String {
 fn single(seen: &Seen, shown: usize, look: &Look) -> Vec<Value> {
     let card = seen.card;
     let approval = &card.approval;
-    let state = state(card);
+    let state = card.stands();
     let mut blocks = vec![
         header(&format!("{state}: {}", approval.tool)),
-        rich(vec![line(vec![bold(&prose(&approval.title, SENTENCE))])]),
+        rich(vec![line(vec![bold(&strict(&approval.title, SENTENCE))])]),
         fields(card, look),
     ];
     let (what, left_out) = what(seen, shown, look);
@@ -223,12 +217,6 @@ fn single(seen: &Seen, shown: usize, look: &Look) -> Vec<Value> {
     }
     blocks.push(context(&footer(approval).into_iter().chain(expiry(approval)).collect::<Vec<_>>()));
     blocks
-}
-
-/// `Approval needed`, without the title.
-fn state(card: &Card) -> String {
-    let headline = card.headline();
-    headline.strip_suffix(&format!(": {}", card.approval.title)).unwrap_or(&headline).to_owned()
 }
 
 fn risk(risk: Risk) -> &'static str {
@@ -273,7 +261,7 @@ fn what(seen: &Seen, shown: usize, look: &Look) -> (Vec<Value>, Option<String>) 
 
 /// The texts from outside that may have talked the agent into it.
 fn warned(card: &Card) -> Option<Value> {
-    let words = format!(" {}", cut(&harmless(card.after_reading.as_deref()?), LIST));
+    let words = format!(" {}", strict(card.after_reading.as_deref()?, LIST));
     Some(line(vec![emoji("warning"), bold(" After reading texts from outside:"), said(&words)]))
 }
 
@@ -299,7 +287,7 @@ fn revision(card: &Card, look: &Look) -> Vec<Value> {
     let first = match &approval.because {
         Because::Gated => None,
         Because::Edited { by } => Some(vec![bold("Changed by "), person(by, look)]),
-        Because::Stale { why } => Some(vec![bold("Asked again: "), said(&prose(why, QUOTE))]),
+        Because::Stale { why } => Some(vec![bold("Asked again: "), said(&strict_lines(why, QUOTE))]),
         Because::Retried { by } => {
             Some(vec![bold("Asked again: "), person(by, look), said(" wants it tried once more")])
         }
@@ -308,7 +296,12 @@ fn revision(card: &Card, look: &Look) -> Vec<Value> {
     let mut left = LIST;
     let mut elements: Vec<Value> = first.into_iter().map(line).collect();
     for (name, old, new) in changes {
-        let change = format!("{}: {} → {}", label(&name), cut(&harmless(&old), 120), cut(&harmless(&new), 120));
+        let change = format!(
+            "{}: {} → {}",
+            visible::key(&name),
+            cut(&visible::composed(&old), 120),
+            cut(&visible::composed(&new), 120)
+        );
         if len(&change) > left {
             elements.push(line(vec![italic("and more that changed")]));
             break;
@@ -341,12 +334,12 @@ fn decided(card: &Card, look: &Look) -> Vec<Value> {
     let notes: Vec<Value> = said_by
         .filter(|(_, note)| !note.trim().is_empty())
         .take(NOTES)
-        .map(|(by, note)| line(vec![person(by, look), said(": "), italic(&format!("“{}”", prose(&note, QUOTE)))]))
+        .map(|(by, note)| line(vec![person(by, look), said(": "), italic(&format!("“{}”", strict_lines(&note, QUOTE)))]))
         .collect();
     if !notes.is_empty() {
         blocks.push(rich(notes));
     }
-    let first = |text: &str| cut(&harmless(text.trim().lines().next().unwrap_or("")), QUOTE);
+    let first = |text: &str| prose(text.trim().lines().next().unwrap_or(""), QUOTE);
     match &card.state {
         CardState::Succeeded(text) if !text.trim().is_empty() => {
             blocks.push(rich(vec![line(vec![bold("Result: "), said(&first(text))])]));
@@ -425,9 +418,9 @@ fn buttons(seen: &Seen, shown: usize) -> Vec<Value> {
 
 fn approve(card: &Card, value: &str, needed: u32) -> Value {
     let mut approve = styled(button(action::APPROVE, value, "Approve"), "primary");
-    let title = prose(&card.approval.title, 200).replace('\n', " ");
+    let title = super::limits::head(&card.approval.title, 200);
     if let Some(approve) = approve.as_object_mut() {
-        let label = cut(&format!("Approve: {title}"), super::limits::BUTTON);
+        let label = cut(&format!("Approve: {}", visible::line(title)), super::limits::BUTTON);
         approve.insert("accessibility_label".to_owned(), label.into());
         if card.approval.terms.risk == Risk::High {
             let what = if needed > 1 { "This is your vote for it" } else { "It runs now" };
@@ -519,9 +512,9 @@ pub(super) fn value(approval: &Approval) -> String {
 fn row(n: usize, seen: &Seen, lead: &Card, shown: usize, look: &Look) -> Vec<Value> {
     let card = seen.card;
     let approval = &card.approval;
-    let title = format!("{n}. {}", prose(&approval.title, SENTENCE / 2).replace('\n', " "));
+    let title = format!("{n}. {}", strict(&approval.title, SENTENCE / 2));
     let (what, left_out) = what(seen, shown, look);
-    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", cut(&harmless(&approval.tool), 80)))])];
+    let mut elements = vec![line(vec![bold(&title), said(&format!("  {}", strict(&approval.tool, 80)))])];
     elements.extend(what);
     let terms = |card: &Card| (approvers(&card.approval.terms.approvers, look), card.approval.expires_at);
     let mut small = vec![risk(approval.terms.risk).to_owned()];
@@ -565,6 +558,6 @@ pub fn link_to_card(card: &Card, permalink: Option<&str>, look: &Look) -> Messag
         _ => status(card, look).unwrap_or_default(),
     };
     let small = [Some(stands), there].into_iter().flatten().collect::<Vec<_>>().join(" · ");
-    let title = line(vec![bold(&prose(&approval.title, SENTENCE))]);
+    let title = line(vec![bold(&strict(&approval.title, SENTENCE))]);
     Message { text: text(&card.headline()), blocks: vec![rich(vec![title]), context(&[small])] }
 }

@@ -11,10 +11,9 @@ use serde_json::Value;
 use super::limits::{BLOCK_ID, INPUT, OPTION, OPTIONS, VIEW_BLOCKS, VIEW_BYTES, len};
 use super::parts::{context, input, modal, option, select, text_input};
 use super::{Look, callback, typed};
-use crate::agent::{Approval, json};
+use crate::agent::{Approval, json, visible};
 use crate::platform::Card;
 use crate::platform::form::{self, Field, Kind};
-use crate::platform::visible::{harmless, visible_json};
 
 /// Block id of the one input for all arguments, where they cannot have one each.
 const ALL: &str = "all";
@@ -28,9 +27,8 @@ pub fn fits(args: &Value) -> bool {
     if args.to_string().len() > VIEW_BYTES {
         return false;
     }
-    let pretty = |value: &Value| visible_json(&serde_json::to_string_pretty(value).unwrap_or_default());
-    let Some(args) = args.as_object() else { return len(&pretty(args)) <= INPUT };
-    let each = args.iter().map(|(name, value)| (name, len(&pretty(value))));
+    let Some(args) = args.as_object() else { return len(&visible::json(args)) <= INPUT };
+    let each = args.iter().map(|(name, value)| (name, len(&visible::json(value))));
     let total: usize = each.clone().map(|(name, size)| name.len() + size).sum();
     let fits = args.len() <= VIEW_BLOCKS / 2 && total <= VIEW_BYTES / 8;
     fits && each.into_iter().all(|(name, size)| size <= INPUT && block_id(name).len() <= BLOCK_ID)
@@ -71,7 +69,7 @@ fn each(schema: &Value, args: &Value) -> Option<Vec<Field>> {
 }
 
 fn all_of_them(args: &Value) -> Option<Value> {
-    let text = visible_json(&serde_json::to_string_pretty(args).unwrap_or_default());
+    let text = visible::json(args);
     let hint = "All arguments, as JSON.";
     (len(&text) <= INPUT).then(|| input(ALL, "Arguments", hint, false, text_input(true, &text, INPUT, "")))
 }
@@ -101,7 +99,7 @@ fn field_input(field: &Field) -> Value {
 /// The options of a field that is one of several, and the one of now. The value is the option's number: an option
 /// may be longer than Slack lets a value be.
 fn menu(field: &Field) -> Option<(Vec<Value>, Option<Value>)> {
-    let fits = |text: &String| !text.trim().is_empty() && len(&harmless(text)) <= OPTION;
+    let fits = |text: &String| !text.trim().is_empty() && len(&visible::line(text)) <= OPTION;
     let is_menu = matches!(field.kind, Kind::Choice | Kind::Bool);
     if !is_menu || field.options.is_empty() || field.options.len() >= OPTIONS || !field.options.iter().all(fits) {
         return None;

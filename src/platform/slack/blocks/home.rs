@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::listing::{context, link, mentions, mrkdwn, plain, review, rich, titled};
 use super::{Look, action};
-use crate::agent::{ApprovalId, Timestamp};
+use crate::agent::{ApprovalId, Timestamp, visible};
 
 /// Rows of what waits, and of runs.
 const MAX_ROWS: usize = 10;
@@ -42,6 +42,7 @@ pub struct HomeRequest {
     pub id: ApprovalId,
     /// The digits of its digest that a button carries.
     pub digest: String,
+    /// Shown, like the agent.
     pub title: String,
     pub agent: String,
     pub risk: &'static str,
@@ -138,9 +139,9 @@ fn agents(home: &Home, blocks: &mut Vec<Value>) {
             "action_id": action::START,
             "value": name,
             "text": plain("Start…", 75),
-            "accessibility_label": format!("Start the agent {}", super::listing::cut(name, 40)),
+            "accessibility_label": format!("Start the agent {}", super::listing::cut(&visible::line(name), 40)),
         });
-        blocks.push(titled(&format!("{name}: {description}"), Some(start)));
+        blocks.push(titled(&visible::composed(&format!("{name}: {description}")), Some(start)));
     }
     if home.agents.is_empty() {
         blocks.push(context(vec![plain("No agent is set up. An operator can run `twelve doctor`.", 100)]));

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::agent::visible;
+
 /// Blocks of a modal or a home; Block Kit's reference.
 pub const VIEW_BLOCKS: usize = 100;
 pub const HEADER: usize = 150;
@@ -37,14 +39,14 @@ pub fn len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
 }
 
-/// The text, or as much of it as fits with `…` at its end.
+/// The text, or as much of it as fits with `…` at its end. No character that is written out is cut through.
 pub fn cut(text: &str, max: usize) -> String {
     if len(text) <= max {
         return text.to_owned();
     }
-    let mut out = head(text, max.saturating_sub(1)).to_owned();
-    out.push('…');
-    out
+    let head = head(text, max.saturating_sub(1));
+    let whole = head.get(..visible::whole(text, head.len())).unwrap_or("");
+    format!("{whole}…")
 }
 
 /// The longest beginning of at most `max` units.
@@ -81,5 +83,6 @@ pub fn first_piece(text: &str, max: usize) -> &str {
     if most.len() == text.len() {
         return text;
     }
-    most.rfind('\n').and_then(|end| most.get(..=end)).unwrap_or(most)
+    let whole = || most.get(..visible::whole(text, most.len())).filter(|whole| !whole.is_empty()).unwrap_or(most);
+    most.rfind('\n').and_then(|end| most.get(..=end)).unwrap_or_else(whole)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Look, Message, action, escape};
-use crate::platform::visible::visible;
+use crate::agent::visible;
 use crate::platform::{Listing, Row};
 
 /// Characters of a row's text and of its detail: with more, ten rows would not fit into a message.
@@ -22,7 +22,7 @@ const MAX_MODAL_TITLE: usize = 24;
 
 /// An answer as a message. Rows that do not fit are counted.
 pub fn listing(listing: &Listing, look: &Look) -> Message {
-    Message { text: escape(&cut(&visible(&listing.title), MAX_TITLE)), blocks: blocks(listing, look) }
+    Message { text: escape(&cut(&listing.title, MAX_TITLE)), blocks: blocks(listing, look) }
 }
 
 /// An answer as a modal. `title` is cut at Slack's 24 characters.
@@ -81,17 +81,18 @@ fn row(row: &Row, look: &Look) -> Vec<Value> {
 
 // ---- pieces that the App Home shares ----
 
-/// The first `max` characters, with a sign that there were more.
+/// The first `max` characters, with a sign that there were more. Nothing but prose passes this door: what is foreign
+/// was made visible where the words were put together.
 pub(super) fn cut(text: &str, max: usize) -> String {
-    if text.chars().count() <= max {
-        return text.to_owned();
-    }
-    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+    let text = visible::prose(text);
+    let Some((at, _)) = text.char_indices().nth(max) else { return text };
+    let most = text.char_indices().nth(max.saturating_sub(1)).map_or(at, |(at, _)| at);
+    format!("{}…", text.get(..visible::whole(&text, most)).unwrap_or(""))
 }
 
 /// Text that is interpreted in no way. Slack refuses empty ones.
 pub(super) fn plain(text: &str, max: usize) -> Value {
-    let text = cut(&visible(text), max);
+    let text = cut(text, max);
     let text = if text.trim().is_empty() { "-".to_owned() } else { text };
     json!({ "type": "plain_text", "text": text, "emoji": false })
 }
@@ -130,7 +131,7 @@ pub(super) fn link(url: &str) -> Value {
 
 /// Text in which what stands between back-ticks is to be typed. In rich text nothing else is interpreted.
 pub(super) fn rich(text: &str, max: usize, bold: bool) -> Value {
-    let text = cut(&visible(text), max);
+    let text = cut(text, max);
     let parts: Vec<&str> = text.split('`').collect();
     // Without its partner, a back-tick is only a sign.
     let paired = parts.len() % 2 == 1;
@@ -178,7 +179,7 @@ fn mention(who: &str, team: &str) -> String {
         (Some(group), true) => format!("<!subteam^{group}>"),
         (None, group) => {
             let name = id.split_once(':').map_or(id, |(_, name)| name);
-            let name = escape(&cut(&visible(name), 60));
+            let name = escape(&cut(&visible::line(name), 60));
             if group { format!("@{name}") } else { name }
         }
     }

@@ -3,21 +3,21 @@
 use serde_json::Value;
 
 use super::card::value;
-use super::limits::{INPUT, METADATA, OPTION, OPTIONS, head, len};
+use super::limits::{INPUT, METADATA, OPTION, OPTIONS, cut, head, len};
 use super::mrkdwn::link;
 use super::parts::{
     INPUT_ACTION, actions, bold, button, context, input, italic, line, modal, option, prose, rich, said, section,
-    select, styled, text_input,
+    select, strict, styled, text_input,
 };
 use super::{Look, StartModal, action, callback, field};
-use crate::agent::{AnswerKind, QuestionId};
+use crate::agent::{AnswerKind, QuestionId, visible};
 use crate::platform::Card;
 
 /// Longest reason or note, in units.
 const REASON: usize = 2_000;
 
 fn title(card: &Card) -> Value {
-    rich(vec![line(vec![bold(&prose(&card.approval.title, 400))])])
+    rich(vec![line(vec![bold(&strict(&card.approval.title, 400))])])
 }
 
 /// What is shown instead of a modal that would change something, when there is nothing left to change.
@@ -26,7 +26,7 @@ pub(super) fn settled(card: &Card, _look: &Look) -> Value {
         Some(outcome) => format!("This can no longer be decided: {}.", outcome.trim_end_matches('.')),
         None => "This can no longer be decided: it is approved.".to_owned(),
     };
-    let blocks = vec![title(card), rich(vec![line(vec![said(&prose(&words, 600))])])];
+    let blocks = vec![title(card), rich(vec![line(vec![said(&cut(&visible::composed(&words), 600))])])];
     modal(callback::SHOW, "", "No longer open", None, blocks)
 }
 
@@ -79,7 +79,7 @@ pub fn answer_modal(id: QuestionId, text: &str, answer: &AnswerKind) -> Value {
             (select(INPUT_ACTION, options, None, "Choose"), String::new())
         }
         AnswerKind::Choice { choices } => {
-            let fits = |choice: &String| len(choice) <= OPTION && !choice.trim().is_empty();
+            let fits = |choice: &String| len(&visible::line(choice)) <= OPTION && !choice.trim().is_empty();
             let different = choices.iter().enumerate().all(|(i, choice)| !choices.iter().take(i).any(|c| c == choice));
             if (1..=OPTIONS).contains(&choices.len()) && choices.iter().all(fits) && different {
                 let options = choices.iter().map(|choice| option(choice, choice)).collect();
@@ -91,7 +91,7 @@ pub fn answer_modal(id: QuestionId, text: &str, answer: &AnswerKind) -> Value {
     };
     let mut blocks = vec![rich(vec![line(vec![said(&prose(text, INPUT))])])];
     if let AnswerKind::Choice { choices } = answer {
-        let row = |(n, choice): (usize, &String)| line(vec![said(&format!("{}) {}\n", n + 1, prose(choice, 400)))]);
+        let row = |(n, choice): (usize, &String)| line(vec![said(&format!("{}) {}\n", n + 1, strict(choice, 400)))]);
         blocks.push(rich(choices.iter().take(OPTIONS).enumerate().map(row).collect()));
     }
     blocks.push(input(field::ANSWER, "Your answer", &hint, false, element));
@@ -121,7 +121,7 @@ pub fn start_modal(carried: &StartModal, agents: &[(String, String)], preset: Op
         blocks.push(input(field::AGENT, "Agent", "", false, picker));
     }
     if let Some((label, text)) = &carried.about {
-        let quote = vec![bold(&format!("About {}: ", prose(label, 200))), italic(&prose(text, 600))];
+        let quote = vec![bold(&format!("About {}: ", strict(label, 200))), italic(&prose(text, 600))];
         blocks.push(rich(vec![line(quote)]));
     }
     let task = text_input(true, "", INPUT, "Deploy api v1.2.3 to staging");
@@ -139,7 +139,7 @@ fn carried_whole(carried: &StartModal) -> StartModal {
     while size(&carried) > METADATA && room > 0 {
         room = room * 3 / 4;
         if let Some((label, text)) = &mut carried.about {
-            *label = prose(label, 200);
+            *label = head(label.trim(), 200).to_owned();
             *text = format!(
                 "{} … (the message is longer)",
                 head(text.trim_end_matches(" … (the message is longer)"), room)

@@ -10,15 +10,14 @@
 
 use super::Look;
 use super::limits::{cut, len};
-use crate::agent::{Approvers, Principal, Timestamp};
+use crate::agent::{Approvers, Principal, Timestamp, visible};
 use crate::platform::slack::{SURFACE, person_parts};
-use crate::platform::visible::{harmless, visible};
 
-/// mrkdwn in which foreign text is only text: what is not seen is written out, and no mention, link or date comes of
-/// it. Stars and underscores still make it bold or italic.
+/// mrkdwn in which text that one of the views has made is only text: no mention, link or date comes of it. Nothing but
+/// prose passes this door. Stars and underscores still make it bold or italic.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in visible(text).chars() {
+    for c in visible::prose(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -29,11 +28,16 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// One line of foreign text for mrkdwn, of at most `max` units when it is escaped.
+/// One line of foreign text for mrkdwn, in the strict view, of at most `max` units when it is escaped.
 pub fn name(text: &str, max: usize) -> String {
-    let (text, mut shown) = (harmless(text), max);
+    shortened(&visible::composed(text), max)
+}
+
+/// The same for text that one of the views has made.
+pub fn shortened(text: &str, max: usize) -> String {
+    let mut shown = max;
     loop {
-        let escaped = escape(&cut(&text, shown));
+        let escaped = escape(&cut(text, shown));
         if len(&escaped) <= max || shown == 0 {
             return escaped;
         }
@@ -127,7 +131,7 @@ fn closes(line: &str, open: &str) -> bool {
 pub fn defused(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open: Option<String> = None;
-    for line in visible(text).split_inclusive('\n') {
+    for line in visible::prose(text).split_inclusive('\n') {
         match &open {
             Some(ticks) => {
                 let closing = closes(line, ticks);

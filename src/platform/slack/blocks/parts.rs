@@ -7,12 +7,11 @@ use super::limits::{
     BUTTON, CONFIRM_BUTTON, CONFIRM_TEXT, CONFIRM_TITLE, HEADER, LABEL, OPTION, PLACEHOLDER, TITLE, cut,
 };
 use super::mrkdwn::slack_id;
-use crate::agent::Principal;
-use crate::platform::visible::{harmless, visible};
+use crate::agent::{Principal, visible};
 
-/// One line that is shown as it is. Never empty: Slack refuses that.
+/// One line of ours or of others, in the strict view. Never empty: Slack refuses that.
 pub fn plain(text: &str, max: usize) -> Value {
-    let text = cut(harmless(text).trim(), max);
+    let text = cut(&visible::line(text.trim_matches(['\n', ' '])), max);
     json!({"type": "plain_text", "text": if text.is_empty() { "–" } else { &text }, "emoji": false})
 }
 
@@ -54,17 +53,26 @@ pub fn boxed(text: &str) -> Value {
     json!({"type": "rich_text_preformatted", "border": 0, "elements": [said(text)]})
 }
 
-/// Text as it is.
+/// Text that one of the views has made. Nothing but prose passes this door, whatever comes.
 pub fn said(text: &str) -> Value {
-    json!({"type": "text", "text": if text.is_empty() { " " } else { text }})
+    let text = visible::prose(text);
+    json!({"type": "text", "text": if text.is_empty() { " " } else { &text }})
 }
 
 pub fn bold(text: &str) -> Value {
-    json!({"type": "text", "text": if text.is_empty() { " " } else { text }, "style": {"bold": true}})
+    in_style(text, "bold")
 }
 
 pub fn italic(text: &str) -> Value {
-    json!({"type": "text", "text": if text.is_empty() { " " } else { text }, "style": {"italic": true}})
+    in_style(text, "italic")
+}
+
+fn in_style(text: &str, style: &str) -> Value {
+    let mut said = said(text);
+    if let Some(said) = said.as_object_mut() {
+        said.insert("style".to_owned(), json!({ style: true }));
+    }
+    said
 }
 
 pub fn emoji(name: &str) -> Value {
@@ -75,13 +83,23 @@ pub fn emoji(name: &str) -> Value {
 pub fn person(who: &Principal, look: &Look) -> Value {
     match slack_id(&who.id, look.team) {
         Some(id) if id.starts_with(['U', 'W']) => json!({"type": "user", "user_id": id}),
-        _ => said(&cut(&harmless(who.label()), 80)),
+        _ => said(&cut(&visible::line(who.label()), 80)),
     }
 }
 
 /// Foreign prose of at most `max` units; line ends stay.
 pub fn prose(text: &str, max: usize) -> String {
-    cut(&visible(text.trim()), max)
+    cut(&visible::prose(text.trim()), max)
+}
+
+/// A title, a name, a choice, in the strict view.
+pub fn strict(text: &str, max: usize) -> String {
+    cut(&visible::line(text), max)
+}
+
+/// What people wrote beside a decision, in the strict view; line ends stay.
+pub fn strict_lines(text: &str, max: usize) -> String {
+    cut(&visible::text(text.trim()), max)
 }
 
 pub fn button(action: &str, value: &str, text: &str) -> Value {

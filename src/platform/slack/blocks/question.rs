@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::limits::{BUTTON, MESSAGE, OPTIONS, head, len, weight};
 use super::mrkdwn::defused;
-use super::parts::{actions, bold, button, confirm, context, emoji, line, option, prose, rich, said, select, styled};
+use super::parts::{actions, bold, button, confirm, context, emoji, line, option, rich, said, select, strict, styled};
 use super::{Look, Message, action};
-use crate::agent::{AnswerKind, CallId, Question, QuestionId};
-use crate::platform::visible::harmless;
+use crate::agent::{AnswerKind, CallId, Question, QuestionId, visible};
 
 /// Most choices that are buttons; more are a menu.
 const BUTTONS: usize = 5;
@@ -50,9 +49,9 @@ pub fn question(id: QuestionId, question: &Question, look: &Look) -> Message {
                 }
                 actions(&block_id, elements)
             };
-            if choices.iter().any(|choice| len(choice) > BUTTON) {
+            if choices.iter().any(|choice| len(&visible::line(choice)) > BUTTON) {
                 let row = |(n, choice): (usize, &String)| {
-                    line(vec![said(&format!("{}) {}\n", n + 1, prose(choice, LISTED)))])
+                    line(vec![said(&format!("{}) {}\n", n + 1, strict(choice, LISTED)))])
                 };
                 let mut list = Vec::new();
                 // Half of the message is left for the menu.
@@ -91,8 +90,8 @@ const LEAST: usize = 100;
 const CLOSING: usize = 600;
 
 fn fits_button(choice: &str) -> bool {
-    let shown = harmless(choice);
-    len(&shown) <= BUTTON && shown.trim() == choice && !choice.is_empty()
+    let shown = visible::line(choice);
+    len(&shown) <= BUTTON && shown == choice && !choice.is_empty()
 }
 
 /// The choices as options of a select, with their numbers as values. One that is there twice is offered once.
@@ -100,7 +99,8 @@ fn options_of(id: QuestionId, choices: &[String]) -> impl Iterator<Item = Value>
     let once =
         choices.iter().enumerate().filter(|(i, choice)| !choices.iter().take(*i).any(|before| before == *choice));
     once.map(move |(i, choice)| {
-        let text = if len(choice) <= BUTTON { choice.clone() } else { format!("{}) {choice}", i + 1) };
+        let fits = len(&visible::line(choice)) <= BUTTON;
+        let text = if fits { choice.clone() } else { format!("{}) {choice}", i + 1) };
         option(&text, &format!("{id}|{}", i + 1))
     })
 }
@@ -113,14 +113,14 @@ pub fn question_closed(id: QuestionId, _look: &Look) -> Message {
 
 /// A call whose outcome is unknown.
 pub fn unknown(call: CallId, title: &str, waits_for: &str, look: &Look) -> Message {
-    let title = prose(title, 400);
+    let title = strict(title, 400);
     let asks = "It was started, and nobody can tell how it ended. Look, then say what happened.";
     let blocks = vec![
         rich(vec![line(vec![emoji("grey_question"), said(" Result unknown: "), bold(&title)]), line(vec![said(asks)])]),
         actions(&format!("mark:{call}:{}", look.counter), marks(call)),
         context(&[format!("Waits for {} · `{call}`", super::mrkdwn::name(waits_for, 600))]),
     ];
-    Message { text: super::card::text(&format!("Result unknown: {title}")), blocks }
+    Message { text: super::card::text_shown(&format!("Result unknown: {title}")), blocks }
 }
 
 /// What people can say about a call whose outcome is unknown.
