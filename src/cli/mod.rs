@@ -106,7 +106,8 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("twelve: {error:#}");
+            // What others wrote is quoted in the strict view; whatever is not steers no terminal.
+            eprintln!("twelve: {}", crate::agent::visible::prose(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -120,8 +120,9 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
     };
     let fits = |wanted: fn(&Value) -> bool| value.is_none_or(wanted);
     if let Some(options) = schema.get("enum").and_then(Value::as_array) {
-        let texts = options.iter().all(|o| o.is_string() || o.is_null());
-        return if texts && fits(Value::is_string) { Kind::Choice } else { Kind::Json };
+        let seen = |o: &Value| o.as_str().is_some_and(visible::is_plain);
+        let texts = options.iter().all(|o| o.is_null() || seen(o));
+        return if texts && fits(|v| v.as_str().is_some_and(visible::is_plain)) { Kind::Choice } else { Kind::Json };
     }
     match named.as_slice() {
         // What is not seen cannot be edited as text: a tab, a space at the end of a line, `\r\n`.

@@ -28,6 +28,7 @@ mod postings;
 mod prompts;
 mod runtime;
 mod schedules;
+mod shown;
 mod site;
 mod slack_away;
 mod slack_blocks;

@@ -1168,8 +1168,11 @@ fn s13_a_megabyte_of_arguments_is_drawn_at_once_and_offers_no_approve() {
             assert_eq!(wrong(&message), NONE, "{fragment:?}");
             let offered = actions_of(&message);
             let alone = cards.len() == 1;
+            // A row of the same that is not seen is counted: then a megabyte of it is shown whole.
+            let counted = blocks::covered(&cards[0].approval).len() < 100;
             let harmless = |a: &String| match a.as_str() {
                 action::DENY | action::OPEN | action::MORE => true,
+                action::APPROVE | action::APPROVE_ALL => counted,
                 action::REVIEW => !alone,
                 _ => false,
             };

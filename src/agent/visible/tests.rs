@@ -12,8 +12,8 @@ use super::*;
 /// A text with a sample of each class in it, and literal text for a character that is written out: for tests that
 /// every string of a surface is shown in the strict view.
 pub(crate) const SAMPLE: &str = concat!(
-    "x\u{202e}\u{200b}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{e0041}\u{e007f}\u{3164}\u{2800}\u{a0}\u{2028}",
-    "\u{7}\u{1b}[2J\u{e000}\u{ffff}\u{34f}\u{2067}\u{ad}\t \r\n \\u{7e57} p\u{430}y ",
+    "x\\u{7e57}\u{202e}\u{200b}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{fe0f}\u{e0041}\u{e007f}\u{3164}\u{2800}\u{a0}\u{2028}",
+    "\u{7}\u{1b}[2J\u{e000}\u{ffff}\u{34f}\u{2067}\u{ad}\t \r\n p\u{430}y ",
     "\u{301}\u{301}\u{316}\u{301}\u{301}\u{301}\u{301}z"
 );
 

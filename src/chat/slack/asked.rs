@@ -341,9 +341,9 @@ pub(super) async fn open(
     })
 }
 
-/// A window that only says something.
+/// A window that only says something; what is foreign in it was made visible where the words were put together.
 pub(super) fn notice(title: &str, text: &str) -> Value {
-    let said = json!({"type": "section", "text": parts::plain(text, MAX_NOTICE)});
+    let said = json!({"type": "section", "text": parts::plain_shown(text, MAX_NOTICE)});
     parts::modal(callback::SHOW, "", title, None, vec![said])
 }
 

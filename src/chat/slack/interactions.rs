@@ -297,7 +297,7 @@ fn refused(sent: &inbound::Submission, why: &str) -> Taken {
     let answer = match input {
         Some(block) => {
             let mut errors = Map::new();
-            errors.insert(block.clone(), Value::from(why));
+            errors.insert(block.clone(), Value::from(visible::prose(why)));
             json!({"response_action": "errors", "errors": errors})
         }
         // There is no input that an error could stand at.

@@ -476,8 +476,5 @@ fn is_for_good(code: &str) -> bool {
 /// At most so many characters, with an ellipsis if there were more; on one line.
 fn cut(text: &str, max: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= max {
-        return line;
-    }
-    line.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+    crate::agent::visible::short_line(&line, max)
 }

@@ -397,3 +397,186 @@ pub async fn edit(
     let template = EditPage { page, card, back: fields.text("back").to_owned() };
     Ok(html(StatusCode::UNPROCESSABLE_ENTITY, &template))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::form::Field;
+    use super::*;
+    use crate::agent::visible::tests::{PROSE_SAMPLE, SAMPLE, wrong};
+    use crate::agent::{
+        Approvers, ApprovalState, Because, Body, CallId, CastVote, Digest, EVENT_VERSION, Plan, Principal, Risk, Terms,
+        ThreadId, Untrusted, Vote,
+    };
+    use crate::config::Scope;
+    use crate::http::Via;
+    use crate::platform::form::Kind;
+
+    fn evil() -> String {
+        SAMPLE.to_owned()
+    }
+
+    fn page() -> Page {
+        let text = |text: &str| text.to_owned();
+        Page {
+            title: evil(),
+            app: text("Twelve"),
+            me: None,
+            can_leave: false,
+            token: text("t"),
+            tab: "inbox",
+            waiting: 0,
+            note: None,
+            live: None,
+            css: text("/c"),
+            js: text("/j"),
+            icon: text("/i"),
+        }
+    }
+
+    fn approval(short: crate::agent::ShortId) -> Approval {
+        let person = || Principal::human(evil());
+        let cast = |vote| CastVote { by: person(), groups: Vec::new(), vote, at: Timestamp(0) };
+        let untrusted: Untrusted = serde_json::from_value(json!({"texts": [{"seq": 2, "label": SAMPLE}]})).unwrap();
+        let args = json!({ SAMPLE: SAMPLE, "b": [{ SAMPLE: SAMPLE }], "c": "spaces  and\n\n  lines" });
+        Approval {
+            id: ApprovalId::new(short, 4, 0),
+            call: CallId::new(short, 3, 0),
+            tool: evil(),
+            revision: 2,
+            because: Because::Edited { by: person() },
+            title: evil(),
+            original_args: Some(json!({ SAMPLE: "a", "d": SAMPLE })),
+            plan: Some(Plan { summary: evil(), facts: json!({ SAMPLE: [SAMPLE] }) }),
+            digest: Digest::of(args.to_string().as_bytes()),
+            args,
+            terms: Terms {
+                rule: evil(),
+                risk: Risk::High,
+                approvers: Approvers { users: vec![evil()], groups: vec![evil()], ..Approvers::default() },
+                expires_after_ms: 1,
+                untrusted,
+                route: Default::default(),
+            },
+            requesters: vec![person()],
+            requested_at: Timestamp(0),
+            expires_at: Timestamp(0),
+            votes: vec![
+                cast(Vote::Approve { note: evil() }),
+                cast(Vote::Deny { reason: evil() }),
+                cast(Vote::Edit { args: json!({}), title: evil() }),
+            ],
+            state: ApprovalState::Pending,
+            settled_at: None,
+            result: None,
+        }
+    }
+
+    /// Of what a card shows nothing is cut, scrolled, collapsed or hidden by a style.
+    #[test]
+    fn no_style_hides_a_part_of_what_is_decided() {
+        let css = include_str!("../../../templates/web/console.css");
+        let css = regex::Regex::new(r"(?s)/\*.*?\*/").unwrap().replace_all(css, "");
+        let decided = [".args", ".plan", ".changes", ".card h2", ".facts", ".outside", ".revision", ".votes"];
+        let hides = [
+            "overflow: hidden", "overflow: auto", "overflow: scroll", "text-overflow", "nowrap", "line-clamp",
+            "display: none", "visibility", "opacity", "font-size: 0", "text-indent", "direction", "height: 0",
+        ];
+        let mut wraps = std::collections::BTreeSet::new();
+        for rule in css.split('}') {
+            let Some((selectors, style)) = rule.rsplit_once('{') else { continue };
+            let mine = selectors.split(',').filter(|one| decided.iter().any(|d| one.trim().starts_with(d)));
+            for selector in mine.map(str::trim) {
+                assert!(!hides.iter().any(|h| style.contains(h)), "{selector} {{{style}}}");
+                assert!(!style.contains("max-height") || style.contains("max-height: none"), "{selector} {{{style}}}");
+                if style.contains("white-space: pre-wrap") {
+                    wraps.insert(selector);
+                }
+            }
+        }
+        for shown in [".args th", ".args pre", ".plan strong", ".changes td", ".card h2", ".outside", ".votes q"] {
+            assert!(wraps.contains(shown), "{shown} does not show spaces as they are");
+        }
+    }
+
+    /// Every string of a request holds a sample of each class, and so does the page of it, in every state.
+    #[test]
+    fn whatever_a_request_holds_is_shown_in_the_strict_view() {
+        let id: ThreadId = "web:evil".parse().unwrap();
+        let mut thread = Thread::vacant(id);
+        thread.agent = evil();
+        let caller = Caller {
+            principal: Principal::human("web:ann"),
+            groups: Vec::new(),
+            scopes: [Scope::Admin, Scope::Approve].into(),
+            via: Via::Session,
+        };
+        let tools = crate::tools::Registry::new(Vec::new()).unwrap();
+        let looks = Looks { caller: &caller, tools: &tools, now: Timestamp(0) };
+        let used = |ending, text: &str| (ApprovalState::Used { at: Timestamp(0) }, Some((ending, text.to_owned())));
+        let long = format!("{PROSE_SAMPLE}\nsecond line");
+        let states = [
+            (ApprovalState::Pending, None),
+            (ApprovalState::Denied { at: Timestamp(0), reason: evil() }, None),
+            used(crate::agent::Ending::Succeeded, &long),
+            used(crate::agent::Ending::Failed, &long),
+        ];
+        for (state, result) in states {
+            let approval = Approval { state, result, ..approval(thread.short) };
+            let event = |body| Event {
+                v: EVENT_VERSION,
+                seq: 4,
+                at: Timestamp(0),
+                source: None,
+                answers: None,
+                prev: Digest::ZERO,
+                body,
+            };
+            let by = || Principal::human(evil());
+            let bodies = [
+                Body::VoteCast {
+                    approval: approval.id,
+                    revision: 1,
+                    by: by(),
+                    groups: Vec::new(),
+                    vote: Vote::Edit { args: json!({}), title: evil() },
+                },
+                Body::ToolPlanned { call: approval.call, plan: Err(evil()) },
+                Body::Paused { by: by(), why: evil() },
+                Body::MessageReceived {
+                    from: by(),
+                    text: PROSE_SAMPLE.to_owned(),
+                    outside: Some(evil()),
+                    prefetch: Vec::new(),
+                    attached: Vec::new(),
+                },
+            ];
+            let events: Vec<Event> = bodies.into_iter().map(event).collect();
+            let mut card = view::card(&thread, &approval, &events, &looks);
+            card.why = visible::prose(PROSE_SAMPLE);
+            card.form = vec![Field {
+                name: evil(),
+                kind: Kind::Choice,
+                value: "a".to_owned(),
+                required: true,
+                options: vec![evil()],
+                help: evil(),
+            }];
+            card.rights.edit = true;
+            card.rights.deny = true;
+            let line = |event: &Event| {
+                Some((Moment::ago(event.at, looks.now), view::history(approval.id, approval.call, event)?))
+            };
+            let history = events.iter().filter_map(line).collect();
+            let items = view::items(&thread, &events, &looks);
+            let page = Page { title: format!("{}: {}", card.state, card.title), ..page() };
+            let shown = ApprovalPage { page, items, card, history, back: "inbox", sees_thread: true }.render().unwrap();
+            // What a form carries and does not show.
+            let seen = regex::Regex::new(r#"(?s) (name|value|id|for)="[^"]*""#).unwrap().replace_all(&shown, "");
+            assert_eq!(wrong(&seen), None, "{seen}");
+            assert!(seen.matches("\\u{202e}").count() > 15, "{seen}");
+            assert!(seen.contains("spaces  and\n\n  lines"), "{seen}");
+        }
+    }
+}

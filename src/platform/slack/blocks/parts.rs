@@ -11,7 +11,12 @@ use crate::agent::{Principal, visible};
 
 /// One line of ours or of others, in the strict view. Never empty: Slack refuses that.
 pub fn plain(text: &str, max: usize) -> Value {
-    let text = cut(&visible::line(text.trim_matches(['\n', ' '])), max);
+    plain_shown(&visible::line(text.trim_matches(['\n', ' '])), max)
+}
+
+/// The same of text that one of the views has made.
+pub fn plain_shown(text: &str, max: usize) -> Value {
+    let text = cut(&visible::prose(text).replace('\n', " "), max);
     json!({"type": "plain_text", "text": if text.is_empty() { "–" } else { &text }, "emoji": false})
 }
 
