@@ -80,6 +80,8 @@
 //! 11. An edit is judged as a new call: its terms are those of the same call made directly ([`agent::step`]).
 //! 12. A person counts once, under whatever identity ([`agent::People`]); where different people are wanted and it
 //!     cannot be told whether two identities are one person, the decision is refused ([`agent::eligible`]).
+//! 13. What others wrote reaches people's eyes by [`agent::visible`] only, on every surface: what a decision rests on
+//!     in the strict view, from which it can be read back; answers and messages in the prose view.
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads

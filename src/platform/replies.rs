@@ -1,5 +1,5 @@
 //! What people are told, in private, of what they pressed or commanded: one line each, what and why and what
-//! next. Pure functions; in no surface's form, and what others wrote is not escaped yet.
+//! next. Pure functions; in no surface's form. What others wrote is in the strict view, and not escaped yet.
 
 use super::words::quote;
 use crate::agent::*;
@@ -31,7 +31,8 @@ pub fn stands(request: &Approval, by: &Principal, people: &People) -> String {
     match request.state {
         ApprovalState::Pending if voted() => Refusal::AlreadyVoted.to_string(),
         ApprovalState::Pending => {
-            format!("\"{}\" waits for {}.", quote(&request.title), request.terms.approvers.describe())
+            let waits_for = visible::composed(&request.terms.approvers.describe());
+            format!("\"{}\" waits for {waits_for}.", quote(&request.title))
         }
         ApprovalState::Revising { .. } => {
             format!("\"{}\" is being changed; the new request follows.", quote(&request.title))
@@ -71,14 +72,14 @@ pub fn refused(refusal: &Refusal) -> String {
         | Refusal::ThreadExists
         | Refusal::NothingRuns
         | Refusal::AlreadyPaused
-        | Refusal::NotPaused => refusal.to_string(),
+        | Refusal::NotPaused => visible::composed(&refusal.to_string()),
     }
 }
 
 /// It could not be found out who is in the groups that may decide.
 pub fn unchecked(groups: &[String], why: &str) -> String {
-    let names: Vec<String> = groups.iter().map(|g| format!("@{g}")).collect();
-    let why = why.trim().trim_end_matches('.');
+    let names: Vec<String> = groups.iter().map(|g| format!("@{}", visible::line(g))).collect();
+    let why = visible::line(why.trim().trim_end_matches('.'));
     format!(
         "I couldn't check who is in {} ({why}), so nobody was let through. An operator can run `doctor`.",
         names.join(", ")
@@ -106,7 +107,7 @@ pub fn marked(mark: &Mark) -> String {
 
 /// Words were taken in an existing conversation.
 pub fn taken(agent: &str) -> String {
-    format!("Taken: {agent} is on it.")
+    format!("Taken: {} is on it.", quote(agent))
 }
 
 /// The first message of a new conversation, after "somebody asked".
@@ -116,11 +117,12 @@ pub fn opening(agent: &str, text: &str) -> String {
 
 /// A new conversation was started.
 pub fn started(agent: &str) -> String {
-    format!("Started: {agent} is on it and answers in its own thread.")
+    format!("Started: {} is on it and answers in its own thread.", quote(agent))
 }
 
 /// Somebody asked an agent for something in a thread that is another one's.
 pub fn started_by_another(wanted: &str, has: &str) -> String {
+    let (wanted, has) = (quote(wanted), quote(has));
     format!(
         "This thread is {has}'s already, so {has} took it, not {wanted}. For {wanted}, start outside of this thread."
     )
@@ -173,7 +175,7 @@ pub fn not_yours(what: Steer) -> String {
 
 /// It was tried for as long as makes sense.
 pub fn given_up(why: &str) -> String {
-    format!("This could not be done ({}), so nothing was changed. Please try again.", why.trim_end_matches('.'))
+    format!("This could not be done ({}), so nothing was changed. Please try again.", visible::line(why.trim_end_matches('.')))
 }
 
 /// Something of ours is broken; `reference` finds it in the log.

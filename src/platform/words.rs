@@ -84,7 +84,11 @@ pub fn event_line(event: &Event) -> String {
             format!("{} wants to {}", quote(intent.by.label()), act_words(&intent.act))
         }
         Body::IntentHandled { done, said } => {
-            format!("{}: {}", if *done { "done" } else { "refused" }, quote(said))
+            // Our own words, which were made visible before they were kept.
+            let said = visible::prose(&said.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+            let end = said.char_indices().nth(MAX_QUOTE).map_or(said.len(), |(at, _)| visible::whole(&said, at));
+            let (said, more) = (said.get(..end).unwrap_or(""), if end < said.len() { "…" } else { "" });
+            format!("{}: {said}{more}", if *done { "done" } else { "refused" })
         }
         Body::MessageReceived { from, text, outside, prefetch, attached } => {
             let wrote = match outside {

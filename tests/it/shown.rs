@@ -54,7 +54,7 @@ fn check_blocks(what: &str, value: &Value) {
 fn approval() -> Approval {
     let short = "slack:T1:C1:171.2".parse::<ThreadId>().unwrap().short();
     let person = || Principal::human(evil());
-    let cast = |vote| CastVote { by: person(), groups: Vec::new(), vote, at: NOON };
+    let cast = |vote| CastVote { by: person(), groups: Vec::new(), named: None, vote, at: NOON };
     Approval {
         id: ApprovalId::new(short, 7, 0),
         call: CallId::new(short, 5, 0),
@@ -64,6 +64,7 @@ fn approval() -> Approval {
         title: evil(),
         args: json!({ SAMPLE: SAMPLE, "b": [{ SAMPLE: SAMPLE }], "c": SAMPLE }),
         original_args: Some(json!({ SAMPLE: "a", "d": SAMPLE })),
+        former_terms: None,
         plan: Some(Plan { summary: evil(), facts: json!({ SAMPLE: [SAMPLE] }) }),
         digest: Digest::of(b"shown"),
         terms: Terms {
@@ -237,7 +238,7 @@ fn the_terminal_shows_every_string_of_a_request_in_the_strict_view() {
             duration_ms: 1,
         },
         Body::ToolPlanned { call: CallId::new(short, 1, 1), plan: Err(evil()) },
-        Body::Gathered { message: 1, texts: vec![Gathered { label: evil(), text: Err(evil()) }] },
+        Body::Gathered { message: 1, texts: vec![Gathered::of_no_one(evil(), Err(evil()))] },
         Body::MessageReceived {
             from: by(),
             text: evil(),

@@ -437,7 +437,7 @@ mod tests {
 
     fn approval(short: crate::agent::ShortId) -> Approval {
         let person = || Principal::human(evil());
-        let cast = |vote| CastVote { by: person(), groups: Vec::new(), vote, at: Timestamp(0) };
+        let cast = |vote| CastVote { by: person(), groups: Vec::new(), named: None, vote, at: Timestamp(0) };
         let untrusted: Untrusted = serde_json::from_value(json!({"texts": [{"seq": 2, "label": SAMPLE}]})).unwrap();
         let args = json!({ SAMPLE: SAMPLE, "b": [{ SAMPLE: SAMPLE }], "c": "spaces  and\n\n  lines" });
         Approval {
@@ -448,6 +448,7 @@ mod tests {
             because: Because::Edited { by: person() },
             title: evil(),
             original_args: Some(json!({ SAMPLE: "a", "d": SAMPLE })),
+            former_terms: None,
             plan: Some(Plan { summary: evil(), facts: json!({ SAMPLE: [SAMPLE] }) }),
             digest: Digest::of(args.to_string().as_bytes()),
             args,
@@ -465,7 +466,7 @@ mod tests {
             votes: vec![
                 cast(Vote::Approve { note: evil() }),
                 cast(Vote::Deny { reason: evil() }),
-                cast(Vote::Edit { args: json!({}), title: evil() }),
+                cast(Vote::Edit { args: json!({}), title: evil(), terms: None }),
             ],
             state: ApprovalState::Pending,
             settled_at: None,
@@ -513,7 +514,8 @@ mod tests {
             via: Via::Session,
         };
         let tools = crate::tools::Registry::new(Vec::new()).unwrap();
-        let looks = Looks { caller: &caller, tools: &tools, now: Timestamp(0) };
+        let people = People::default();
+        let looks = Looks { caller: &caller, people: &people, tools: &tools, now: Timestamp(0) };
         let used = |ending, text: &str| (ApprovalState::Used { at: Timestamp(0) }, Some((ending, text.to_owned())));
         let long = format!("{PROSE_SAMPLE}\nsecond line");
         let states = [
@@ -540,7 +542,8 @@ mod tests {
                     revision: 1,
                     by: by(),
                     groups: Vec::new(),
-                    vote: Vote::Edit { args: json!({}), title: evil() },
+                    named: None,
+                    vote: Vote::Edit { args: json!({}), title: evil(), terms: None },
                 },
                 Body::ToolPlanned { call: approval.call, plan: Err(evil()) },
                 Body::Paused { by: by(), why: evil() },

@@ -388,7 +388,7 @@ impl Told<'_> {
             }
             Body::IntentHandled { done, said } => {
                 let (what, tone) = if *done { ("Done", "good") } else { ("Refused", "bad") };
-                self.items.push(notice(format!("{what}: {}", line(said)), tone));
+                self.items.push(notice(format!("{what}: {}", prose(said)), tone));
             }
             // What came with it is told when it has been read.
             Body::MessageReceived { from, text, prefetch, outside, attached: _ } => {
