@@ -166,7 +166,7 @@ fn slack_shows_every_string_of_a_request_in_the_strict_view() {
     for answer in blocks::answer(PROSE, SAMPLE) {
         check_blocks("answer", &json!([answer.text, answer.blocks]));
     }
-    let start = StartModal { place: "slack:T1:C1".into(), about: Some((evil(), PROSE.to_owned())) };
+    let start = StartModal { place: "slack:T1:C1".into(), about: Some((evil(), PROSE.to_owned())), author: None };
     check_blocks("start", &blocks::start_modal(&start, &[(evil(), evil()), ("a".into(), evil())], Some("a")));
 }
 

@@ -165,17 +165,17 @@ fn nothing_can_be_put_into_the_headers() {
         "\u{85}x",
     ] {
         let subject = refused(&registry, mail(&["ada@example.com"], &format!("Hello{evil}"), "b"));
-        assert!(subject.starts_with("send_email: `subject` holds \\u{"), "{subject}");
+        assert!(subject.starts_with("send_email: `subject` holds U+"), "{subject}");
         for to in
             [format!("ada@example.com{evil}"), format!("Ada{evil} <ada@example.com>"), format!("a{evil}@example.com")]
         {
             let said = refused(&registry, mail(&[&to], "s", "b"));
-            assert!(said.contains("is not a mail address: it holds \\u{"), "{to:?}: {said}");
+            assert!(said.contains("is not a mail address: it holds U+"), "{to:?}: {said}");
         }
     }
     for body in ["a\rb", "a\0b", "a\u{1b}[31mb", "a\u{85}b", "a\r\n.\rb"] {
         let said = refused(&registry, mail(&["ada@example.com"], "s", body));
-        assert!(said.starts_with("send_email: `body` holds the control character \\u{"), "{said}");
+        assert!(said.starts_with("send_email: `body` holds the control character U+"), "{said}");
     }
     assert!(registry.check_value(TOOL, mail(&["ada@example.com"], "s", "a\r\n\tb\n.\n\nFrom: x\nä")).is_ok());
 }

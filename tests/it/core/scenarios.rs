@@ -1631,7 +1631,7 @@ fn a_message_that_somebody_outside_wrote_counts_from_the_calls_that_it_brings_al
     );
     let (rule, texts) = asks_after(&t, "ping").unwrap();
     assert_eq!(rule, format!("untrusted text: {texts}"));
-    assert!(texts.starts_with("webhook alerts ") && !texts.contains(key), "{texts}");
+    assert!(texts.starts_with("webhook alerts\u{202e} ") && !texts.contains(key), "{texts}");
     assert_eq!(t.runnable(), ["run look"]);
     assert!(t.thread.window.render().starts_with("<human from=\"alerts\" untrusted=\"yes\">\nDisk full."));
     // A person in the same thread is believed; what was read before is not forgotten for that.
