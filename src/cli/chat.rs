@@ -200,7 +200,9 @@ pub async fn choose_thread(
     let thread: ThreadId = match given.parse() {
         Ok(thread) => thread,
         Err(_) => match store.find(given).await?.as_slice() {
-            [] => bail!("no thread is called `{}`; `twelve threads list` shows them", crate::agent::visible::line(given)),
+            [] => {
+                bail!("no thread is called `{}`; `twelve threads list` shows them", crate::agent::visible::line(given))
+            }
             [one] => store.summary(*one).await?.thread,
             many => bail!("`{given}` could be any of {} threads; write more of it", many.len()),
         },

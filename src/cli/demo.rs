@@ -19,9 +19,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::agent::visible::line as harmless;
 use super::words;
 use crate::agent::verify_chain;
+use crate::agent::visible::line as harmless;
 use crate::config::layers::PLAIN_NAMES;
 use crate::demo_service::{self, LedgerLine};
 use crate::store::{Filter, MAX_PAGE, Store};

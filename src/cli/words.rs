@@ -701,7 +701,8 @@ mod tests {
         }
         let approval = thread.approvals.values().next().unwrap();
         let mut settled = approval.clone();
-        let cast = |vote| CastVote { by: Principal::human(evil()), groups: vec![], named: None, vote, at: Timestamp(0) };
+        let cast =
+            |vote| CastVote { by: Principal::human(evil()), groups: vec![], named: None, vote, at: Timestamp(0) };
         settled.votes = vec![cast(Vote::Approve { note: evil() }), cast(Vote::Deny { reason: evil() })];
         settled.state = ApprovalState::Denied { at: Timestamp(0), reason: evil() };
         for shown in [

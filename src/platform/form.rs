@@ -135,8 +135,9 @@ fn kind(schema: &Value, value: Option<&Value>) -> Kind {
         ["boolean"] if fits(Value::is_boolean) => Kind::Bool,
         ["array"] => {
             let of_texts = schema.get("items").and_then(|items| items.get("type")).is_some_and(|t| t == "string");
-            let one_line =
-                |item: &Value| item.as_str().is_some_and(|t| !t.is_empty() && !t.contains('\n') && visible::is_plain(t));
+            let one_line = |item: &Value| {
+                item.as_str().is_some_and(|t| !t.is_empty() && !t.contains('\n') && visible::is_plain(t))
+            };
             let lines = value.is_none_or(|v| v.as_array().is_some_and(|items| items.iter().all(one_line)));
             if of_texts && lines { Kind::List } else { Kind::Json }
         }

@@ -175,7 +175,10 @@ pub fn not_yours(what: Steer) -> String {
 
 /// It was tried for as long as makes sense.
 pub fn given_up(why: &str) -> String {
-    format!("This could not be done ({}), so nothing was changed. Please try again.", visible::line(why.trim_end_matches('.')))
+    format!(
+        "This could not be done ({}), so nothing was changed. Please try again.",
+        visible::line(why.trim_end_matches('.'))
+    )
 }
 
 /// Something of ours is broken; `reference` finds it in the log.

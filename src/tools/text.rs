@@ -37,11 +37,9 @@ pub(super) fn cut(text: &str, max: usize) -> String {
 
 /// Without characters that steer a terminal or reorder what a person reads. Line ends and tabs stay.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|&c| matches!(c, '\n' | '\t') || !(c.is_control() || reorders(c))).collect()
-}
-
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    text.chars()
+        .filter(|&c| matches!(c, '\n' | '\t') || !(c.is_control() || crate::agent::visible::reorders(c)))
+        .collect()
 }
 
 /// All of `text` on one clean line of at most `max` characters.

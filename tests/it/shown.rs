@@ -88,10 +88,7 @@ fn approval() -> Approval {
 fn cards() -> Vec<Card> {
     let states = [
         (ApprovalState::Pending, CardState::Pending { approved: vec![Principal::human(evil())], needed: 2 }),
-        (
-            ApprovalState::Denied { at: NOON, reason: evil() },
-            CardState::Denied { by: evil(), reason: evil() },
-        ),
+        (ApprovalState::Denied { at: NOON, reason: evil() }, CardState::Denied { by: evil(), reason: evil() }),
         (ApprovalState::Used { at: NOON }, CardState::Succeeded(PROSE.to_owned())),
         (ApprovalState::Used { at: NOON }, CardState::Failed(PROSE.to_owned())),
         (ApprovalState::Used { at: NOON }, CardState::Unknown),
@@ -251,8 +248,7 @@ fn the_terminal_shows_every_string_of_a_request_in_the_strict_view() {
     ];
     let mut steps = Steps::default();
     for (seq, body) in (1..).zip(bodies) {
-        let event =
-            Event { v: EVENT_VERSION, seq, at: NOON, source: None, answers: None, prev: Digest::ZERO, body };
+        let event = Event { v: EVENT_VERSION, seq, at: NOON, source: None, answers: None, prev: Digest::ZERO, body };
         check("step", &screen::render(&steps.tell(short, &event), false));
         check("history", &screen::render(&[screen::history_line(&event)], false));
         check("event", &words::event_line(&event));

@@ -11,13 +11,21 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// Characters with an empty glyph that count as letters, marks and symbols: the Braille blank, the fillers and
 /// blanks of Khitan and Egyptian, the null notehead, the Tifinagh joiner, the place of an object.
-const BLANKS: [char; 7] =
-    ['\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{2d7f}', '\u{fffc}'];
+const BLANKS: [char; 7] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{2d7f}', '\u{fffc}'];
 /// Characters that Unicode's table of look-alikes (UTS 39) takes for a backslash, and box drawing's: with them the
 /// notation could be forged.
 const LIKE_BACKSLASH: [char; 11] = [
-    '\u{ff3c}', '\u{fe68}', '\u{2216}', '\u{27cd}', '\u{29f5}', '\u{29f9}', '\u{2572}', '\u{1d20f}', '\u{1d23b}',
-    '\u{31d4}', '\u{4e36}',
+    '\u{ff3c}',
+    '\u{fe68}',
+    '\u{2216}',
+    '\u{27cd}',
+    '\u{29f5}',
+    '\u{29f9}',
+    '\u{2572}',
+    '\u{1d20f}',
+    '\u{1d23b}',
+    '\u{31d4}',
+    '\u{4e36}',
 ];
 
 pub(super) fn category(c: char) -> GeneralCategory {
@@ -42,9 +50,14 @@ pub fn is_unseen(c: char) -> bool {
     is_in(c, GeneralCategoryGroup::Other)
         || is_in(c, GeneralCategoryGroup::Separator)
         || is_ignorable(c)
-        || CodePointSetData::new::<BidiControl>().contains(c)
+        || reorders(c)
         || CodePointSetData::new::<VariationSelector>().contains(c)
         || BLANKS.contains(&c)
+}
+
+/// Whether the character is there to change the order in which others are shown.
+pub fn reorders(c: char) -> bool {
+    CodePointSetData::new::<BidiControl>().contains(c)
 }
 
 /// Whether another character is the same text: what normalisation always replaces, such as the Greek question mark,

@@ -27,7 +27,7 @@ mod strict;
 
 use serde_json::Value;
 
-pub use class::is_unseen;
+pub use class::{is_unseen, reorders};
 pub use prose::prose;
 
 /// Strict, on one line: line ends are written out like everything else that is not seen, and so are spaces at either
@@ -99,7 +99,10 @@ pub fn is_plain(shown: &str) -> bool {
 /// written out is cut through.
 pub fn short_line(text: &str, max: usize) -> String {
     // What is far beyond what can be shown need not be looked at.
-    let head = text.char_indices().nth(max.saturating_mul(2).saturating_add(16)).map_or(text, |(at, _)| text.get(..at).unwrap_or(text));
+    let head = text
+        .char_indices()
+        .nth(max.saturating_mul(2).saturating_add(16))
+        .map_or(text, |(at, _)| text.get(..at).unwrap_or(text));
     let shown = line(head);
     if head.len() == text.len() && shown.chars().count() <= max {
         return shown;

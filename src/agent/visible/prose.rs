@@ -89,7 +89,7 @@ impl Before {
         let ahead = |wanted: fn(char) -> bool| next.is_some_and(wanted);
         match c {
             '\u{200d}' => (self.emoji && ahead(class::is_pictograph)) || self.joins,
-            '\u{200c}' => self.joins && ahead(|c| class::is_letter(c) && class::takes_joiners(c)),
+            '\u{200c}' => self.joins && ahead(|c| is_shown_letter(c) && class::takes_joiners(c)),
             '\u{200e}' | '\u{200f}' | '\u{61c}' => {
                 !self.in_row && !after(|c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}'))
             }
@@ -99,8 +99,8 @@ impl Before {
             '\u{e0100}'..='\u{e01ef}' => after(class::is_ideograph),
             '\u{180b}'..='\u{180f}' => after(|c| class::is_letter(c) && class::script(c) == Script::Mongolian),
             '\u{34f}' => after(|c| (class::is_letter(c) || class::is_mark(c)) && c != '\u{34f}'),
-            '\u{ad}' => after(class::is_letter) && ahead(class::is_letter),
-            '\u{200b}' => after(class::breaks_by_words) && ahead(class::breaks_by_words),
+            '\u{ad}' => after(class::is_letter) && ahead(is_shown_letter),
+            '\u{200b}' => after(class::breaks_by_words) && ahead(|c| is_shown_letter(c) && class::breaks_by_words(c)),
             '\u{115f}' => ahead(|c| c != '\u{1160}' && class::jamo(c) == HangulSyllableType::VowelJamo),
             '\u{1160}' => after(|c| c != '\u{115f}' && class::jamo(c) == HangulSyllableType::LeadingJamo),
             '\u{13430}'..='\u{1343f}' => after(|c| class::script(c) == Script::EgyptianHieroglyphs),
@@ -127,6 +127,11 @@ impl Before {
         self.last = (c != ' ' && c != '\t').then_some(c);
         self.in_row = false;
     }
+}
+
+/// A letter that is shown wherever it stands.
+fn is_shown_letter(c: char) -> bool {
+    class::is_letter(c) && class::is_prose(c)
 }
 
 /// Signs and letters for which Unicode lists variants.

@@ -685,7 +685,9 @@ pub(super) fn tools(tools: &[&ToolFacts], agents: &Agents, policy: &Policy) -> L
             [] => "no agent has it".to_owned(),
             [(gate, names)] => format!("{} ({})", gate_words(*gate), visible::composed(&names.join(", "))),
             many => {
-                let each = many.iter().map(|(gate, names)| format!("{} for {}", gate_words(*gate), visible::composed(&names.join(", "))));
+                let each = many
+                    .iter()
+                    .map(|(gate, names)| format!("{} for {}", gate_words(*gate), visible::composed(&names.join(", "))));
                 each.collect::<Vec<_>>().join("; ")
             }
         };

@@ -15,8 +15,7 @@ use super::form;
 use super::pages::{Page, html};
 use super::view::{self, CardView, Item, Looks, Moment};
 use crate::agent::{
-    Answer as Said, Approval, ApprovalId, Ballot, Event, Input, People, Refusal, Thread, Timestamp,
-    visible,
+    Answer as Said, Approval, ApprovalId, Ballot, Event, Input, People, Refusal, Thread, Timestamp, visible,
 };
 use crate::config::Scope;
 use crate::http::approvals;
@@ -406,7 +405,7 @@ mod tests {
     use super::*;
     use crate::agent::visible::tests::{PROSE_SAMPLE, SAMPLE, wrong};
     use crate::agent::{
-        Approvers, ApprovalState, Because, Body, CallId, CastVote, Digest, EVENT_VERSION, Plan, Principal, Risk, Terms,
+        ApprovalState, Approvers, Because, Body, CallId, CastVote, Digest, EVENT_VERSION, Plan, Principal, Risk, Terms,
         ThreadId, Untrusted, Vote,
     };
     use crate::config::Scope;
@@ -481,8 +480,19 @@ mod tests {
         let css = regex::Regex::new(r"(?s)/\*.*?\*/").unwrap().replace_all(css, "");
         let decided = [".args", ".plan", ".changes", ".card h2", ".facts", ".outside", ".revision", ".votes"];
         let hides = [
-            "overflow: hidden", "overflow: auto", "overflow: scroll", "text-overflow", "nowrap", "line-clamp",
-            "display: none", "visibility", "opacity", "font-size: 0", "text-indent", "direction", "height: 0",
+            "overflow: hidden",
+            "overflow: auto",
+            "overflow: scroll",
+            "text-overflow",
+            "nowrap",
+            "line-clamp",
+            "display: none",
+            "visibility",
+            "opacity",
+            "font-size: 0",
+            "text-indent",
+            "direction",
+            "height: 0",
         ];
         let mut wraps = std::collections::BTreeSet::new();
         for rule in css.split('}') {

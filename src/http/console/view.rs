@@ -546,12 +546,16 @@ impl Told<'_> {
             choices: match &asked.answer {
                 AnswerKind::Text => Vec::new(),
                 AnswerKind::YesNo => ["yes", "no"].map(|word| (word.to_owned(), word.to_owned())).to_vec(),
-                AnswerKind::Choice { choices } => choices.iter().enumerate().map(|(i, choice)| {
-                    // A page carries nothing that it does not show: such a choice is sent as its number.
-                    let number = (i + 1).to_string();
-                    let by_number = prose(choice) != *choice && !choices.contains(&number);
-                    (if by_number { number } else { choice.clone() }, line(choice))
-                }).collect(),
+                AnswerKind::Choice { choices } => choices
+                    .iter()
+                    .enumerate()
+                    .map(|(i, choice)| {
+                        // A page carries nothing that it does not show: such a choice is sent as its number.
+                        let number = (i + 1).to_string();
+                        let by_number = prose(choice) != *choice && !choices.contains(&number);
+                        (if by_number { number } else { choice.clone() }, line(choice))
+                    })
+                    .collect(),
             },
             open: self.thread.questions.contains_key(&id),
             answer: None,

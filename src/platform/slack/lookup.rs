@@ -431,7 +431,9 @@ impl Slack {
             asked.push('…');
         }
         let line = match asked.split_once(": ") {
-            Some((agent, task)) => format!("{who} asked *{}*: {}", blocks::escape(&visible::line(agent)), blocks::escape(task)),
+            Some((agent, task)) => {
+                format!("{who} asked *{}*: {}", blocks::escape(&visible::line(agent)), blocks::escape(task))
+            }
             None => format!("{who} asked: {}", blocks::escape(&asked)),
         };
         let message = Message { blocks: vec![blocks::parts::section(&line)], text: line };

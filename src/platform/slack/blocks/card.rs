@@ -334,7 +334,9 @@ fn decided(card: &Card, look: &Look) -> Vec<Value> {
     let notes: Vec<Value> = said_by
         .filter(|(_, note)| !note.trim().is_empty())
         .take(NOTES)
-        .map(|(by, note)| line(vec![person(by, look), said(": "), italic(&format!("“{}”", strict_lines(&note, QUOTE)))]))
+        .map(|(by, note)| {
+            line(vec![person(by, look), said(": "), italic(&format!("“{}”", strict_lines(&note, QUOTE)))])
+        })
         .collect();
     if !notes.is_empty() {
         blocks.push(rich(notes));
