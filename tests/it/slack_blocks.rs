@@ -1183,6 +1183,14 @@ fn s13_a_megabyte_of_arguments_is_drawn_at_once_and_offers_no_approve() {
 }
 
 #[test]
+fn s13_an_argument_that_is_not_there_and_has_too_long_a_name_keeps_nobody_from_editing_the_others() {
+    let card = pending(json!({"a": "x".repeat(2_000), "b": "y".repeat(2_000)}));
+    let edit = blocks::edit_modal(&card, &names(&card.approval.args, &"z".repeat(700)), &LOOK);
+    assert_eq!(limits::view(&edit), NONE);
+    assert!(edit["submit"].is_object() && edit["blocks"].as_array().unwrap().len() == 3, "{edit}");
+}
+
+#[test]
 fn s13_there_is_no_length_at_which_a_card_is_cut_beside_approve() {
     let mut offered = std::collections::BTreeSet::new();
     for length in (0..9_000).step_by(250).chain([2_380, 2_390, 2_400, 2_410, 2_420]) {

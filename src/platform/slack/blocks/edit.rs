@@ -58,9 +58,11 @@ pub fn edit_modal(card: &Card, schema: &Value, look: &Look) -> Value {
     modal(callback::EDIT, &super::card::value(approval), "Change the request", Some("Ask anew"), blocks)
 }
 
-/// The fields, if each has room and together they show all arguments.
+/// The fields, if each has room and together they show all arguments. An argument that is not there and has no room
+/// for its name is not offered.
 fn each(schema: &Value, args: &Value) -> Option<Vec<Field>> {
-    let fields = form::fields(schema, args);
+    let mut fields = form::fields(schema, args);
+    fields.retain(|field| args.get(&field.name).is_some() || block_id(&field.name).len() <= BLOCK_ID);
     let shown = |name: &String| fields.iter().any(|field| field.name == *name);
     let all_shown = args.as_object().is_some_and(|args| args.keys().all(shown));
     let room = fields.iter().all(|field| len(&field.value) <= INPUT && block_id(&field.name).len() <= BLOCK_ID);
