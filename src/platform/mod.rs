@@ -255,7 +255,8 @@ fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
         text: if why.is_empty() { text } else { format!("{text}: {why}") },
     };
     match &event.body {
-        Body::ModelReplied { step: crate::agent::NextStep::Done { text }, .. } => {
+        // Only a text that is an answer is shown as one.
+        Body::ModelReplied { step: crate::agent::NextStep::Done { text }, correction, .. } if correction.is_empty() => {
             Some(Outbound::Answer { agent: thread.agent.clone(), text: text.clone() })
         }
         Body::ModelFailed { message, attempt, retry_at: Some(at), .. } => {

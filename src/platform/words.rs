@@ -81,7 +81,7 @@ pub fn event_line(event: &Event) -> String {
         Body::IntentHandled { done, said } => {
             format!("{}: {}", if *done { "done" } else { "refused" }, quote(said))
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached, context } => {
             let wrote = match outside {
                 Some(label) => format!("passed on a text from outside ({})", quote(label)),
                 None => "wrote".to_owned(),
@@ -89,10 +89,17 @@ pub fn event_line(event: &Event) -> String {
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
             let with =
                 if attached.is_empty() { String::new() } else { format!(" (with {})", attached_words(attached)) };
-            format!("{} {wrote}: {}{with}{calls}", quote(from.label()), quote(text))
+            let handed = match context.is_empty() {
+                true => String::new(),
+                false => format!(" (with texts from outside: {})", named(context, |passage| quote(&passage.label))),
+            };
+            format!("{} {wrote}: {}{with}{handed}{calls}", quote(from.label()), quote(text))
         }
-        Body::ModelReplied { step, model, usage, .. } => {
+        Body::ModelReplied { step, model, usage, correction, .. } => {
             let what = match step {
+                NextStep::Done { text } if !correction.is_empty() => {
+                    format!("wrote a call or a block of the window as text; nothing ran: {}", quote(text))
+                }
                 NextStep::Call { calls, .. } => calls
                     .iter()
                     .map(|c| format!("{} ({})", c.tool, verdict_word(&c.verdict)))

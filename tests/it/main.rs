@@ -55,6 +55,7 @@ mod tools_registry;
 mod tools_status;
 mod tools_support;
 mod untrusted;
+mod too_long;
 mod vendors;
 mod world;
 
