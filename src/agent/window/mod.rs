@@ -65,7 +65,9 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(seq: u64, block: Block, untrusted: bool) -> Self {
-        Self { seq, block, untrusted, about: None, unseen: true, limit: None, lines: String::new(), ord: 0 }
+        // What it wrote itself, a model knows.
+        let unseen = !matches!(block, Block::Agent { .. } | Block::ToolCall { .. });
+        Self { seq, block, untrusted, about: None, unseen, limit: None, lines: String::new(), ord: 0 }
     }
 
     pub fn trusted(seq: u64, block: Block) -> Self {
