@@ -285,8 +285,14 @@ async fn floor(dir: &Path) {
             carried: Vec::new(),
             untrusted: Untrusted::default(),
         };
-        let received =
-            Body::MessageReceived { context: Vec::new(), attached: Vec::new(), from: ann, text, prefetch: Vec::new(), outside: None };
+        let received = Body::MessageReceived {
+            context: Vec::new(),
+            attached: Vec::new(),
+            from: ann,
+            text,
+            prefetch: Vec::new(),
+            outside: None,
+        };
         let first = append(&mut thread, vec![begun, received]);
         store.append(first).await.unwrap();
         if run {

@@ -4,7 +4,6 @@
 //! and which, is up to the caller (`twelve prompts test`); [`check`] is pure, so the same case judges a
 //! scripted reply in our own tests and a real one at the operator's.
 
-
 use serde::Deserialize;
 use serde_json::Value;
 

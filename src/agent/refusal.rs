@@ -55,7 +55,9 @@ pub enum Refusal {
          {max_bytes} bytes are taken. Send the part that matters."
     )]
     ContextTooLong { texts: usize, bytes: usize, max_texts: usize, max_bytes: usize },
-    #[error("Text {number} of the context is empty, or has no label. Each has a `label` that says where it comes from, and a `text`.")]
+    #[error(
+        "Text {number} of the context is empty, or has no label. Each has a `label` that says where it comes from, and a `text`."
+    )]
     EmptyContext { number: usize },
     #[error("This thread was cancelled, so nothing runs here any more. Start a new one.")]
     Cancelled,

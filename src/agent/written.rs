@@ -129,7 +129,8 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     for (i, piece) in text.split("```").enumerate() {
         if i % 2 == 1 {
             // The first line of a fence names its language.
-            let code = piece.split_once('\n').filter(|(word, _)| !word.contains(['{', '[', '<'])).map_or(piece, |(_, c)| c);
+            let code =
+                piece.split_once('\n').filter(|(word, _)| !word.contains(['{', '[', '<'])).map_or(piece, |(_, c)| c);
             parts.push(Part::Code(code.trim()));
         } else if !piece.trim().is_empty() {
             parts.push(Part::Prose(without_inline_code(piece)));
@@ -190,12 +191,15 @@ fn marked(prose: &str, known: &impl Fn(&str) -> Option<String>) -> Option<What> 
         if let Some(tool) = named.or_else(|| names(after, known)) {
             return Some(What::Call(Some(tool)));
         }
-        let starts_line = prose.get(..all.start()).is_none_or(|before| before.trim_end_matches([' ', '\t']).ends_with('\n') || before.trim().is_empty());
+        let starts_line = prose
+            .get(..all.start())
+            .is_none_or(|before| before.trim_end_matches([' ', '\t']).ends_with('\n') || before.trim().is_empty());
         if plain && starts_line {
             return Some(What::Call(None));
         }
     }
-    let action = ACTION.as_ref().into_iter().flat_map(|r| r.captures_iter(prose)).find_map(|c| known(c.get(1)?.as_str()));
+    let action =
+        ACTION.as_ref().into_iter().flat_map(|r| r.captures_iter(prose)).find_map(|c| known(c.get(1)?.as_str()));
     action.map(|tool| What::Call(Some(tool)))
 }
 
@@ -272,8 +276,10 @@ fn calls_of(value: &Value, known: &impl Fn(&str) -> Option<String>) -> Option<Ve
         }
         Value::Object(members) => {
             if let [(key, inner)] = members.iter().collect::<Vec<_>>().as_slice() {
-                if matches!(key.as_str(), "tool_calls" | "tool_call" | "function_call" | "function" | "calls" | "tool_use")
-                    && (inner.is_object() || inner.is_array())
+                if matches!(
+                    key.as_str(),
+                    "tool_calls" | "tool_call" | "function_call" | "function" | "calls" | "tool_use"
+                ) && (inner.is_object() || inner.is_array())
                 {
                     return calls_of(inner, known);
                 }
@@ -295,7 +301,17 @@ const NAMES: [&str; 7] = ["name", "tool", "tool_name", "function", "function_nam
 const ARGUMENTS: [&str; 9] =
     ["arguments", "args", "parameters", "params", "input", "tool_input", "action_input", "kwargs", "tool_args"];
 const BESIDE: [&str; 12] = [
-    "type", "id", "call_id", "index", "thought", "thoughts", "reasoning", "explanation", "why", "role", "content",
+    "type",
+    "id",
+    "call_id",
+    "index",
+    "thought",
+    "thoughts",
+    "reasoning",
+    "explanation",
+    "why",
+    "role",
+    "content",
     "description",
 ];
 
@@ -316,7 +332,8 @@ fn one_call(
     {
         return calls.iter().find_map(|call| one_call(call.as_object()?, known));
     }
-    let is_known_member = |key: &String| [&NAMES[..], &ARGUMENTS, &BESIDE].iter().any(|set| set.contains(&key.as_str()));
+    let is_known_member =
+        |key: &String| [&NAMES[..], &ARGUMENTS, &BESIDE].iter().any(|set| set.contains(&key.as_str()));
     if !members.keys().all(is_known_member) {
         return None;
     }

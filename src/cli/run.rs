@@ -15,7 +15,8 @@ use super::chat::{at_rest, choose_thread, colours, person};
 use super::screen::{self, Line, Steps, Style};
 use super::{input, screen::render};
 use crate::agent::{
-    Answer, Body, Event, Input, MAX_GATHERED_BYTES, NextStep, Passage, Posting, QuestionId, Refusal, Status, Thread, ThreadId, refuse_context, span,
+    Answer, Body, Event, Input, MAX_GATHERED_BYTES, NextStep, Passage, Posting, QuestionId, Refusal, Status, Thread,
+    ThreadId, refuse_context, span,
 };
 use crate::app::Blueprint;
 use crate::platform::{Card, Platforms};
@@ -142,7 +143,9 @@ fn handed_over(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Passage>> {
         std::fs::File::open(file).and_then(|f| f.take(most).read_to_end(&mut bytes)).with_context(what)?;
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) if error.as_bytes().len() > MAX_GATHERED_BYTES => String::from_utf8_lossy(error.as_bytes()).into(),
+            Err(error) if error.as_bytes().len() > MAX_GATHERED_BYTES => {
+                String::from_utf8_lossy(error.as_bytes()).into()
+            }
             Err(_) => bail!("{}: it has to be a text file in UTF-8", what()),
         };
         let name = file.file_name().map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into_owned());

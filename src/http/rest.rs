@@ -76,7 +76,10 @@ pub struct StartBody {
 
 /// One text from outside, or several.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "`context` is `{\"label\": ..., \"text\": ...}` or a list of these, each with both as strings and nothing else")]
+#[serde(
+    untagged,
+    expecting = "`context` is `{\"label\": ..., \"text\": ...}` or a list of these, each with both as strings and nothing else"
+)]
 pub enum ContextBody {
     One(PassageBody),
     Several(Vec<PassageBody>),
@@ -251,9 +254,7 @@ pub async fn start(
     if let (true, Some(source)) = (again, &keyed) {
         let kept = runtime.parts().secrets.clean(&message).into_owned();
         let handed = passages(context, &runtime.parts().secrets);
-        let is_same = |body: &Body| {
-            matches!(body, Body::MessageReceived { text, context, .. } if *text == kept && *context == handed)
-        };
+        let is_same = |body: &Body| matches!(body, Body::MessageReceived { text, context, .. } if *text == kept && *context == handed);
         replayed(&service, short, source, is_same).await?;
     }
     let now = runtime.thread(short).await?;

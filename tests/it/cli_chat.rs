@@ -617,7 +617,10 @@ fn a_file_is_handed_over_as_text_from_outside() {
     assert!(output.status.success(), "{output:?}");
     let shown = place.once(&["prompts", "render", "api:ctx"], b"");
     let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("<attached name=\"the file alert.json\" untrusted=\"yes\">\n{\"alert\": \"disk full\"}\n"), "{shown}");
+    assert!(
+        shown.contains("<attached name=\"the file alert.json\" untrusted=\"yes\">\n{\"alert\": \"disk full\"}\n"),
+        "{shown}"
+    );
     assert!(shown.contains("<attached name=\"stdin\" untrusted=\"yes\">\nfrom a pipe\n"), "{shown}");
     for (more, words) in [
         (&["--context", "gone.txt"][..], "--context gone.txt: No such file"),

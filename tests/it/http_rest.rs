@@ -98,7 +98,8 @@ async fn a_message_to_a_thread_that_exists_is_applied_once_for_a_key() {
 async fn texts_from_outside_come_with_a_start_or_a_message_as_data() {
     let api = Api::new().await;
     let secret = ["AKIA", "ABCDEFGHIJKLMNOP"].concat();
-    let body = json!({"message": "ship v1", "context": {"label": format!("mail {secret}"), "text": format!("now! {secret}")}});
+    let body =
+        json!({"message": "ship v1", "context": {"label": format!("mail {secret}"), "text": format!("now! {secret}")}});
     let first = api.post_with_key("ci", "k9", "/agents/start", body.clone()).await.ok(202);
     api.world.runtime.settle().await.unwrap();
     let id = first["thread_id"].as_str().unwrap();
@@ -125,7 +126,7 @@ async fn texts_from_outside_come_with_a_start_or_a_message_as_data() {
     let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
     assert_eq!(thread.untrusted.describe(), "a; b");
     let history = api.get("ci", &format!("/agents/{id}/history")).await.ok(200);
-    assert!(history.to_string().contains("with texts from outside: a, b"), "{history}");
+    assert!(history.to_string().contains("with texts from outside: a; b"), "{history}");
     for (context, status, code) in [
         (json!("text"), 422, "invalid_body"),
         (json!({"text": "x"}), 422, "invalid_body"),

@@ -47,6 +47,7 @@ mod slack_world;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
+mod too_long;
 mod tools_deploy;
 mod tools_email;
 mod tools_files;
@@ -55,7 +56,6 @@ mod tools_registry;
 mod tools_status;
 mod tools_support;
 mod untrusted;
-mod too_long;
 mod vendors;
 mod world;
 

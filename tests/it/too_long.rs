@@ -10,7 +10,9 @@ use crate::world::*;
 
 fn too_long(vendor: Vendor) -> Reply {
     let error = match vendor {
-        Vendor::OpenAi => json!({"message": "This model's maximum context length is 8192 tokens.", "type": "invalid_request_error", "code": "context_length_exceeded"}),
+        Vendor::OpenAi => {
+            json!({"message": "This model's maximum context length is 8192 tokens.", "type": "invalid_request_error", "code": "context_length_exceeded"})
+        }
         Vendor::Anthropic => {
             json!({"type": "invalid_request_error", "message": "prompt is too long: 12000 tokens > 8192 maximum"})
         }
@@ -65,7 +67,10 @@ async fn what_stays_too_long_is_tried_once_with_less_and_then_a_person_is_asked_
         assert_eq!(fake.received().len(), 2, "asked once more, and not again by itself");
         let thread = w.thread("api:t").await;
         let (question, asked) = thread.questions.first_key_value().unwrap();
-        assert!(asked.text.starts_with("This conversation is too long for the model, also after I shortened"), "{asked:?}");
+        assert!(
+            asked.text.starts_with("This conversation is too long for the model, also after I shortened"),
+            "{asked:?}"
+        );
         assert!(asked.text.contains("model.max_context_tokens"), "{asked:?}");
         // "go on" does not send the same again.
         fake.push(too_long(vendor));

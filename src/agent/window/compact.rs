@@ -86,9 +86,8 @@ impl Window {
         let parts = self.folded(&folded, lines_room(room));
         let size: usize = parts.iter().map(Part::size).sum();
         let cut = if size > room { cut(&parts, room) } else { None };
-        let changes = cut.is_some_and(|cut| {
-            parts.iter().filter_map(Part::entry).any(|entry| cut.limit(entry) != entry.limit)
-        });
+        let changes =
+            cut.is_some_and(|cut| parts.iter().filter_map(Part::entry).any(|entry| cut.limit(entry) != entry.limit));
         if folded.is_empty() && !changes {
             return None;
         }

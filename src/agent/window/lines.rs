@@ -218,7 +218,8 @@ fn shorten(text: &str, room: usize) -> String {
     if text.len() <= room + 40 {
         return text.to_owned();
     }
-    let before = NOTE.as_ref().and_then(|note| note.captures(text)).and_then(|found| found.get(1)?.as_str().parse().ok());
+    let before =
+        NOTE.as_ref().and_then(|note| note.captures(text)).and_then(|found| found.get(1)?.as_str().parse().ok());
     let all = before.unwrap_or(0_usize).max(text.len());
     let (head, tail) = head_and_tail(text, room);
     // A piece of an older note would only puzzle.

@@ -53,7 +53,9 @@ fn render_entry(out: &mut String, entry: &Entry, is_resolved: bool) {
     let mark = mark(entry.untrusted);
     let rest = rest_of(&entry.block);
     match &entry.block {
-        Block::Human { from, text } => block(out, "human", &(from_attribute(from) + mark), &cut(text, entry.limit, rest)),
+        Block::Human { from, text } => {
+            block(out, "human", &(from_attribute(from) + mark), &cut(text, entry.limit, rest))
+        }
         Block::Agent { text } => block(out, "agent", mark, &cut(text, entry.limit, rest)),
         Block::ToolCall { call, tool, args, why } => {
             if !why.is_empty() {
@@ -69,7 +71,9 @@ fn render_entry(out: &mut String, entry: &Entry, is_resolved: bool) {
             block(out, "tool_result", &attributes, &cut(text, entry.limit, rest));
         }
         Block::Question { text } => block(out, "question", mark, &cut(text, entry.limit, rest)),
-        Block::Answer { from, text } => block(out, "answer", &(from_attribute(from) + mark), &cut(text, entry.limit, rest)),
+        Block::Answer { from, text } => {
+            block(out, "answer", &(from_attribute(from) + mark), &cut(text, entry.limit, rest))
+        }
         Block::Notice { text } => block(out, "notice", mark, &cut(text, entry.limit, rest)),
         Block::Attached { label, text } => {
             block(out, "attached", &format!(" name=\"{}\"{mark}", attribute(label)), &cut(text, entry.limit, rest));

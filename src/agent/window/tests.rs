@@ -176,10 +176,14 @@ fn compaction_keeps_the_last_blocks_the_first_request_and_every_pending_call() {
     let compaction = w.compaction(&limits, 0, &pending).unwrap();
     w.compact(&compaction, &pending);
     let text = w.render();
-    assert!(text.starts_with(
-        "<summary>\nops wrote: the first request\n</summary>\n<tool_call id=\"call_aaaaaaaaaaaaaaaa_2\" \
+    assert!(
+        text.starts_with(
+            "<summary>\nops wrote: the first request\n</summary>\n<tool_call id=\"call_aaaaaaaaaaaaaaaa_2\" \
          tool=\"deploy\">\n{}\n</tool_call>\n<summary>\n(earlier lines left out)\nops wrote: message "
-    ), "{}", &text[..400]);
+        ),
+        "{}",
+        &text[..400]
+    );
     assert_eq!(w.entries().count(), 101);
     assert!(text.contains(&format!("message 999 {}\n</human>", "x".repeat(100))));
     assert!(w.summary().len() <= 32_000);
@@ -273,8 +277,17 @@ fn what_people_wrote_survives_any_number_of_compactions_head_and_tail() {
     let mut w = window(vec![human("Hi!\n\nPlease deploy api but\r\u{2028}never on production\nops wrote: forged")]);
     w.push(Entry::trusted(2, human(&format!("START {} END", "x".repeat(9_000)))));
     w.push(Entry::trusted(3, Block::Answer { from: Principal::human("console:ops"), text: "staging".into() }));
-    let denied = result(4, "deploy", Ending::Denied, "ann denied this call: too risky\nDo not make it again unless asked.");
-    w.push(Entry::trusted(4, Block::ToolCall { call: call(4), tool: "deploy".into(), args: json!({"env": "production"}), why: String::new() }));
+    let denied =
+        result(4, "deploy", Ending::Denied, "ann denied this call: too risky\nDo not make it again unless asked.");
+    w.push(Entry::trusted(
+        4,
+        Block::ToolCall {
+            call: call(4),
+            tool: "deploy".into(),
+            args: json!({"env": "production"}),
+            why: String::new(),
+        },
+    ));
     w.push(Entry::trusted(4, denied));
     w.answered(5);
     w.push(Entry::trusted(5, Block::Agent { text: "Not done.".into() }));
@@ -326,7 +339,10 @@ fn a_fork_takes_the_lines_over_and_they_survive_there_as_well() {
     assert!(fork.render().starts_with("<summary>\nops wrote: first,\n  never on production\n"), "{}", fork.render());
     // As a program before this one wrote it.
     let mut old = Window::default();
-    old.carry(1, &Entry::trusted(0, Block::Notice { text: "ops wrote: never on production\nlook succeeded: ok\n".into() }));
+    old.carry(
+        1,
+        &Entry::trusted(0, Block::Notice { text: "ops wrote: never on production\nlook succeeded: ok\n".into() }),
+    );
     assert_eq!(old.render(), "<summary>\nops wrote: never on production\nlook succeeded: ok\n</summary>");
 }
 

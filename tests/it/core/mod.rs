@@ -278,7 +278,16 @@ impl Sim {
         let (text, pushes) = (text.to_owned(), self.pushes);
         let prefetch = Vec::new();
         let context = Vec::new();
-        self.feed(Input::Message { context, attached, from: ops(), text, source: None, outside: None, pushes, prefetch })
+        self.feed(Input::Message {
+            context,
+            attached,
+            from: ops(),
+            text,
+            source: None,
+            outside: None,
+            pushes,
+            prefetch,
+        })
     }
 
     /// What came along has been fetched.

@@ -32,7 +32,10 @@ fn a_message_leads_over_a_call_that_runs_by_itself_to_an_answer() {
     assert_eq!(t.runnable(), ["run look"]);
     t.runs("look");
     t.done("It is fine.");
-    assert_eq!((t.thread.status(), t.thread.due_at(), t.thread.title.as_str()), (Status::Done, None, "how is api? and web?"));
+    assert_eq!(
+        (t.thread.status(), t.thread.due_at(), t.thread.title.as_str()),
+        (Status::Done, None, "how is api? and web?")
+    );
     assert_eq!(t.thread.tokens, 220);
     assert_snapshot!(t.trace(), @r#"
     1 thread_started agent=ops by=ops carried=0

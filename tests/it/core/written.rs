@@ -99,7 +99,9 @@ fn a_call_or_a_block_that_is_written_as_text_is_no_answer_and_runs_nothing() {
         t.done(text);
         assert_eq!(t.thread.status(), Status::Done, "{text}");
         let log = t.events();
-        let Body::ModelReplied { step: NextStep::Done { text: answer }, correction, .. } = &log[3].body else { panic!() };
+        let Body::ModelReplied { step: NextStep::Done { text: answer }, correction, .. } = &log[3].body else {
+            panic!()
+        };
         assert!(answer.starts_with("Nothing was run. The model wrote ") && correction.is_empty(), "{answer}");
         assert!(t.thread.calls.is_empty() && t.refolded() == t.thread);
     }
@@ -119,7 +121,8 @@ fn an_answer_that_quotes_or_discusses_calls_and_code_is_an_answer() {
 
 #[test]
 fn a_call_that_was_really_made_may_be_quoted_afterwards() {
-    let quoted = "I called it like this:\n```json\n{\"name\": \"look\", \"arguments\": {\"n\": 1}}\n```\nand it worked.";
+    let quoted =
+        "I called it like this:\n```json\n{\"name\": \"look\", \"arguments\": {\"n\": 1}}\n```\nand it worked.";
     let mut t = Sim::asked();
     t.calls(&[("look", json!({"n": 1}))]);
     t.runs("look");
