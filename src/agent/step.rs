@@ -841,18 +841,21 @@ fn due_compaction(thread: &Thread, rules: &Rules) -> Option<Body> {
 }
 
 /// Bytes that the next request may have after one that was too long for the model: as many as the provider's own
-/// numbers allow, with a margin of a tenth, or half of what was sent. Less in any case.
+/// numbers allow, with a margin of a tenth, or half of what was sent. Less in any case, down to a bound.
 fn ceiling(thread: &Thread, rules: &Rules, limit: Option<u64>, counted: Option<u64>) -> u64 {
     let sent = thread.window.bytes().saturating_add(rules.base_bytes) as u64;
-    let half = sent / 2;
+    let half = (sent / 2).max(LEAST_CEILING);
     let Some(limit) = limit else { return half };
     // The reply needs its room as well, but never more than half of it all.
     let free = limit.saturating_sub(u64::from(rules.spec.limits.max_output_tokens)).max(limit / 2) / 10 * 9;
     // It had at least as many tokens as the model takes, whatever we had estimated.
     let tokens = counted.unwrap_or(limit).max(limit).max(thread.window.tokens(rules.base_bytes));
     let fits = u128::from(sent) * u128::from(free) / u128::from(tokens.max(1));
-    u64::try_from(fits).unwrap_or(half).min(sent / 10 * 9)
+    u64::try_from(fits).unwrap_or(half).min(sent / 10 * 9).max(LEAST_CEILING)
 }
+
+/// Bytes below which no request is shortened: a model that cannot take these can answer nothing.
+const LEAST_CEILING: u64 = 2_000;
 
 /// Why texts from outside cannot come with a message.
 pub fn refuse_context(context: &[Passage]) -> Option<Refusal> {

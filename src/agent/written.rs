@@ -198,9 +198,20 @@ fn marked(prose: &str, known: &impl Fn(&str) -> Option<String>) -> Option<What> 
             return Some(What::Call(None));
         }
     }
+    if let Some(tool) = tagged(prose, known) {
+        return Some(What::Call(Some(tool)));
+    }
     let action =
         ACTION.as_ref().into_iter().flat_map(|r| r.captures_iter(prose)).find_map(|c| known(c.get(1)?.as_str()));
     action.map(|tool| What::Call(Some(tool)))
+}
+
+/// A tool as an element with its arguments inside: `<deploy_service><service>api</service></deploy_service>`.
+fn tagged(prose: &str, known: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    static START: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?m)^\s*<([A-Za-z_][\w.-]*)>").ok());
+    let mut found = START.as_ref()?.captures_iter(prose).filter_map(|c| known(c.get(1)?.as_str()));
+    // A name of one word may be an element of anything.
+    found.find(|tool| prose.contains(&format!("</{tool}>")) && (tool.contains('_') || prose.trim().starts_with('<')))
 }
 
 /// The first tool of the agent that is named soon behind a marker.
@@ -233,8 +244,10 @@ fn in_code(code: &str, known: &impl Fn(&str) -> Option<String>) -> Option<(Strin
 
 /// The call in the first JSON value of a text.
 fn first_json(text: &str, known: &impl Fn(&str) -> Option<String>) -> Option<(String, Value)> {
-    let value = serde_json::Deserializer::from_str(text).into_iter::<Value>().next()?.ok()?;
-    calls_of(&value, known)?.into_iter().next()
+    match serde_json::Deserializer::from_str(text).into_iter::<Value>().next()? {
+        Ok(value) => calls_of(&value, known)?.into_iter().next(),
+        Err(_) => broken_call(text, known).map(|tool| (tool, Value::Null)),
+    }
 }
 
 /// Calls in JSON that begins a line amid prose.
@@ -260,11 +273,31 @@ fn json_calls(text: &str, known: &impl Fn(&str) -> Option<String>) -> Option<Vec
     if !text.starts_with(['{', '[']) {
         return None;
     }
-    let mut calls = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-        calls.extend(calls_of(&value.ok()?, known)?);
-    }
-    (!calls.is_empty()).then_some(calls)
+    let parsed = |text: &str| {
+        let mut calls = Vec::new();
+        for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+            calls.push(value.ok()?);
+        }
+        Some(calls)
+    };
+    // As Python writes it, or not JSON at all.
+    let Some(values) = parsed(text).or_else(|| parsed(&text.replace('\'', "\""))) else {
+        return broken_call(text, known).map(|tool| vec![(tool, Value::Null)]);
+    };
+    let calls: Option<Vec<_>> = values.iter().map(|value| calls_of(value, known)).collect();
+    calls.map(|calls| calls.concat()).filter(|calls| !calls.is_empty())
+}
+
+/// The tool of a call that begins like JSON and is cut off, or has a fault in it.
+fn broken_call(text: &str, known: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    static START: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let (names, arguments) = (NAMES.join("|"), ARGUMENTS.join("|"));
+        Regex::new(&format!(
+            r#"^[\[\s]*\{{\s*["'](?:{names})["']\s*:\s*["']([\w.-]+)["']\s*,\s*["'](?:{arguments})["']\s*:"#
+        ))
+        .ok()
+    });
+    known(START.as_ref()?.captures(text)?.get(1)?.as_str())
 }
 
 /// The calls that a JSON value is, if it is nothing else.

@@ -111,6 +111,9 @@ pub fn event_line(event: &Event) -> String {
             let tokens = usage.input.saturating_add(usage.output);
             format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), model.provider)
         }
+        Body::ModelFailed { message, ceiling: Some(bytes), retry_at: Some(_), .. } => {
+            format!("too long for the model ({}); asked again with at most {bytes} bytes", quote(message))
+        }
         Body::ModelFailed { message, attempt, retry_at, .. } => match retry_at {
             Some(at) => format!("model failed, attempt {attempt} ({}); again at {at}", quote(message)),
             None => format!("model failed for good after attempt {attempt} ({})", quote(message)),

@@ -98,3 +98,15 @@ async fn other_refusals_of_a_provider_are_not_tried_again() {
     let text = w.thread("api:t").await.questions.values().next().unwrap().text.clone();
     assert!(text.starts_with("The model did not answer ("), "{text}");
 }
+
+#[tokio::test]
+async fn a_reply_that_ran_into_the_end_of_the_context_is_asked_for_again_with_less() {
+    let body = r#"{"type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"half"}],"stop_reason":"model_context_window_exceeded","usage":{"input_tokens":20,"output_tokens":30}}"#;
+    let fake = FakeModel::start(Vendor::Anthropic, [Reply::Body(body.to_owned()), Reply::say("whole")]).await;
+    let w = world(&fake, Vendor::Anthropic).await;
+    w.say("api:t", &"word ".repeat(9_000)).await;
+    assert_eq!(w.answer("api:t").await, "whole");
+    let lengths: Vec<usize> = windows(&fake).iter().map(String::len).collect();
+    assert!(lengths[1] * 2 <= lengths[0] + 1_000, "{lengths:?}");
+    assert!(w.thread("api:t").await.tokens > 50, "what the half reply cost counts");
+}

@@ -423,6 +423,10 @@ impl Told<'_> {
                 self.items.push(notice(text.to_owned(), "rest"));
             }
             Body::ModelReplied { step: NextStep::Done { text }, .. } => self.items.push(agent(text, false)),
+            Body::ModelFailed { ceiling: Some(_), retry_at: Some(_), .. } => {
+                let text = "The conversation is too long for the model; asking again with less of it.";
+                self.items.push(notice(text.to_owned(), "rest"));
+            }
             Body::ModelFailed { message, attempt, retry_at: Some(retry), .. } => {
                 let wait = span::show(retry.ms_since(event.at));
                 let text = format!(

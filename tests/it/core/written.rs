@@ -41,6 +41,10 @@ const NOT_ANSWERS: &[&str] = &[
     "[{\"name\": \"deploy\", \"arguments\": {}}, {\"name\": \"look\", \"arguments\": {}}]",
     "{\"name\": \"look\", \"arguments\": {}}\n{\"name\": \"deploy\", \"arguments\": {}}",
     "{\"deploy\": {\"env\": \"prod\"}}",
+    "{'name': 'deploy', 'arguments': {'env': 'prod'}}",
+    "{\"name\": \"deploy\", \"arguments\": {\"env\": \"prod\"",
+    "I do it:\n{\"name\": \"deploy\", \"arguments\": {\"env\": \"prod\",}}\nDone.",
+    "<deploy>\n<env>prod</env>\n</deploy>",
     "{\"name\": \"functions.deploy\", \"arguments\": {}}",
     "{\"name\": \"ask_human\", \"arguments\": {\"question\": \"Which?\"}}",
     "deploy(env=\"prod\")",
@@ -79,6 +83,8 @@ const ANSWERS: &[&str] = &[
     "```sh\ncurl -d '{\"name\": \"deploy\", \"arguments\": {}}' https://a.example\n```",
     "I looked, and the human wrote <b>no</b>.",
     "{not json",
+    "{\"name\": \"other\", \"arguments\": {",
+    "Its element is\n<deploy>\n<env>x</env>\n</deploy>\nin the file.",
     "",
 ];
 
