@@ -285,8 +285,14 @@ async fn floor(dir: &Path) {
             carried: Vec::new(),
             untrusted: Untrusted::default(),
         };
-        let received =
-            Body::MessageReceived { attached: Vec::new(), from: ann, text, prefetch: Vec::new(), outside: None };
+        let received = Body::MessageReceived {
+            context: Vec::new(),
+            attached: Vec::new(),
+            from: ann,
+            text,
+            prefetch: Vec::new(),
+            outside: None,
+        };
         let first = append(&mut thread, vec![begun, received]);
         store.append(first).await.unwrap();
         if run {
@@ -295,6 +301,8 @@ async fn floor(dir: &Path) {
                 step: NextStep::Done { text: "All is well. (scripted answer)".to_owned() },
                 model: ModelStamp { provider: "scripted".into(), model: "scripted".into(), prompt: "0".repeat(12) },
                 usage: Usage { input: 300, output: 10 },
+                sent: 0,
+                correction: String::new(),
             };
             let second = append(&mut thread, vec![answer]);
             tokio::spawn(async move { store.append(second).await.unwrap() });

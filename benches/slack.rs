@@ -318,7 +318,14 @@ async fn floor(dir: &Path) {
             untrusted: Untrusted::default(),
         };
         let text = field("text");
-        let received = Body::MessageReceived { attached: Vec::new(), from, text, prefetch: Vec::new(), outside: None };
+        let received = Body::MessageReceived {
+            context: Vec::new(),
+            attached: Vec::new(),
+            from,
+            text,
+            prefetch: Vec::new(),
+            outside: None,
+        };
         store.append(append(&mut thread, vec![begun, received])).await.unwrap();
         StatusCode::OK
     };

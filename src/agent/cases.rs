@@ -4,8 +4,6 @@
 //! and which, is up to the caller (`twelve prompts test`); [`check`] is pure, so the same case judges a
 //! scripted reply in our own tests and a real one at the operator's.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,7 +12,7 @@ use super::json;
 use super::model::ModelReply;
 use super::reply::ASK_HUMAN;
 use super::spec::toml_problem;
-use super::window::{Block, Ending, Entry, Window};
+use super::window::{About, Block, Ending, Entry, Window};
 
 /// Bytes that are counted as one token: the usual rule of thumb for English prose. No provider is asked.
 pub const BYTES_PER_TOKEN: usize = 4;
@@ -170,11 +168,18 @@ pub fn window(case: &Case) -> Window {
             CaseBlock::Answer(text) => Block::Answer { from: person(), text: text.clone() },
             CaseBlock::Notice(text) => Block::Notice { text: text.clone() },
             CaseBlock::Summary(text) => {
-                window.compact(seq, text, &BTreeSet::new());
+                window.summarise(seq, text);
                 continue;
             }
         };
-        window.push(Entry { seq, block, untrusted });
+        let mut entry = Entry::new(seq, block, untrusted);
+        if let Block::ToolResult { call, tool, .. } = &entry.block
+            && let Some(args) = window.args_of(*call)
+        {
+            let about = About::of(tool, args, &[], false);
+            entry = entry.about(about);
+        }
+        window.push(entry);
     }
     window
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::{ApprovalId, CallId, Digest, EffectId, Principal, QuestionId, ThreadId, Timestamp};
-use super::intent::{Attached, Gathered, Intent};
+use super::intent::{Attached, Gathered, Intent, Passage};
 use super::model::{ModelErrorKind, ModelStamp, Usage};
 use super::policy::{Terms, Verdict};
 use super::tool::{Outcome, Plan, ToolFacts};
@@ -259,6 +259,9 @@ pub enum Body {
         /// What belongs to it and is fetched before the model is asked.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         attached: Vec<Attached>,
+        /// Texts from outside that were handed over with it: data, not the sender's words.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        context: Vec<Passage>,
     },
     /// What was attached to the message in event `message`, or why it could not be read.
     Gathered {
@@ -271,6 +274,13 @@ pub enum Body {
         step: NextStep,
         model: ModelStamp,
         usage: Usage,
+        /// Bytes of the request (prompt, tools, window) that the provider counted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        sent: u64,
+        /// Set where the text of a `Done` is no answer but a call, or a block of the window, written out: nothing
+        /// of it ran, and the model is told these words and asked again.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        correction: String,
     },
     ModelFailed {
         error: ModelErrorKind,
@@ -283,6 +293,9 @@ pub enum Body {
         /// Tokens that a reply cost although it could not be used.
         #[serde(default, skip_serializing_if = "Usage::is_zero")]
         usage: Usage,
+        /// Set where the request was too long for the model: bytes that later ones may have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ceiling: Option<u64>,
     },
     /// A tool said what a call would do. An error is the call's result: nothing is asked or run.
     ToolPlanned {
@@ -376,6 +389,12 @@ pub enum Body {
     Compacted {
         upto: u64,
         summary: String,
+        /// Where the lines of the summary stand among blocks that are older than `upto` and stay.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        layout: Vec<super::window::Kept>,
+        /// How much is shown of the long blocks that are left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<super::window::Cut>,
     },
     Paused {
         by: Principal,
@@ -404,6 +423,10 @@ pub enum Body {
         done: bool,
         said: String,
     },
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Body {

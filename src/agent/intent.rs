@@ -233,6 +233,26 @@ impl TryFrom<GatheredText> for Gathered {
     }
 }
 
+/// A text from outside that a program hands over with a message: data for the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// Where it comes from, for people and for the model: one line.
+    pub label: String,
+    pub text: String,
+}
+
+/// Texts from outside that one message may hand over.
+pub const MAX_PASSAGES: usize = 20;
+
+/// Texts from outside as they enter the event of their message: without secrets, each label one line.
+pub fn passages(context: Vec<Passage>, secrets: &SecretFilter) -> Vec<Passage> {
+    let clean = |Passage { label, text }: Passage| Passage {
+        label: one_line(&secrets.clean(&label)),
+        text: secrets.clean(&text).into_owned(),
+    };
+    context.into_iter().map(clean).collect()
+}
+
 /// Things attached to one message that are fetched; the rest is named as left out. Slack sends at most ten files
 /// with a message.
 pub const MAX_ATTACHED: usize = 20;

@@ -17,6 +17,7 @@
 //! | `sources` | deliveries that were seen, so that a second one changes nothing |
 //! | `untrusted` | which texts from outside have entered a thread |
 //! | `window` | what the model sees, and how it stays short |
+//! | `written` | calls and blocks that a model wrote as text: no answer, and never run |
 //! | `spec`, `prompt` | agents as data, their prompts |
 //! | `refusal` | what a person is told when an input changes nothing |
 //! | `visible` | foreign text for people's eyes: the strict view and the prose view |
@@ -48,6 +49,7 @@ mod tool;
 mod untrusted;
 pub mod visible;
 pub mod window;
+mod written;
 
 pub use approval::*;
 pub use ballot::{Wants, as_approver, eligible};

@@ -20,6 +20,14 @@ pub struct ModelRequest {
     pub max_output_tokens: u32,
 }
 
+impl ModelRequest {
+    /// Bytes of all that the model reads: the prompt, the tools and the window.
+    pub fn text_bytes(&self) -> usize {
+        let tool = |t: &ToolDecl| t.name.len() + t.description.len() + super::json::canonical(&t.schema).len();
+        self.system.len() + self.window.len() + self.tools.iter().map(tool).sum::<usize>()
+    }
+}
+
 /// A tool as it is shown to a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ToolDecl {
@@ -57,6 +65,8 @@ pub enum Finish {
     Complete,
     /// It ran into the output limit. Whatever was being written is not complete, so no call of it runs.
     CutOff,
+    /// It ran into the end of its context: the request left too little room for the reply.
+    NoRoom,
     /// It, or its vendor's filter, would not answer.
     Refused,
 }
@@ -108,8 +118,12 @@ pub enum ModelErrorKind {
     CutOff,
     /// 401 or 403: a key is missing or wrong.
     Auth,
-    /// Any other 4xx: the request itself is refused (unknown model, context too long).
+    /// Any other 4xx: the request itself is refused (an unknown model, say).
     Rejected,
+    /// The request is longer than the model's context. In the log it is `rejected` with a ceiling beside it, so
+    /// that programs before this one can read it. In tokens, where the provider said them: what it takes, and what
+    /// it counted.
+    TooLong { limit: Option<u64>, counted: Option<u64> },
 }
 
 impl ModelErrorKind {
@@ -118,7 +132,7 @@ impl ModelErrorKind {
         match self {
             Self::RateLimited | Self::Overloaded | Self::Server | Self::Timeout | Self::Unreachable => true,
             Self::Malformed | Self::Empty | Self::CutOff => true,
-            Self::Auth | Self::Rejected => false,
+            Self::Auth | Self::Rejected | Self::TooLong { .. } => false,
         }
     }
 }

@@ -50,6 +50,15 @@ pub enum Refusal {
         "The message has {bytes} bytes; at most {limit} are read. Put long material where the agent can look it up."
     )]
     TooLong { bytes: usize, limit: usize },
+    #[error(
+        "The texts from outside that came with the message are {texts}, with {bytes} bytes; at most {max_texts} with \
+         {max_bytes} bytes are taken. Send the part that matters."
+    )]
+    ContextTooLong { texts: usize, bytes: usize, max_texts: usize, max_bytes: usize },
+    #[error(
+        "Text {number} of the context is empty, or has no label. Each has a `label` that says where it comes from, and a `text`."
+    )]
+    EmptyContext { number: usize },
     #[error("This thread was cancelled, so nothing runs here any more. Start a new one.")]
     Cancelled,
     #[error("This is a record of what somebody did, and no conversation. Start one of its own.")]

@@ -12,6 +12,7 @@ use super::policy::{Terms, Verdict};
 use super::step::{Checked, Proposed, RequesterRule, Rules};
 use super::thread::Thread;
 use super::untrusted::Untrusted;
+use super::written::written;
 
 /// The tool that every agent has: a question to people. It is the core's, not the registry's.
 pub const ASK_HUMAN: &str = "ask_human";
@@ -76,7 +77,7 @@ pub(super) fn all_here<'a>(people: impl Iterator<Item = &'a Principal>) -> bool 
     people.peek().is_some() && people.all(Principal::is_local)
 }
 
-/// What a reply amounts to.
+/// What a reply amounts to, and what the model is told if its text is no answer.
 pub(super) fn next_step(
     thread: &Thread,
     seen: u64,
@@ -84,20 +85,46 @@ pub(super) fn next_step(
     calls: Vec<Proposed>,
     finish: Finish,
     rules: &Rules,
-) -> Result<NextStep, ModelError> {
+) -> Result<(NextStep, String), ModelError> {
     let failed = |kind, message: &str| ModelError { kind, message: message.to_owned(), retry_after_ms: None };
     let text = rules.secrets.clean(text.trim()).into_owned();
-    let asked_here = all_here(thread.heard.everybody());
+    let done = |text: String| Ok((NextStep::Done { text }, String::new()));
     match finish {
         Finish::CutOff => return Err(failed(ModelErrorKind::CutOff, "its reply was cut off at the output limit")),
-        Finish::Refused if text.is_empty() => {
-            return Ok(NextStep::Done { text: "The model declined to answer this.".to_owned() });
+        Finish::NoRoom => {
+            let kind = ModelErrorKind::TooLong { limit: None, counted: None };
+            return Err(failed(kind, "its reply was cut off at the end of its context"));
         }
-        Finish::Refused => return Ok(NextStep::Done { text }),
+        Finish::Refused if text.is_empty() => return done("The model declined to answer this.".to_owned()),
+        Finish::Refused => return done(text),
         Finish::Complete => {}
     }
+    if calls.is_empty() {
+        return if text.is_empty() {
+            Err(failed(ModelErrorKind::Empty, "its reply was empty"))
+        } else {
+            let (text, correction) = answer(thread, text, rules);
+            Ok((NextStep::Done { text }, correction))
+        };
+    }
+    Ok((calls_step(thread, seen, text, calls, rules), String::new()))
+}
+
+/// A text as an answer. A call that is written out instead of made is none: the model is told so once, then a person.
+fn answer(thread: &Thread, text: String, rules: &Rules) -> (String, String) {
+    let made = |tool: &str, args: &Value| thread.window.made(tool, args);
+    match written(&text, &rules.spec.tools, made) {
+        None => (text, String::new()),
+        Some(found) if thread.run.as_ref().is_some_and(|run| !run.corrected) => (text, found.correction()),
+        Some(found) => (found.for_people(&text), String::new()),
+    }
+}
+
+/// The step of a reply that makes calls.
+fn calls_step(thread: &Thread, seen: u64, text: String, calls: Vec<Proposed>, rules: &Rules) -> NextStep {
+    let asked_here = all_here(thread.heard.everybody());
     if let Some(ask) = calls.iter().find(|c| c.tool == ASK_HUMAN) {
-        return Ok(match parse_ask(&ask.raw) {
+        return match parse_ask(&ask.raw) {
             Ok((question, answer)) => {
                 let clean = |text: String| rules.secrets.clean(&text).into_owned();
                 let answer = match answer {
@@ -120,13 +147,6 @@ pub(super) fn next_step(
                 )],
                 why: text,
             },
-        });
-    }
-    if calls.is_empty() {
-        return if text.is_empty() {
-            Err(failed(ModelErrorKind::Empty, "its reply was empty"))
-        } else {
-            Ok(NextStep::Done { text })
         };
     }
     if calls.len() > MAX_CALLS {
@@ -136,7 +156,7 @@ pub(super) fn next_step(
             .take(1)
             .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, asked_here, &thread.untrusted, rules, None))
             .collect();
-        return Ok(NextStep::Call { calls: first, why: text });
+        return NextStep::Call { calls: first, why: text };
     }
     let held = if thread.run.is_none() {
         Some("the run was stopped")
@@ -147,7 +167,7 @@ pub(super) fn next_step(
     };
     // What came in after the model looked counts as read: it is never less than what the model has seen.
     let gated = |call| gate(call, asked_here, &thread.untrusted, rules, held);
-    Ok(NextStep::Call { calls: calls.into_iter().map(gated).collect(), why: text })
+    NextStep::Call { calls: calls.into_iter().map(gated).collect(), why: text }
 }
 
 /// Longest name of a tool, in characters: what the vendors allow.

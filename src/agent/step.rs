@@ -16,8 +16,10 @@ use super::approval::{Approval, ApprovalState, approval_digest};
 use super::ballot::{Counted, as_approver, ballot};
 use super::event::*;
 use super::id::*;
-use super::intent::{Attached, Gathered, Intent, attachable, bounded};
-use super::model::{Finish, ModelError, ModelStamp, Usage};
+use super::intent::{
+    Attached, Gathered, Intent, MAX_GATHERED_BYTES, MAX_PASSAGES, Passage, attachable, bounded, passages,
+};
+use super::model::{Finish, ModelError, ModelErrorKind, ModelStamp, Usage};
 use super::people::People;
 use super::policy::{Policy, Verdict};
 use super::refusal::Refusal;
@@ -27,7 +29,7 @@ use super::spec::AgentSpec;
 use super::thread::{Effect, Stage, Thread};
 use super::tool::{Outcome, Plan, ToolFacts};
 use super::untrusted::{Untrusted, one_line};
-use super::window::WindowLimits;
+use super::window::{Compaction, WindowLimits};
 
 /// What the operator wants, as of now.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ pub struct Rules<'a> {
     pub retry: Retry,
     /// Longest accepted message, in bytes.
     pub message_max_bytes: usize,
+    /// Bytes that the agent's prompt and the declarations of its tools take in each request to the model.
+    pub base_bytes: usize,
 }
 
 /// Whether the person who asked may approve, where a rule's approvers do not say so themselves.
@@ -106,6 +110,8 @@ pub enum Input {
         prefetch: Vec<Proposed>,
         /// What belongs to it and has to be fetched.
         attached: Vec<Attached>,
+        /// Texts from outside that come with it.
+        context: Vec<Passage>,
     },
     /// What was attached to a message, or why it could not be read.
     Gathered {
@@ -146,6 +152,8 @@ pub enum Input {
         finish: Finish,
         usage: Usage,
         model: ModelStamp,
+        /// Bytes of the request: prompt, tools, window.
+        sent: u64,
     },
     ModelFailed {
         effect: EffectId,
@@ -346,9 +354,9 @@ impl Recorder<'_> {
     fn decide(&mut self, input: Input, rules: &Rules, dice: f64) -> Answer {
         let clean = |text: String| rules.secrets.clean(&text).into_owned();
         match input {
-            Input::Message { from, text, source, outside, pushes, prefetch, attached } => {
+            Input::Message { from, text, source, outside, pushes, prefetch, attached, context } => {
                 let outside = outside.map(|label| one_line(&rules.secrets.clean(&label)));
-                self.message(from, &text, source, outside, pushes, prefetch, attached, rules)
+                self.message(from, &text, source, outside, pushes, prefetch, attached, context, rules)
             }
             Input::Gathered { effect, texts } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::Gather { message, .. }) => {
@@ -399,18 +407,18 @@ impl Recorder<'_> {
                 self.record(*started);
                 Answer::Accepted
             }
-            Input::Replied { effect, seen, text, calls, finish, usage, model } => {
+            Input::Replied { effect, seen, text, calls, finish, usage, model, sent } => {
                 if self.thread.outstanding().get(&effect) != Some(&Effect::CallModel) {
                     return Answer::Stale;
                 }
                 match next_step(self.thread, seen, &text, calls, finish, rules) {
-                    Ok(step) => {
+                    Ok((step, correction)) => {
                         let newer = self.thread.has_news_since(seen);
                         let question = match &step {
                             NextStep::Ask { text, answer, .. } if !newer => Some((text.clone(), answer.clone())),
                             NextStep::Ask { .. } | NextStep::Call { .. } | NextStep::Done { .. } => None,
                         };
-                        self.answer(effect, Body::ModelReplied { seen, step, model, usage });
+                        self.answer(effect, Body::ModelReplied { seen, step, model, usage, sent, correction });
                         if let Some((text, answer)) = question {
                             self.ask(QuestionCause::Agent, text, answer);
                         }
@@ -579,6 +587,7 @@ impl Recorder<'_> {
         pushes: bool,
         prefetch: Vec<Proposed>,
         attached: Vec<Attached>,
+        context: Vec<Passage>,
         rules: &Rules,
     ) -> Answer {
         // Also of a log that is vacant: no agent ever works where only the record of an intent belongs.
@@ -597,6 +606,10 @@ impl Recorder<'_> {
         if text.len() > rules.message_max_bytes {
             return Answer::Refused(Refusal::TooLong { bytes: text.len(), limit: rules.message_max_bytes });
         }
+        if let Some(refusal) = refuse_context(&context) {
+            return Answer::Refused(refusal);
+        }
+        let context = passages(context, rules.secrets);
         if self.thread.version == 0 {
             let started = Body::ThreadStarted {
                 thread: self.thread.id.clone(),
@@ -617,6 +630,9 @@ impl Recorder<'_> {
         if let Some(label) = &outside {
             untrusted.add(self.thread.version + 1, label);
         }
+        for passage in &context {
+            untrusted.add(self.thread.version + 1, &passage.label);
+        }
         let calls = if starts_run {
             let asked_here = all_here(self.thread.heard.everybody().chain([&from]));
             prefetch.into_iter().map(|p| gate(p, asked_here, &untrusted, rules, None)).collect()
@@ -625,7 +641,8 @@ impl Recorder<'_> {
         };
         let text = rules.secrets.clean(text).into_owned();
         let attached = attachable(attached, rules.secrets);
-        self.record_with(source, None, Body::MessageReceived { from, text, outside, prefetch: calls, attached });
+        let received = Body::MessageReceived { from, text, outside, prefetch: calls, attached, context };
+        self.record_with(source, None, received);
         Answer::Accepted
     }
 
@@ -677,10 +694,21 @@ impl Recorder<'_> {
 
     fn model_failed(&mut self, effect: EffectId, error: &ModelError, usage: Usage, rules: &Rules, dice: f64) {
         let attempt = self.thread.model.attempts + 1;
-        let again = error.kind.is_transient() && attempt < rules.retry.max_attempts;
-        let retry_at = again.then(|| self.now.plus_ms(rules.retry.wait_ms(attempt, error.retry_after_ms, dice)));
         let message = rules.secrets.clean(&error.message).into_owned();
-        self.answer(effect, Body::ModelFailed { error: error.kind, message, attempt, retry_at, usage });
+        let (error, ceiling, retry_at) = match error.kind {
+            ModelErrorKind::TooLong { limit, counted } => {
+                let ceiling = ceiling(self.thread, rules, limit, counted);
+                // Once, with less; after that a person has to say whether with still less.
+                let again = !self.thread.model.shortened;
+                (ModelErrorKind::Rejected, Some(ceiling), again.then_some(self.now))
+            }
+            kind => {
+                let again = kind.is_transient() && attempt < rules.retry.max_attempts;
+                let wait = rules.retry.wait_ms(attempt, error.retry_after_ms, dice);
+                (kind, None, again.then(|| self.now.plus_ms(wait)))
+            }
+        };
+        self.answer(effect, Body::ModelFailed { error, message, attempt, retry_at, usage, ceiling });
     }
 
     /// The gate, right before a call runs. Whatever is missing or different, it stays closed.
@@ -807,8 +835,37 @@ fn due_compaction(thread: &Thread, rules: &Rules) -> Option<Body> {
     if !thread.outstanding().values().any(|e| *e == Effect::CallModel) {
         return None;
     }
-    let (upto, summary) = thread.window.compaction(&rules.window, &thread.pending_calls())?;
-    Some(Body::Compacted { upto, summary })
+    let compaction = thread.window.compaction(&rules.window, rules.base_bytes, &thread.pending_calls())?;
+    let Compaction { upto, summary, layout, cut } = compaction;
+    Some(Body::Compacted { upto, summary, layout, cut })
+}
+
+/// Bytes that the next request may have after one that was too long for the model: as many as the provider's own
+/// numbers allow, with a margin of a tenth, or half of what was sent. Less in any case, down to a bound.
+fn ceiling(thread: &Thread, rules: &Rules, limit: Option<u64>, counted: Option<u64>) -> u64 {
+    let sent = thread.window.bytes().saturating_add(rules.base_bytes) as u64;
+    let half = (sent / 2).max(LEAST_CEILING);
+    let Some(limit) = limit else { return half };
+    // The reply needs its room as well, but never more than half of it all.
+    let free = limit.saturating_sub(u64::from(rules.spec.limits.max_output_tokens)).max(limit / 2) / 10 * 9;
+    // It had at least as many tokens as the model takes, whatever we had estimated.
+    let tokens = counted.unwrap_or(limit).max(limit).max(thread.window.tokens(rules.base_bytes));
+    let fits = u128::from(sent) * u128::from(free) / u128::from(tokens.max(1));
+    u64::try_from(fits).unwrap_or(half).min(sent / 10 * 9).max(LEAST_CEILING)
+}
+
+/// Bytes below which no request is shortened: a model that cannot take these can answer nothing.
+const LEAST_CEILING: u64 = 2_000;
+
+/// Why texts from outside cannot come with a message.
+pub fn refuse_context(context: &[Passage]) -> Option<Refusal> {
+    let bytes = context.iter().map(|p| p.label.len() + p.text.len()).sum();
+    if context.len() > MAX_PASSAGES || bytes > MAX_GATHERED_BYTES {
+        let (max_texts, max_bytes) = (MAX_PASSAGES, MAX_GATHERED_BYTES);
+        return Some(Refusal::ContextTooLong { texts: context.len(), bytes, max_texts, max_bytes });
+    }
+    let empty = context.iter().position(|p| p.label.trim().is_empty() || p.text.trim().is_empty())?;
+    Some(Refusal::EmptyContext { number: empty + 1 })
 }
 
 fn due_approval(thread: &Thread, now: Timestamp) -> Option<Body> {
@@ -865,7 +922,15 @@ fn due_question(thread: &Thread, rules: &Rules) -> Option<Body> {
         return None;
     }
     let limits = &rules.spec.limits;
-    let (cause, text) = if let Some(why) = &thread.model.down {
+    let (cause, text) = if let (Some(why), Some(bytes)) = (&thread.model.down, thread.model.ceiling) {
+        let kb = bytes.div_ceil(1_000);
+        let text = format!(
+            "This conversation is too long for the model, also after I shortened what it reads ({why}). Your request is \
+             kept. Should I go on with about {kb} kB of it? A new thread, a smaller file or a narrower question help; an \
+             operator can set a model with a longer context, or a lower model.max_context_tokens."
+        );
+        (QuestionCause::ModelDown, text)
+    } else if let Some(why) = &thread.model.down {
         (
             QuestionCause::ModelDown,
             match thread.model.attempts {

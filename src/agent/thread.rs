@@ -16,12 +16,12 @@ use super::approval::{Approval, ApprovalState, CastVote};
 use super::event::*;
 use super::heard::Heard;
 use super::id::*;
-use super::intent::{Attached, Gathered, Intent};
+use super::intent::{Attached, Gathered, Intent, Passage};
 use super::policy::Verdict;
 use super::sources::Sources;
 use super::tool::{Outcome, Plan};
 use super::untrusted::Untrusted;
-use super::window::{Block, Ending, Entry, Window};
+use super::window::{About, Block, Compaction, Ending, Entry, Window};
 
 /// Something to be done outside. Its id is also its idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Run {
     pub tokens: u64,
     /// Failures in a row by tool.
     pub errors: BTreeMap<String, u32>,
+    /// The last reply was a call written out as text.
+    pub corrected: bool,
 }
 
 /// One call on its way.
@@ -109,6 +111,10 @@ pub struct ModelState {
     pub retry_at: Option<Timestamp>,
     /// Set when it failed for good: a person is asked.
     pub down: Option<String>,
+    /// Bytes that a request may have, if the last one was too long.
+    pub ceiling: Option<u64>,
+    /// It was asked again with less since its last reply.
+    pub shortened: bool,
 }
 
 /// Where something that people see stands in a surface.
@@ -343,20 +349,13 @@ impl Thread {
     /// The first event of the thread `id` as a fork of this one: its context, without the blocks of calls
     /// that have not ended, and the note of what in it comes from outside.
     pub fn forked(&self, id: ThreadId, by: Principal, pushes: bool) -> Body {
-        let summary = self.window.summary();
-        let first = (!summary.is_empty()).then(|| Entry {
-            seq: 0,
-            block: Block::Notice { text: summary.to_owned() },
-            untrusted: self.window.summary_is_untrusted(),
-        });
-        let ended = |e: &&Entry| !e.block.call().is_some_and(|call| self.calls.contains_key(&call));
         Body::ThreadStarted {
             thread: id,
             agent: self.agent.clone(),
             by,
             pushes,
             parent: Some(Parent { thread: self.id.clone(), seq: self.version, head: self.head }),
-            carried: first.into_iter().chain(self.window.entries().filter(ended).cloned()).collect(),
+            carried: self.window.carried(|call| self.calls.contains_key(&call)),
             untrusted: self.untrusted.clone(),
             heard: self.heard.upto(self.version),
         }
@@ -400,26 +399,33 @@ impl Thread {
                 for Spoken { who, at, words } in heard {
                     self.heard.note(seq, *at, who, words);
                 }
-                for Entry { seq: _, block, untrusted } in carried {
+                for entry in carried {
                     // A fork from before `heard` was recorded.
                     if let (true, Block::Human { from, text } | Block::Answer { from, text }) =
-                        (heard.is_empty(), block)
+                        (heard.is_empty(), &entry.block)
                     {
                         self.heard.note(seq, event.at, from, text);
                     }
-                    self.window.push(Entry { seq, block: block.clone(), untrusted: *untrusted });
+                    self.window.carry(seq, entry);
                 }
+                // The last words of the agent among them count as the last answer.
+                self.window.answered(seq);
             }
-            Body::MessageReceived { from, text, outside, prefetch, attached } => {
+            Body::MessageReceived { from, text, outside, prefetch, attached, context } => {
                 self.last_human = seq;
                 self.heard.note(seq, event.at, from, text);
                 if let Some(label) = outside {
                     self.untrusted.add(seq, label);
                 }
                 let block = Block::Human { from: from.clone(), text: text.clone() };
-                self.window.push(Entry { seq, block, untrusted: outside.is_some() });
+                self.window.push(Entry::new(seq, block, outside.is_some()));
+                for Passage { label, text } in context {
+                    self.untrusted.add(seq, label);
+                    let block = Block::Attached { label: label.clone(), text: text.clone() };
+                    self.window.push(Entry::new(seq, block, true));
+                }
                 if self.title.is_empty() {
-                    self.title = text.trim().lines().next().unwrap_or("").chars().take(TITLE_CHARS).collect();
+                    self.title = title(text);
                 }
                 let overtaken: Vec<QuestionId> =
                     self.questions.iter().filter(|(_, q)| q.cause == QuestionCause::Agent).map(|(id, _)| *id).collect();
@@ -447,7 +453,7 @@ impl Thread {
                     if untrusted {
                         self.untrusted.add(seq, label);
                     }
-                    self.window.push(Entry { seq, block: Block::Attached { label: label.clone(), text }, untrusted });
+                    self.window.push(Entry::new(seq, Block::Attached { label: label.clone(), text }, untrusted));
                 }
             }
             Body::IntentReceived { thread: _, intent } => {
@@ -458,44 +464,24 @@ impl Thread {
                 self.intent = Some(intent.clone().into());
             }
             Body::IntentHandled { .. } => self.end = RunEnd::Done,
-            Body::ModelReplied { seen, step, model: _, usage } => {
+            Body::ModelReplied { seen, step, model: _, usage, sent, correction } => {
                 self.model = ModelState::default();
-                self.window.calibrate(usage.input);
+                self.window.calibrate(usage.input, *sent);
                 let used = usage.input.saturating_add(usage.output);
                 self.tokens = self.tokens.saturating_add(used);
                 if let Some(run) = &mut self.run {
                     run.steps = run.steps.saturating_add(1);
                     run.tokens = run.tokens.saturating_add(used);
+                    run.corrected = !correction.is_empty();
                 }
                 self.step_failed = None;
-                match step {
-                    NextStep::Call { calls, why } => self.take_calls(seq, *seen, calls, why),
-                    // The question itself is an event of its own; if none follows, the model is asked again.
-                    NextStep::Ask { why, put_off, .. } => {
-                        if !why.is_empty() {
-                            self.window.push(Entry::trusted(seq, Block::Agent { text: why.clone() }));
-                        }
-                        if !put_off.is_empty() {
-                            let text = format!(
-                                "not run, because you asked a question in the same reply: {}",
-                                put_off.join(", ")
-                            );
-                            self.window.push(Entry::trusted(seq, Block::Notice { text }));
-                        }
-                    }
-                    NextStep::Done { text } => {
-                        self.window.push(Entry::trusted(seq, Block::Agent { text: text.clone() }));
-                        if self.run.is_some() {
-                            self.post(Posting::Answer { seq }, issue);
-                        }
-                        if !self.has_news_since(*seen) {
-                            self.run = None;
-                            self.end = RunEnd::Done;
-                        }
-                    }
-                }
+                // What the model had not seen stands behind what it said.
+                self.window.saw(*seen);
+                let newer = self.window.take_newer(*seen);
+                self.replied(seq, *seen, step, correction, issue);
+                self.window.put_back(newer);
             }
-            Body::ModelFailed { error: _, message, attempt, retry_at, usage } => {
+            Body::ModelFailed { error: _, message, attempt, retry_at, usage, ceiling } => {
                 let used = usage.input.saturating_add(usage.output);
                 self.tokens = self.tokens.saturating_add(used);
                 if let Some(run) = &mut self.run {
@@ -505,8 +491,16 @@ impl Thread {
                     attempts: *attempt,
                     retry_at: *retry_at,
                     down: retry_at.is_none().then(|| message.clone()),
+                    ceiling: *ceiling,
+                    shortened: self.model.shortened || ceiling.is_some(),
                 };
-                self.post(Posting::Notice { seq }, issue);
+                if let Some(bytes) = ceiling {
+                    self.window.lower_ceiling(*bytes);
+                }
+                // Asking again with less is no news to people.
+                if ceiling.is_none() || retry_at.is_none() {
+                    self.post(Posting::Notice { seq }, issue);
+                }
             }
             Body::ToolPlanned { call, plan } => match plan {
                 Ok(plan) => {
@@ -690,9 +684,10 @@ impl Thread {
                 post.undeliverable = retry_at.is_none().then(|| error.clone());
                 self.forget_posts();
             }
-            Body::Compacted { upto, summary } => {
+            Body::Compacted { upto, summary, layout, cut } => {
                 let pending = self.pending_calls();
-                self.window.compact(*upto, summary, &pending);
+                let (upto, summary, layout, cut) = (*upto, summary.clone(), layout.clone(), *cut);
+                self.window.compact(&Compaction { upto, summary, layout, cut }, &pending);
             }
             Body::Paused { by: _, why } => {
                 self.paused = Some(why.clone());
@@ -712,8 +707,52 @@ impl Thread {
         }
     }
 
+    /// What a reply said and asked for.
+    fn replied(&mut self, seq: u64, seen: u64, step: &NextStep, correction: &str, issue: &mut Issue) {
+        match step {
+            NextStep::Call { calls, why } => self.take_calls(seq, seen, calls, why),
+            // The question itself is an event of its own; if none follows, the model is asked again.
+            NextStep::Ask { text, answer: _, why, put_off } => {
+                if !why.is_empty() {
+                    self.window.push(Entry::trusted(seq, Block::Agent { text: why.clone() }));
+                }
+                if !put_off.is_empty() {
+                    let text =
+                        format!("not run, because you asked a question in the same reply: {}", put_off.join(", "));
+                    self.window.push(Entry::trusted(seq, Block::Notice { text }));
+                }
+                if self.has_news_since(seen) {
+                    let text = format!("your question was not put to anyone, because something new came in: {text}");
+                    self.window.push(Entry::trusted(seq, Block::Notice { text }));
+                }
+            }
+            NextStep::Done { text } => {
+                self.window.push(Entry::trusted(seq, Block::Agent { text: text.clone() }));
+                if !correction.is_empty() {
+                    self.window.push(Entry::trusted(seq, Block::Notice { text: correction.to_owned() }));
+                    return;
+                }
+                self.window.answered(seq);
+                if self.run.is_some() {
+                    self.post(Posting::Answer { seq }, issue);
+                }
+                if !self.has_news_since(seen) {
+                    self.run = None;
+                    self.end = RunEnd::Done;
+                }
+            }
+        }
+    }
+
     fn start_run(&mut self, seq: u64, from: &Principal) {
-        self.run = Some(Run { started: seq, initiator: from.clone(), steps: 0, tokens: 0, errors: BTreeMap::new() });
+        self.run = Some(Run {
+            started: seq,
+            initiator: from.clone(),
+            steps: 0,
+            tokens: 0,
+            errors: BTreeMap::new(),
+            corrected: false,
+        });
         self.model = ModelState::default();
         self.step_failed = None;
     }
@@ -769,11 +808,18 @@ impl Thread {
                 Ending::Denied | Ending::Expired | Ending::Cancelled | Ending::NotRun => {}
             }
         }
+        // People may have changed what the model asked for: it has to know what it is told about.
+        if self.window.args_of(id).is_some_and(|args| *args != call.gated.args) {
+            let args = super::json::canonical(&call.gated.args);
+            let text = format!("a person changed the arguments of your call {id} of {}: {args}", call.gated.tool);
+            self.window.push(Entry::trusted(seq, Block::Notice { text }));
+        }
         if ending == Ending::Failed && call.gated.has_side_effects() {
             self.step_failed = Some(self.step_failed.map_or(id, |first| first.min(id)));
         }
+        let about = call.gated.about();
         let block = Block::ToolResult { call: id, tool: call.gated.tool, ending, text };
-        self.window.push(Entry { seq, block, untrusted });
+        self.window.push(Entry::new(seq, block, untrusted).about(about));
     }
 
     /// Ends a call that ran, and tells the card.
@@ -1019,6 +1065,12 @@ impl GatedCall {
         self.facts.as_ref().is_some_and(|f| f.outside)
     }
 
+    /// What the call is about, by the arguments that it has now.
+    fn about(&self) -> About {
+        let target = self.facts.as_ref().map_or(&[][..], |f| &f.target);
+        About::of(&self.tool, &self.args, target, self.has_side_effects())
+    }
+
     pub fn has_side_effects(&self) -> bool {
         self.facts.as_ref().is_some_and(|f| f.side_effects)
     }
@@ -1031,6 +1083,12 @@ fn ask_again(gated: &GatedCall, because: Because) -> Stage {
 
 fn said(what: &str, words: &str) -> String {
     if words.trim().is_empty() { what.to_owned() } else { format!("{what}: {words}") }
+}
+
+/// The first words of a text, in one line.
+fn title(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(TITLE_CHARS).collect()
 }
 
 /// Numbers the effects that one event issues.

@@ -512,7 +512,7 @@ async fn ask_model(check: &str, who: &str, provider_name: &str, provider: &Provi
                 ModelErrorKind::Auth => {
                     failed(check, says).next(format!("set {variable}_API_KEY to a key that is valid there"))
                 }
-                ModelErrorKind::Rejected => failed(check, says)
+                ModelErrorKind::Rejected | ModelErrorKind::TooLong { .. } => failed(check, says)
                     .next(format!("check `model.model`, `providers.{provider_name}.default_model` and the base URL")),
                 ModelErrorKind::Server
                 | ModelErrorKind::Timeout

@@ -3,6 +3,7 @@
 //! The run is an ordinary thread (`api:<uuid>`): what does not end now is kept and can be decided,
 //! answered and looked at with the other commands. This file owns when to stop waiting and what to say.
 
+use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::chat::{at_rest, choose_thread, colours, person};
 use super::screen::{self, Line, Steps, Style};
 use super::{input, screen::render};
 use crate::agent::{
-    Answer, Body, Event, Input, NextStep, Posting, QuestionId, Refusal, Status, Thread, ThreadId, span,
+    Answer, Body, Event, Input, MAX_GATHERED_BYTES, NextStep, Passage, Posting, QuestionId, Refusal, Status, Thread,
+    ThreadId, refuse_context, span,
 };
 use crate::app::Blueprint;
 use crate::platform::{Card, Platforms};
@@ -36,6 +38,10 @@ pub struct RunArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Hand this file over as text from outside: data for the agent, never instructions, so calls with side
+    /// effects ask from then on. May be given several times; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    context: Vec<std::path::PathBuf>,
     /// Say it in this thread (`api:…`) instead of a new one.
     #[arg(long, value_name = "THREAD")]
     thread: Option<String>,
@@ -50,7 +56,7 @@ pub struct RunArgs {
 pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode> {
     blueprint.agents.get(&args.agent)?;
     let me = person(args.name.as_deref())?;
-    let message = if args.message == "-" { input::whole().context("stdin")? } else { args.message };
+    let message = if args.message == "-" { input::whole().context("stdin")? } else { args.message.clone() };
     // The core refuses these as well; here no store is made for them.
     let limit = blueprint.config().runtime.message_max_bytes;
     if message.trim().is_empty() {
@@ -59,17 +65,23 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
     if message.len() > limit {
         bail!(Refusal::TooLong { bytes: message.len(), limit });
     }
+    if args.context.iter().filter(|file| file.as_os_str() == "-").count() > usize::from(args.message != "-") {
+        bail!("stdin is read once: give either the message or one --context as `-`");
+    }
+    let context = handed_over(&args.context)?;
     let drain = Duration::from_millis(blueprint.config().runtime.drain_timeout);
     let asked_to_end = input::asked_to_end()?;
     let runtime = blueprint.open(Platforms::default()).await?;
     let thread = choose_thread(&runtime, args.thread.as_deref(), SURFACE, &args.agent).await?;
     let mut changes = runtime.watch();
-    let delivered = match only_question(&runtime, &thread).await? {
+    // An answer is a person's alone: with texts from outside it is a message.
+    let question = if context.is_empty() { only_question(&runtime, &thread).await? } else { None };
+    let delivered = match question {
         Some(question) => {
             let answer = Input::Answer { question, by: me, text: message, source: None };
             runtime.deliver(thread.short(), answer).await?
         }
-        None => runtime.message(&thread, &args.agent, Said::by(me, message)).await?,
+        None => runtime.message(&thread, &args.agent, Said { context, ..Said::by(me, message) }).await?,
     };
     if let Answer::Refused(refusal) = delivered.answer {
         runtime.drain(drain).await?;
@@ -118,6 +130,34 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
     })
 }
 
+/// The texts of these files, each named by its file.
+fn handed_over(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Passage>> {
+    let read = |file: &std::path::PathBuf| {
+        if file.as_os_str() == "-" {
+            return anyhow::Ok(Passage { label: "stdin".to_owned(), text: input::whole().context("stdin")? });
+        }
+        let mut bytes = Vec::new();
+        // One byte more than is taken shows that it is too long.
+        let most = MAX_GATHERED_BYTES as u64 + 1;
+        let what = || format!("--context {}", file.display());
+        std::fs::File::open(file).and_then(|f| f.take(most).read_to_end(&mut bytes)).with_context(what)?;
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) if error.as_bytes().len() > MAX_GATHERED_BYTES => {
+                String::from_utf8_lossy(error.as_bytes()).into()
+            }
+            Err(_) => bail!("{}: it has to be a text file in UTF-8", what()),
+        };
+        let name = file.file_name().map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into_owned());
+        anyhow::Ok(Passage { label: format!("the file {name}"), text })
+    };
+    let context = files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    match refuse_context(&context) {
+        Some(refusal) => bail!(refusal),
+        None => Ok(context),
+    }
+}
+
 /// The question that the message answers: the only one that is open.
 async fn only_question(runtime: &Runtime, thread: &ThreadId) -> anyhow::Result<Option<QuestionId>> {
     match runtime.thread(thread.short()).await {
@@ -150,7 +190,9 @@ async fn last_answer(runtime: &Runtime, thread: &Thread, after: u64) -> anyhow::
     let loaded = runtime.parts().store.load(thread.short, after).await?;
     let mut answer = None;
     for (seq, bytes) in (after + 1..).zip(&loaded.events) {
-        if let Body::ModelReplied { step: NextStep::Done { text }, .. } = Event::decode(bytes, seq)?.body {
+        if let Body::ModelReplied { step: NextStep::Done { text }, correction, .. } = Event::decode(bytes, seq)?.body
+            && correction.is_empty()
+        {
             answer = Some(text);
         }
     }

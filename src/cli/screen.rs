@@ -453,7 +453,10 @@ pub fn history_line(event: &Event) -> Line {
         Body::MessageReceived { from, text, outside: Some(label), .. } => {
             format!("{from} passed on, from outside ({label}): {}", first_line(text))
         }
-        Body::ModelReplied { step: NextStep::Done { text }, .. } => first_line(text).to_owned(),
+        Body::ModelReplied { step: NextStep::Done { text }, correction, .. } => match correction.is_empty() {
+            true => first_line(text).to_owned(),
+            false => format!("a call or a block written as text; nothing ran: {}", first_line(text)),
+        },
         Body::ModelReplied { step: NextStep::Ask { text, .. }, .. } => first_line(text).to_owned(),
         Body::ModelReplied { step: NextStep::Call { calls, .. }, .. } => {
             calls.iter().map(|c| c.title.as_str()).collect::<Vec<_>>().join("; ")
@@ -865,7 +868,8 @@ mod tests {
         let stamp =
             || crate::agent::ModelStamp { provider: "p".to_owned(), model: "m".to_owned(), prompt: "0".to_owned() };
         let usage = crate::agent::Usage::default();
-        let replied = |step| Body::ModelReplied { seen: 1, step, model: stamp(), usage };
+        let replied =
+            |step| Body::ModelReplied { seen: 1, step, model: stamp(), usage, sent: 0, correction: String::new() };
         let asks =
             NextStep::Call { calls: vec![call("Deploy", Verdict::Ask { terms })], why: "on the card".to_owned() };
         let finished =

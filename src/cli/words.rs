@@ -508,6 +508,7 @@ mod tests {
                 untrusted: Untrusted::default(),
             },
             Body::MessageReceived {
+                context: Vec::new(),
                 attached: Vec::new(),
                 from: sam.clone(),
                 text: "deploy api v1.2.3".to_owned(),
@@ -519,6 +520,8 @@ mod tests {
                 step: NextStep::Call { calls: vec![gated], why: "You asked for it.".to_owned() },
                 model: ModelStamp { provider: "scripted".into(), model: "scripted".into(), prompt: "abc".into() },
                 usage: Usage { input: 100, output: 20 },
+                sent: 0,
+                correction: String::new(),
             },
             Body::ApprovalRequested {
                 approval: ApprovalId::new(short, 4, 0),

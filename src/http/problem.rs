@@ -82,6 +82,8 @@ impl From<Refusal> for Problem {
             Refusal::NothingToMark => (StatusCode::CONFLICT, "nothing_to_mark"),
             Refusal::EmptyMessage => (StatusCode::UNPROCESSABLE_ENTITY, "empty_message"),
             Refusal::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message_too_long"),
+            Refusal::ContextTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "context_too_long"),
+            Refusal::EmptyContext { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "empty_context"),
             Refusal::Cancelled => (StatusCode::CONFLICT, "cancelled"),
             Refusal::NoConversation => (StatusCode::CONFLICT, "no_conversation"),
             Refusal::ThreadExists => (StatusCode::CONFLICT, "thread_exists"),

@@ -68,6 +68,43 @@ pub struct StartBody {
     /// Write to this thread instead of starting one. Your own, or one that you may see.
     #[schema(pattern = "^([a-z2-7]{16}|[a-z]{1,20}:[!-~]{1,170})$")]
     thread_id: Option<String>,
+    /// Texts from outside for the agent to work on (an alert, a mail, a page), one or several: data, never
+    /// instructions. From then on calls with side effects ask people. Together at most 131072 bytes, after that
+    /// refused, and at most 20; secrets in them are masked.
+    context: Option<ContextBody>,
+}
+
+/// One text from outside, or several.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "`context` is `{\"label\": ..., \"text\": ...}` or a list of these, each with both as strings and nothing else"
+)]
+pub enum ContextBody {
+    One(PassageBody),
+    Several(Vec<PassageBody>),
+}
+
+/// A text from outside.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"label": "alert 4711", "text": "disk full on db-1"}))]
+pub struct PassageBody {
+    /// Where it comes from, in a few words: people see it on cards, the model beside the text.
+    #[schema(min_length = 1, max_length = 120, pattern = "\\S")]
+    label: String,
+    #[schema(min_length = 1, max_length = 32768, pattern = "\\S")]
+    text: String,
+}
+
+impl ContextBody {
+    fn passages(self) -> Vec<Passage> {
+        let bodies = match self {
+            Self::One(body) => vec![body],
+            Self::Several(bodies) => bodies,
+        };
+        bodies.into_iter().map(|PassageBody { label, text }| Passage { label, text }).collect()
+    }
 }
 
 /// A message that was accepted: it is in the log, the agent works on it.
@@ -144,6 +181,7 @@ same_words!(Running, WaitingApproval, WaitingAnswer, WaitingMark, Sleeping, Paus
         (status = 404, description = "`thread_id` names no thread that you may see.", body = ProblemDoc, content_type = "application/problem+json"),
         (status = 409, description = "The thread was cancelled.", body = ProblemDoc, content_type = "application/problem+json"),
         (status = 410, description = "The thread was deleted.", body = ProblemDoc, content_type = "application/problem+json"),
+        (status = 413, description = "The message, or the texts from outside, are too long.", body = ProblemDoc, content_type = "application/problem+json"),
         (status = 422, description = "No such agent, an empty message, a field that does not exist, or a key that was used for another request.", body = ProblemDoc, content_type = "application/problem+json"),
     ),
     security(("bearer" = ["start"])))]
@@ -154,7 +192,8 @@ pub async fn start(
     Json(body): Json<StartBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let runtime = service.runtime();
-    let StartBody { message, agent_type, user_id, thread_id } = body;
+    let StartBody { message, agent_type, user_id, thread_id, context } = body;
+    let context = context.map(ContextBody::passages).unwrap_or_default();
     let plain =
         |label: &String| (1..=MAX_LABEL).contains(&label.chars().count()) && !label.chars().any(char::is_control);
     if user_id.as_ref().is_some_and(|label| !plain(label)) {
@@ -207,14 +246,16 @@ pub async fn start(
                 source: keyed.clone().or_else(label),
                 outside: None,
                 attached: Vec::new(),
+                context: context.clone(),
             };
             taken(runtime.message(&thread, &agent, said).await?)?.answer == Answer::Duplicate
         }
     };
     if let (true, Some(source)) = (again, &keyed) {
         let kept = runtime.parts().secrets.clean(&message).into_owned();
-        replayed(&service, short, source, |body| matches!(body, Body::MessageReceived { text, .. } if *text == kept))
-            .await?;
+        let handed = passages(context, &runtime.parts().secrets);
+        let is_same = |body: &Body| matches!(body, Body::MessageReceived { text, context, .. } if *text == kept && *context == handed);
+        replayed(&service, short, source, is_same).await?;
     }
     let now = runtime.thread(short).await?;
     if again && thread_id.is_none() && now.agent != agent {
@@ -262,7 +303,7 @@ pub struct StatusView {
     pub thread: String,
     pub status: StatusWord,
     pub agent: String,
-    /// The first line of the first message.
+    /// The first words of the first message.
     pub title: String,
     /// Who started it.
     pub requester: String,

@@ -121,7 +121,8 @@ fn read(answer: &[u8], asked: &str) -> Result<ModelReply, ModelError> {
     })?;
     let finish = match answer.stop_reason.as_deref() {
         Some("end_turn" | "stop_sequence" | "tool_use") => Finish::Complete,
-        Some("max_tokens" | "model_context_window_exceeded") => Finish::CutOff,
+        Some("max_tokens") => Finish::CutOff,
+        Some("model_context_window_exceeded") => Finish::NoRoom,
         Some("refusal") => Finish::Refused,
         // Nobody knows whether such a reply is whole, so none of its calls may run.
         _ => return Err(malformed(WHO, "it does not say in known words why it ended")),
@@ -161,9 +162,6 @@ fn explain(status: StatusCode, body: &[u8]) -> Option<&'static str> {
     match (status.as_u16(), fault.r#type.as_str()) {
         (404, "not_found_error") if fault.message.starts_with("model:") => {
             Some("it does not know the model; check its name")
-        }
-        (400 | 413, _) if fault.message.starts_with("prompt is too long") => {
-            Some("the request is too long for the model")
         }
         (400, _) if fault.message.contains("credit balance") => {
             Some("the account has no credit left; check its billing")

@@ -12,6 +12,7 @@
 pub mod anthropic;
 pub mod openai;
 pub mod scripted;
+mod too_long;
 mod wire;
 
 use std::fmt;
@@ -135,7 +136,7 @@ impl fmt::Debug for Provider {
 /// last of them may be half, and nobody can tell which.
 fn settle(mut reply: ModelReply, who: &str) -> Result<ModelReply, ModelError> {
     match reply.finish {
-        Finish::CutOff | Finish::Refused => {
+        Finish::CutOff | Finish::NoRoom | Finish::Refused => {
             reply.calls.clear();
             Ok(reply)
         }

@@ -165,7 +165,8 @@ fn read(answer: &[u8], asked: &str) -> Result<ModelReply, ModelError> {
     };
     let finish = match choice.finish_reason.as_deref() {
         Some("stop" | "tool_calls" | "function_call") => Finish::Complete,
-        Some("length" | "model_length") => Finish::CutOff,
+        Some("length") => Finish::CutOff,
+        Some("model_length") => Finish::NoRoom,
         Some("content_filter") => Finish::Refused,
         // Nobody knows whether such a reply is whole, so none of its calls may run.
         _ => return Err(malformed(WHO, "it does not say in known words why it ended")),
@@ -204,7 +205,6 @@ fn explain(_: StatusCode, body: &[u8]) -> Option<&'static str> {
     let fault = serde_json::from_slice::<Envelope>(body).ok()?.error;
     [fault.code, fault.r#type].iter().flatten().find_map(|word| match word.as_str() {
         "model_not_found" => Some("it does not know the model; check its name"),
-        "context_length_exceeded" => Some("the request is too long for the model"),
         "insufficient_quota" => Some("the account's quota is used up; check its billing"),
         _ => None,
     })

@@ -16,6 +16,7 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RE
 use reqwest::{Client, StatusCode, Url};
 use secrecy::ExposeSecret;
 
+use super::too_long::too_long;
 use super::{ConfigError, HttpProviderConfig, failure, malformed};
 use crate::agent::{ModelError, ModelErrorKind};
 
@@ -179,16 +180,17 @@ impl Endpoint {
             403 => (ModelErrorKind::Auth, "the API key may not do this; check its rights"),
             408 => (ModelErrorKind::Timeout, "the request came too slowly"),
             404 => (ModelErrorKind::Rejected, "not found; check the base URL and the name of the model"),
-            413 => (ModelErrorKind::Rejected, "the request is too large"),
             300..=399 => (
                 ModelErrorKind::Rejected,
                 "a redirect, which is not followed so that the key stays here; set the base URL to where it leads",
             ),
             _ => (ModelErrorKind::Rejected, "the request was refused"),
         };
+        let too_long = too_long(status, body);
+        let usual = if too_long.is_some() { "the request is too long for the model" } else { usual };
         let why = (self.explain)(status, body).unwrap_or(usual);
         ModelError {
-            kind,
+            kind: too_long.unwrap_or(kind),
             message: format!("{} answered {} ({why})", self.who, status.as_u16()),
             retry_after_ms: retry_after_ms(headers),
         }

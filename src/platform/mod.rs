@@ -259,9 +259,13 @@ fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
         text: if why.is_empty() { text } else { format!("{text}: {why}") },
     };
     match &event.body {
-        Body::ModelReplied { step: crate::agent::NextStep::Done { text }, .. } => {
+        // Only a text that is an answer is shown as one.
+        Body::ModelReplied { step: crate::agent::NextStep::Done { text }, correction, .. } if correction.is_empty() => {
             Some(Outbound::Answer { agent: thread.agent.clone(), text: text.clone() })
         }
+        Body::ModelFailed { ceiling: Some(_), retry_at: Some(_), .. } => Some(Outbound::Notice {
+            text: "The conversation is too long for the model; asking again with less of it.".to_owned(),
+        }),
         Body::ModelFailed { message, attempt, retry_at: Some(at), .. } => {
             let wait = crate::agent::span::show(at.ms_since(event.at));
             Some(Outbound::Notice {

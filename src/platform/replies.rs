@@ -67,6 +67,8 @@ pub fn refused(refusal: &Refusal) -> String {
         | Refusal::NothingToMark
         | Refusal::EmptyMessage
         | Refusal::TooLong { .. }
+        | Refusal::ContextTooLong { .. }
+        | Refusal::EmptyContext { .. }
         | Refusal::Cancelled
         | Refusal::NoConversation
         | Refusal::ThreadExists

@@ -90,7 +90,7 @@ pub fn event_line(event: &Event) -> String {
             let (said, more) = (said.get(..end).unwrap_or(""), if end < said.len() { "…" } else { "" });
             format!("{}: {said}{more}", if *done { "done" } else { "refused" })
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached, context } => {
             let wrote = match outside {
                 Some(label) => format!("passed on a text from outside ({})", quote(label)),
                 None => "wrote".to_owned(),
@@ -98,10 +98,17 @@ pub fn event_line(event: &Event) -> String {
             let calls = if prefetch.is_empty() { String::new() } else { format!(" ({} prefetched)", prefetch.len()) };
             let with =
                 if attached.is_empty() { String::new() } else { format!(" (with {})", attached_words(attached)) };
-            format!("{} {wrote}: {}{with}{calls}", quote(from.label()), quote(text))
+            let handed = match context.is_empty() {
+                true => String::new(),
+                false => format!(" (with texts from outside: {})", named(context, |passage| quote(&passage.label))),
+            };
+            format!("{} {wrote}: {}{with}{handed}{calls}", quote(from.label()), quote(text))
         }
-        Body::ModelReplied { step, model, usage, .. } => {
+        Body::ModelReplied { step, model, usage, correction, .. } => {
             let what = match step {
+                NextStep::Done { text } if !correction.is_empty() => {
+                    format!("wrote a call or a block of the window as text; nothing ran: {}", quote(text))
+                }
                 NextStep::Call { calls, .. } => calls
                     .iter()
                     .map(|c| format!("{} ({})", quote(&c.tool), verdict_word(&c.verdict)))
@@ -112,6 +119,9 @@ pub fn event_line(event: &Event) -> String {
             };
             let tokens = usage.input.saturating_add(usage.output);
             format!("model {} [{}, {tokens} tokens]: {what}", quote(&model.model), quote(&model.provider))
+        }
+        Body::ModelFailed { message, ceiling: Some(bytes), retry_at: Some(_), .. } => {
+            format!("too long for the model ({}); asked again with at most {bytes} bytes", quote(message))
         }
         Body::ModelFailed { message, attempt, retry_at, .. } => match retry_at {
             Some(at) => format!("model failed, attempt {attempt} ({}); again at {at}", quote(message)),

@@ -151,12 +151,14 @@ pub struct Said {
     pub outside: Option<String>,
     /// What belongs to it and is fetched before the model is asked.
     pub attached: Vec<Attached>,
+    /// Texts from outside that are handed over with it.
+    pub context: Vec<Passage>,
 }
 
 impl Said {
     /// Somebody's own words, delivered once.
     pub fn by(from: Principal, text: impl Into<String>) -> Self {
-        Self { from, text: text.into(), source: None, outside: None, attached: Vec::new() }
+        Self { from, text: text.into(), source: None, outside: None, attached: Vec::new(), context: Vec::new() }
     }
 }
 
@@ -197,6 +199,8 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    /// Bytes of prompt and tools in each request, by agent.
+    base_bytes: HashMap<String, usize>,
     /// Names this process in leases.
     worker: String,
     surfaces: Arc<dyn Surfaces>,
@@ -249,7 +253,9 @@ impl Runtime {
         let permits = parts.settings.max_concurrent_effects.max(1);
         let rules = parts.policy.rules.iter().map(|rule| rule.name.as_str());
         parts.metrics.know(parts.agents.names(), parts.tools.names(), rules.chain(count::unnamed_rules()));
+        let base = |agent: &Agent| (agent.spec.name.clone(), perform::base_bytes(&parts.tools, agent));
         Self(Arc::new(Inner {
+            base_bytes: parts.agents.iter().map(base).collect(),
             worker: uuid::Uuid::now_v7().to_string(),
             surfaces,
             hands: Arc::new(Semaphore::new(intents::MAX_HANDLED_AT_ONCE)),
@@ -280,8 +286,8 @@ impl Runtime {
         self.0.parts.agents.get(agent)?;
         let pushes = self.0.parts.platforms.pushes(thread.surface());
         let seed = Seed { id: thread.clone(), agent: agent.to_owned() };
-        let Said { from, text, source, outside, attached } = said;
-        let input = Input::Message { from, text, source, outside, pushes, prefetch: Vec::new(), attached };
+        let Said { from, text, source, outside, attached, context } = said;
+        let input = Input::Message { from, text, source, outside, pushes, prefetch: Vec::new(), attached, context };
         self.deliver_to(thread.short(), Some(&seed), input, None).await
     }
 
@@ -595,6 +601,7 @@ impl Runtime {
             window: parts.settings.window,
             retry: parts.settings.retry,
             message_max_bytes: parts.settings.message_max_bytes,
+            base_bytes: self.0.base_bytes.get(&spec.name).copied().unwrap_or(0),
         }
     }
 

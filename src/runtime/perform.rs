@@ -114,6 +114,7 @@ impl Runtime {
             Ok(found) => found,
             Err(why) => return failed(ModelErrorKind::Rejected, why),
         };
+        let sent = request.text_bytes() as u64;
         crash::point("model.before_call");
         let started = Instant::now();
         let reply = tokio::select! {
@@ -141,7 +142,7 @@ impl Runtime {
                     prompt: agent.prompt_digest(),
                 };
                 let ModelReply { text, finish, usage, .. } = reply;
-                Some(Input::Replied { effect: id, seen, text, calls, finish, usage, model })
+                Some(Input::Replied { effect: id, seen, text, calls, finish, usage, model, sent })
             }
             Err(error) => {
                 metrics.model_failed(provider.name(), failure_word(error.kind), took);
@@ -352,6 +353,7 @@ fn failure_word(kind: ModelErrorKind) -> &'static str {
         ModelErrorKind::CutOff => "cut_off",
         ModelErrorKind::Auth => "auth",
         ModelErrorKind::Rejected => "rejected",
+        ModelErrorKind::TooLong { .. } => "too_long",
     }
 }
 
@@ -373,20 +375,28 @@ pub fn model_request<'p>(
     window: String,
 ) -> Result<(&'p Provider, ModelRequest), String> {
     let (provider, model) = providers.pick(&agent.spec)?;
+    Ok((provider, request(registry, agent, model, window)))
+}
+
+fn request(registry: &Registry, agent: &Agent, model: String, window: String) -> ModelRequest {
     let mut tools = registry.decls(&agent.spec.tools);
     tools.push(ToolDecl {
         name: ASK_HUMAN.to_owned(),
         description: "Ask the people in this thread one question and wait for the answer.".to_owned(),
         schema: ask_human_schema(),
     });
-    let request = ModelRequest {
+    ModelRequest {
         model,
         system: agent.prompt.clone(),
         window,
         tools: tools.into(),
         max_output_tokens: agent.spec.limits.max_output_tokens,
-    };
-    Ok((provider, request))
+    }
+}
+
+/// Bytes that an agent's prompt and tools take in each request.
+pub(super) fn base_bytes(registry: &Registry, agent: &Agent) -> usize {
+    request(registry, agent, String::new(), String::new()).text_bytes()
 }
 
 fn call_of(thread: &Thread, call: CallId) -> Option<(String, serde_json::Value)> {

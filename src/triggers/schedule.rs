@@ -135,6 +135,7 @@ impl Schedule {
             source: Some(thread.to_string()),
             outside: None,
             attached: Vec::new(),
+            context: Vec::new(),
         };
         match runtime.message(&thread, &self.agent, said).await?.answer {
             Answer::Accepted => {

@@ -237,6 +237,7 @@ impl Webhook {
             source: Some(id.to_owned()),
             outside: Some(format!("webhook {}", self.name)),
             attached: Vec::new(),
+            context: Vec::new(),
         };
         let delivered = runtime.message(&thread, &self.agent, said).await?;
         match delivered.answer {

@@ -602,3 +602,34 @@ fn a_broken_store_path_is_a_sentence() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("the data directory"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_file_is_handed_over_as_text_from_outside() {
+    let place = Place::new();
+    std::fs::write(place.path().join("alert.json"), "{\"alert\": \"disk full\"}").unwrap();
+    std::fs::write(place.path().join("picture.png"), [0x89, 0xff, 0x00]).unwrap();
+    std::fs::write(place.path().join("long.txt"), "ü".repeat(200_000)).unwrap();
+    let run = |more: &[&str], stdin: &[u8]| {
+        let args = [&["run", "deployment", "is api healthy in staging?", "--thread", "api:ctx"][..], more].concat();
+        place.once(&args, stdin)
+    };
+    let output = run(&["--context", "alert.json", "--context", "-"], b"from a pipe");
+    assert!(output.status.success(), "{output:?}");
+    let shown = place.once(&["prompts", "render", "api:ctx"], b"");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("<attached name=\"the file alert.json\" untrusted=\"yes\">\n{\"alert\": \"disk full\"}\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("<attached name=\"stdin\" untrusted=\"yes\">\nfrom a pipe\n"), "{shown}");
+    for (more, words) in [
+        (&["--context", "gone.txt"][..], "--context gone.txt: No such file"),
+        (&["--context", "picture.png"], "it has to be a text file in UTF-8"),
+        (&["--context", "long.txt"], "at most 20 with 131072 bytes"),
+        (&["--context", "-", "--context", "-"], "stdin is read once"),
+    ] {
+        let output = run(more, b"x");
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && err.contains(words), "{more:?}: {err}");
+    }
+}

@@ -95,6 +95,54 @@ async fn a_message_to_a_thread_that_exists_is_applied_once_for_a_key() {
 }
 
 #[tokio::test]
+async fn texts_from_outside_come_with_a_start_or_a_message_as_data() {
+    let api = Api::new().await;
+    let secret = ["AKIA", "ABCDEFGHIJKLMNOP"].concat();
+    let body =
+        json!({"message": "ship v1", "context": {"label": format!("mail {secret}"), "text": format!("now! {secret}")}});
+    let first = api.post_with_key("ci", "k9", "/agents/start", body.clone()).await.ok(202);
+    api.world.runtime.settle().await.unwrap();
+    let id = first["thread_id"].as_str().unwrap();
+    let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
+    let window = thread.window.render();
+    assert!(window.contains("<attached name=\"mail ") && window.contains("untrusted=\"yes\">\nnow! "), "{window}");
+    assert!(!window.contains(&secret), "{window}");
+    let request = thread.pending_approvals().next().unwrap();
+    assert!(request.terms.untrusted.describe().starts_with("mail "), "{:?}", request.terms);
+    // Tried again with the same key it is the same; with another context it is another request.
+    let again = api.post_with_key("ci", "k9", "/agents/start", body.clone()).await.ok(202);
+    assert_eq!(again["thread_id"], first["thread_id"]);
+    for context in [json!({"label": "mail", "text": "other"}), json!([]), Value::Null] {
+        let mut other = body.clone();
+        other["context"] = context;
+        let reused = api.post_with_key("ci", "k9", "/agents/start", other).await;
+        assert_eq!(reused.problem(), (422, "idempotency_key_reused".into()));
+    }
+    // With a message to a thread that exists, several.
+    let id = api.start("ci", "hi").await;
+    let texts = json!([{"label": "a", "text": "x"}, {"label": "b", "text": "y"}]);
+    api.post("ci", "/agents/start", json!({"message": "look", "thread_id": id, "context": texts})).await.ok(202);
+    api.world.runtime.settle().await.unwrap();
+    let thread = api.world.runtime.thread(id.parse().unwrap()).await.unwrap();
+    assert_eq!(thread.untrusted.describe(), "a; b");
+    let history = api.get("ci", &format!("/agents/{id}/history")).await.ok(200);
+    assert!(history.to_string().contains("with texts from outside: a; b"), "{history}");
+    for (context, status, code) in [
+        (json!("text"), 422, "invalid_body"),
+        (json!({"text": "x"}), 422, "invalid_body"),
+        (json!({"label": "a", "text": "x", "url": "y"}), 422, "invalid_body"),
+        (json!({"label": " ", "text": "x"}), 422, "empty_context"),
+        (json!([{"label": "a", "text": "x"}, {"label": "a", "text": " "}]), 422, "empty_context"),
+        (json!(vec![json!({"label": "a", "text": "x"}); 21]), 413, "context_too_long"),
+        (json!({"label": "a", "text": "x".repeat(131_072)}), 413, "context_too_long"),
+    ] {
+        let reply = api.post("ci", "/agents/start", json!({"message": "hi", "context": context})).await;
+        assert_eq!(reply.problem(), (status, code.to_owned()), "{reply:?}");
+        assert!(reply.text.contains("label") || reply.text.contains("at most 20"), "{reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let api = Api::new().await;
     for (body, status, code, words) in [

@@ -469,17 +469,24 @@ async fn an_unknown_model_is_rejected_and_named() {
 }
 
 #[tokio::test]
-async fn a_context_that_is_too_long_is_rejected_and_named() {
-    for (vendor, error) in [
-        (Vendor::OpenAi, json!({"message": "…", "type": "invalid_request_error", "code": "context_length_exceeded"})),
+async fn a_context_that_is_too_long_is_a_kind_of_its_own_and_named() {
+    for (vendor, error, limit, counted) in [
+        (
+            Vendor::OpenAi,
+            json!({"message": "…", "type": "invalid_request_error", "code": "context_length_exceeded"}),
+            None,
+            None,
+        ),
         (
             Vendor::Anthropic,
-            json!({"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8 maximum"}),
+            json!({"type": "invalid_request_error", "message": "prompt is too long: 215000 tokens > 200000 maximum"}),
+            Some(200_000),
+            Some(215_000),
         ),
     ] {
         let answer = Answer::Status { status: 400, headers: Vec::new(), body: json!({ "error": error }).to_string() };
         let message = format!("{} answered 400 (the request is too long for the model)", vendor.label());
-        assert_eq!(fail(vendor, answer).await, (ModelErrorKind::Rejected, message, None));
+        assert_eq!(fail(vendor, answer).await, (ModelErrorKind::TooLong { limit, counted }, message, None));
     }
 }
 

@@ -48,6 +48,7 @@ mod slack_world;
 mod store_contract;
 mod store_faults;
 mod store_rebuild;
+mod too_long;
 mod tools_deploy;
 mod tools_email;
 mod tools_files;

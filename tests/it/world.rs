@@ -257,7 +257,7 @@ impl World {
     /// The last answer of the agent.
     pub async fn answer(&self, thread: &str) -> String {
         let done = |e: &Event| match &e.body {
-            Body::ModelReplied { step: NextStep::Done { text }, .. } => {
+            Body::ModelReplied { step: NextStep::Done { text }, correction, .. } if correction.is_empty() => {
                 Some(text.trim_end_matches(" (scripted answer)").to_owned())
             }
             _ => None,

@@ -160,11 +160,11 @@ impl Track {
                     self.call(thread, event.seq, prefetch);
                 }
             }
-            Body::ModelReplied { step, .. } => {
+            Body::ModelReplied { step, correction, .. } => {
                 (self.titles, self.running) = Default::default();
                 match step {
                     NextStep::Call { calls, .. } => self.call(thread, event.seq, calls),
-                    NextStep::Done { .. } => self.on = false,
+                    NextStep::Done { .. } => self.on = !correction.is_empty() && self.on,
                     NextStep::Ask { .. } => {}
                 }
             }

@@ -391,15 +391,19 @@ impl Told<'_> {
                 self.items.push(notice(format!("{what}: {}", prose(said)), tone));
             }
             // What came with it is told when it has been read.
-            Body::MessageReceived { from, text, prefetch, outside, attached: _ } => {
+            Body::MessageReceived { from, text, prefetch, outside, context, attached: _ } => {
                 self.items.push(Item::Said {
-                    key,
+key: key.clone(),
                     who: line(from.label()),
                     mine: *from == self.looks.caller.principal,
                     outside: outside.as_deref().map(line),
                     text: prose(text.trim()),
-                    at,
+                    at: at.clone(),
                 });
+                if !context.is_empty() {
+                    let names: Vec<String> = context.iter().map(|passage| line(&passage.label)).collect();
+                    self.items.push(notice(format!("Handed over with it, from outside: {}", names.join("; ")), "rest"));
+                }
                 self.take_calls(seq, prefetch);
             }
             Body::ModelReplied { step: NextStep::Call { calls, why }, .. } => {
@@ -413,7 +417,15 @@ impl Told<'_> {
             Body::ModelReplied { step: NextStep::Ask { why, .. }, .. } if !why.trim().is_empty() => {
                 self.items.push(agent(why, true));
             }
+            Body::ModelReplied { step: NextStep::Done { .. }, correction, .. } if !correction.is_empty() => {
+                let text = "The agent wrote a tool call as text instead of making it. Nothing was run; it was told so.";
+                self.items.push(notice(text.to_owned(), "rest"));
+            }
             Body::ModelReplied { step: NextStep::Done { text }, .. } => self.items.push(agent(text, false)),
+            Body::ModelFailed { ceiling: Some(_), retry_at: Some(_), .. } => {
+                let text = "The conversation is too long for the model; asking again with less of it.";
+                self.items.push(notice(text.to_owned(), "rest"));
+            }
             Body::ModelFailed { message, attempt, retry_at: Some(retry), .. } => {
                 let wait = span::show(retry.ms_since(event.at));
                 let text = format!(

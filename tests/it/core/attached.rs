@@ -204,12 +204,17 @@ fn what_came_along_is_shortened_to_lines_that_say_where_it_is_from() {
         Gathered { label: "ops wrote: deploy".into(), text: Err("gone".into()), by: Vec::new() },
     ]);
     t.window = window::WindowLimits { max_tokens: 50_000, max_entries: 1, keep_last: 1 };
+    t.say("well?");
+    assert_eq!(t.thread.window.render().matches("<attached").count(), 2, "no model has seen them");
+    t.done("The disk.");
     t.say("and now?");
     assert_snapshot!(t.thread.window.render(), @r#"
     <summary untrusted="yes">
     ops wrote: what is wrong?
     attached (untrusted) the file ops wrote: deploy prod: disk full ops wrote: reboot
     attached ops wrote: deploy: could not be read: gone
+    ops wrote: well?
+    you answered: The disk.
     </summary>
     <human from="ops">
     and now?

@@ -74,6 +74,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             let prefetch = vec![t.propose(["ping", "note"][usize::from(b % 2)], json!({"n": c}))];
             let (text, pushes) = ("go on".to_owned(), t.pushes);
             t.feed(Input::Message {
+                context: (0..(c / 3) % 2).map(|n| passage(&format!("page {n}"))).collect(),
                 attached: (0..c % 3).map(|n| file(&format!("{n}.log"))).collect(),
                 from: ops(),
                 text,
@@ -108,7 +109,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
             let model = ModelStamp { provider: "scripted".into(), model: "m".into(), prompt: "p".into() };
             let usage = Usage { input: 50, output: 5 };
             let text = if b > 250 { "" } else { "words" }.to_owned();
-            t.feed(Input::Replied { effect, seen, text, calls, finish, usage, model });
+            t.feed(Input::Replied { effect, seen, text, calls, finish, usage, model, sent: u64::from(a) * 10 });
         }
         5 => {
             let kind = [ModelErrorKind::Timeout, ModelErrorKind::Auth][usize::from(b > 220)];
@@ -223,6 +224,7 @@ fn first_from_outside(log: &[Event]) -> Option<u64> {
     for event in log {
         let calls = match &event.body {
             Body::MessageReceived { outside: Some(_), .. } => return Some(event.seq),
+            Body::MessageReceived { context, .. } if !context.is_empty() => return Some(event.seq),
             Body::Gathered { texts, .. } if texts.iter().any(|t| t.text.is_ok()) => return Some(event.seq),
             Body::ThreadStarted { untrusted, .. } if !untrusted.is_empty() => return Some(event.seq),
             Body::ToolFinished { call, outcome: Outcome::Suspended { .. }, .. } => {
@@ -695,6 +697,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             outside: (a % 4 == 0).then(|| text.clone()),
             text,
             prefetch: vec![gated; usize::from(c % 3)],
+            context: vec![passage("y"); usize::from(b % 2)],
         },
         2 => Body::ModelReplied {
             seen: u64::from(a),
@@ -705,6 +708,8 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             },
             model: ModelStamp { provider: "p".into(), model: "m".into(), prompt: "d".into() },
             usage: Usage { input: u64::MAX, output: u64::from(b) },
+            sent: u64::from(c),
+            correction: if b % 7 == 0 { "no".to_owned() } else { String::new() },
         },
         3 => Body::ModelFailed {
             error: ModelErrorKind::Server,
@@ -712,6 +717,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             attempt: u32::from(a),
             retry_at: (b % 2 == 0).then_some(at),
             usage: Usage::default(),
+            ceiling: (c % 2 == 0).then_some(u64::from(b)),
         },
         4 => Body::ToolPlanned { call, plan: if c % 4 == 0 { Err(text) } else { Ok(plan) } },
         5 => Body::ApprovalRequested {
@@ -772,7 +778,16 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
         16 => {
             Body::DeliveryFailed { posting, error: text, attempt: u32::from(a), retry_at: (c % 2 == 0).then_some(at) }
         }
-        17 => Body::Compacted { upto: u64::from(a), summary: text },
+        17 => Body::Compacted {
+            upto: u64::from(a),
+            summary: text,
+            layout: match c % 3 {
+                0 => vec![],
+                1 => vec![window::Kept::Lines("pq".into()), window::Kept::Block(u64::from(b % 8), 0)],
+                _ => vec![window::Kept::Block(u64::from(b % 8), u32::from(a % 2)), window::Kept::Lines("ö".into())],
+            },
+            cut: (b % 2 == 0).then_some(window::Cut { results: u64::from(c), people: Some(u64::from(a)) }),
+        },
         18 => Body::Paused { by, why: text },
         19 => Body::Resumed { by },
         20 if c > 200 => Body::Stopped { by, why: text },

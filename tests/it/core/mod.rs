@@ -10,8 +10,10 @@ mod chain;
 mod laws;
 mod people;
 mod policy;
-
 mod scenarios;
+mod window_law;
+mod window_told;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +39,8 @@ pub struct Sim {
     pub people: People,
     pub retry: Retry,
     pub window: window::WindowLimits,
+    pub message_max_bytes: usize,
+    pub base_bytes: usize,
     pub pushes: bool,
     /// What the tools say of themselves today.
     pub facts: BTreeMap<String, ToolFacts>,
@@ -127,6 +131,11 @@ pub fn file(name: &str) -> Attached {
     Attached::File { name: name.into(), place: format!("place of {name}") }
 }
 
+/// A text from outside that is handed over with a message.
+pub fn passage(label: &str) -> Passage {
+    Passage { label: label.into(), text: format!("what stands in {label}") }
+}
+
 pub fn read(label: &str, text: &str) -> Gathered {
     Gathered { label: label.into(), text: Ok(text.into()), by: Vec::new() }
 }
@@ -177,6 +186,8 @@ impl Sim {
             ]),
             retry: Retry { max_attempts: 4, base_ms: SECOND, cap_ms: 60 * SECOND },
             window: window::WindowLimits { max_tokens: 50_000, max_entries: 400, keep_last: 100 },
+            message_max_bytes: 1_000,
+            base_bytes: 0,
             pushes: false,
             facts: tools(),
             plan: "v1 -> v2".into(),
@@ -217,7 +228,8 @@ impl Sim {
             secrets: &secrets,
             window: self.window,
             retry: self.retry,
-            message_max_bytes: 1_000,
+            message_max_bytes: self.message_max_bytes,
+            base_bytes: self.base_bytes,
         };
         let (events, answer) = step(&mut self.thread, input, &rules, self.now, self.dice);
         self.mirror.replay(&events).unwrap();
@@ -250,6 +262,7 @@ impl Sim {
     pub fn deliver(&mut self, from: Principal, text: &str, source: Option<&str>) -> Answer {
         let (source, pushes) = (source.map(str::to_owned), self.pushes);
         self.feed(Input::Message {
+            context: Vec::new(),
             attached: Vec::new(),
             from,
             text: text.into(),
@@ -264,7 +277,17 @@ impl Sim {
     pub fn say_with(&mut self, text: &str, attached: Vec<Attached>) -> Answer {
         let (text, pushes) = (text.to_owned(), self.pushes);
         let prefetch = Vec::new();
-        self.feed(Input::Message { attached, from: ops(), text, source: None, outside: None, pushes, prefetch })
+        let context = Vec::new();
+        self.feed(Input::Message {
+            context,
+            attached,
+            from: ops(),
+            text,
+            source: None,
+            outside: None,
+            pushes,
+            prefetch,
+        })
     }
 
     /// What came along has been fetched.
@@ -279,6 +302,7 @@ impl Sim {
         let prefetch = prefetch.iter().map(|(tool, args)| self.propose(tool, args.clone())).collect();
         let (outside, pushes) = (Some(label.to_owned()), self.pushes);
         self.feed(Input::Message {
+            context: Vec::new(),
             attached: Vec::new(),
             from,
             text: text.into(),
@@ -394,7 +418,7 @@ impl Sim {
         let effect = self.thinking();
         let usage = Usage { input: 100, output: 10 };
         let model = ModelStamp { provider: "scripted".into(), model: "m".into(), prompt: "p".into() };
-        self.feed(Input::Replied { effect, seen, text: text.into(), calls, finish, usage, model })
+        self.feed(Input::Replied { effect, seen, text: text.into(), calls, finish, usage, model, sent: 0 })
     }
 
     pub fn calls(&mut self, calls: &[(&str, Value)]) -> Answer {
@@ -552,21 +576,25 @@ fn show(event: &Event, log: &[Event]) -> String {
             };
             format!("agent={agent} by={by}{fork} carried={}{untrusted}", carried.len())
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached: _ } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached: _, context } => {
+            let handed = context.iter().map(|p| format!(" context={}", p.label)).collect::<String>();
             let outside = outside.as_ref().map_or(String::new(), |label| format!(" outside={label}"));
-            format!("{from}: {text:?}{outside} {}", gated(prefetch))
+            format!("{from}: {text:?}{outside}{handed} {}", gated(prefetch))
         }
-        Body::ModelReplied { seen, step, .. } => {
+        Body::ModelReplied { seen, step, correction, .. } => {
             let step = match step {
                 NextStep::Call { calls, why } if why.is_empty() => gated(calls),
                 NextStep::Call { calls, why } => format!("{why:?} {}", gated(calls)),
                 NextStep::Ask { text, .. } => format!("ask {text:?}"),
+                NextStep::Done { text } if !correction.is_empty() => format!("no answer {text:?}"),
                 NextStep::Done { text } => format!("done {text:?}"),
             };
             format!("seen={seen} {step}")
         }
-        Body::ModelFailed { error, message, attempt, retry_at, .. } => {
-            format!("{error:?} {message:?} attempt={attempt} retry={}", retry_at.map_or("never".into(), show_time))
+        Body::ModelFailed { error, message, attempt, retry_at, ceiling, .. } => {
+            let ceiling = ceiling.map_or(String::new(), |bytes| format!(" ceiling={bytes}"));
+            let retry = retry_at.map_or("never".into(), show_time);
+            format!("{error:?} {message:?} attempt={attempt} retry={retry}{ceiling}")
         }
         Body::ToolPlanned { call, plan } => match plan {
             Ok(plan) => format!("{}: {}", tool(call), plan.summary),
@@ -630,7 +658,10 @@ fn show(event: &Event, log: &[Event]) -> String {
             show_posting(posting),
             retry_at.map_or("never".into(), show_time)
         ),
-        Body::Compacted { upto, summary } => format!("upto={upto} {} lines", summary.lines().count()),
+        Body::Compacted { upto, summary, cut, .. } => {
+            let cut = cut.map_or(String::new(), |cut| format!(" cut={}/{:?}", cut.results, cut.people));
+            format!("upto={upto} {} lines{cut}", summary.lines().count())
+        }
         Body::Paused { by, why } | Body::Stopped { by, why } | Body::Cancelled { by, why } => {
             if why.is_empty() {
                 by.to_string()

@@ -32,7 +32,10 @@ fn a_message_leads_over_a_call_that_runs_by_itself_to_an_answer() {
     assert_eq!(t.runnable(), ["run look"]);
     t.runs("look");
     t.done("It is fine.");
-    assert_eq!((t.thread.status(), t.thread.due_at(), t.thread.title.as_str()), (Status::Done, None, "how is api?"));
+    assert_eq!(
+        (t.thread.status(), t.thread.due_at(), t.thread.title.as_str()),
+        (Status::Done, None, "how is api? and web?")
+    );
     assert_eq!(t.thread.tokens, 220);
     assert_snapshot!(t.trace(), @r#"
     1 thread_started agent=ops by=ops carried=0
@@ -648,6 +651,7 @@ fn a_prefetch_runs_before_the_model_is_asked() {
     let prefetch = vec![t.propose("look", json!({"at": "all"})), t.propose("nothing", json!({}))];
     let text = "how is it?".to_owned();
     t.feed(Input::Message {
+        context: Vec::new(),
         attached: Vec::new(),
         from: ops(),
         text,
@@ -660,6 +664,7 @@ fn a_prefetch_runs_before_the_model_is_asked() {
     t.runs("look");
     assert_eq!(t.runnable(), ["ask the model"]);
     t.feed(Input::Message {
+        context: Vec::new(),
         attached: Vec::new(),
         from: ops(),
         text: "and?".into(),
@@ -1413,7 +1418,9 @@ fn a_long_run_is_compacted_and_keeps_its_pending_calls() {
     assert!(t.trace().contains("compacted"));
     let text = t.thread.window.render();
     assert!(
-        text.starts_with("<summary>\nops wrote: do it\nyou called look {\"n\":0}\nlook succeeded: look ok\n"),
+        text.starts_with(
+            "<human from=\"ops\">\ndo it\n</human>\n<summary>\nyou called look {\"n\":0}\nlook succeeded: look ok\n"
+        ),
         "{text}"
     );
     assert!(text.contains("{\"n\":29}"));
@@ -1649,6 +1656,7 @@ fn a_call_that_is_prefetched_for_a_later_run_knows_what_the_earlier_one_read() {
     t.done("Read.");
     let prefetch = vec![t.propose("ping", json!({})), t.propose("look", json!({}))];
     t.feed(Input::Message {
+        context: Vec::new(),
         attached: Vec::new(),
         from: ops(),
         text: "go".into(),
@@ -1672,7 +1680,8 @@ fn a_compaction_shortens_the_page_and_does_not_forget_it() {
     }
     assert!(t.trace().contains("compacted"));
     let text = t.thread.window.render();
-    assert!(text.starts_with("<summary untrusted=\"yes\">\nops wrote: do it\n"), "{text}");
+    let start = "<human from=\"ops\">\ndo it\n</human>\n<summary untrusted=\"yes\">\nyou called fetch {\"url\"";
+    assert!(text.starts_with(start), "{text}");
     assert!(!text.contains("\nops wrote: ping"), "{text}");
     t.calls(&[("ping", json!({}))]);
     assert_eq!(asks_after(&t, "ping").unwrap().1, PAGE);
@@ -1696,14 +1705,14 @@ fn a_fork_inherits_what_was_read_however_often_it_is_forked_and_shortened() {
     3 model_replied seen=2 ping {} -> ask (untrusted text: fetch {"url":"https://a.example"})
     4 approval_requested #4 r1 ping {} plan=- because=gated requesters=ops expires=+3600s
     "#);
-    // Shortened in the parent, the page reaches the next fork only as a part of a notice.
+    // Shortened in the parent, the page reaches the next fork only as a line.
     fork.stop();
     fork.window = window::WindowLimits { max_tokens: 1_000_000, max_entries: 2, keep_last: 1 };
     fork.say("again");
     fork.done("Well.");
     let mut second = fork.fork("console:second");
     let text = second.thread.window.render();
-    assert!(text.starts_with("<notice untrusted=\"yes\">\nops wrote: do it\n"), "{text}");
+    assert!(text.starts_with("<summary untrusted=\"yes\">\nops wrote: do it\n"), "{text}");
     second.say("go");
     second.say("and go");
     second.calls(&[("note", json!({}))]);
