@@ -29,7 +29,7 @@ use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
 use twelve::runtime::{Change, Clock, Parts, Providers, Runtime, Said, Settings, summary};
 use twelve::store::{Append, Durability, Store, StoreConfig};
-use twelve::tools::{Boxed, CallContext, Registry, Tool};
+use twelve::tools::{Boxed, CallContext, Registry, Spec, Tool};
 
 /// Threads at work at the same time, where it is about throughput.
 const CALLERS: usize = 64;
@@ -487,7 +487,9 @@ fn parts(store: Store) -> Parts {
         "properties": {"service": text, "version": text, "environment": text},
         "additionalProperties": false
     });
-    let tool = |name, acts| -> Arc<dyn Tool> { Arc::new(Nothing { facts: facts(name, acts), schema: schema.clone() }) };
+    let tool = |name, acts| -> Arc<dyn Tool> {
+        Arc::new(Nothing { spec: Spec::described(facts(name, acts), schema.clone()) })
+    };
     let tools = Registry::new(vec![tool("look", false), tool("ship", true)]).unwrap();
     let known: Vec<ToolFacts> = tools.names().filter_map(|n| tools.facts(n).cloned()).collect();
     let mut policy = Policy {
@@ -540,16 +542,12 @@ fn parts(store: Store) -> Parts {
 
 /// A tool that does nothing, at once.
 struct Nothing {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
 }
 
 impl Tool for Nothing {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
     fn title(&self, _args: &Value) -> String {
         "Deploy api v1.2.3 to production".to_owned()

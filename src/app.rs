@@ -24,7 +24,8 @@ use crate::platform::slack::api::Pace;
 use crate::platform::slack::{SlackSettings, WorkspaceSettings};
 use crate::runtime::{Clock, Parts, Providers, Runtime, Settings, rebuild};
 use crate::store::{Durability, Store, StoreConfig};
-use crate::tools::{Registry, ToolsConfig};
+use crate::tools::canon::{Kind, pattern};
+use crate::tools::{CheckedArgs, Registry, ToolsConfig, Values};
 use crate::triggers::Triggers;
 
 /// What is known before a store is opened: enough for commands that only explain.
@@ -50,7 +51,7 @@ impl Blueprint {
         let given = Given {
             app_name: &config.app.name,
             tools: &facts,
-            check_args: &|tool, args| tools.check_value(tool, args.clone()).map(|_| ()),
+            check_args: &|tool, args| tools.check_value(tool, args.clone()).map(CheckedArgs::into_value),
             policy: &config.base_policy(),
             require_approvers: config.approvals.require_approvers,
             limits: &config.limits,
@@ -59,7 +60,8 @@ impl Blueprint {
         let overrides = config.agent_files().map_err(together)?;
         let agents = Agents::load(&config::builtin_agents(), &overrides, &given).map_err(together)?;
         let problems = config.problems_with(&agents);
-        let policy = config.policy(&agents);
+        let mut policy = config.policy(&agents);
+        fold_mail(&mut policy.rules, &tools);
         let (people, wrong_people) = match config.directory() {
             Ok(people) => (people, Vec::new()),
             Err(wrong) => (People::default(), wrong),
@@ -67,11 +69,13 @@ impl Blueprint {
         let triggers = Triggers::new(&config.triggers, &agents, |name| loaded.secret_in(name));
         let (triggers, wrong) = triggers.map_or_else(|wrong| (Triggers::default(), wrong), |good| (good, Vec::new()));
         let idle = idle_rules(&config.policy.rules, &tools, &agents);
+        let silent = silent_patterns(&policy.rules, &tools);
         let strangers = slack_strangers(&config.slack, &agents);
         let ids = [config.id_problems(&policy, &people), config.slack.route_problems(&policy)].concat();
         let problems = [
             problems,
             idle,
+            silent,
             idle_safe(&config.policy.safe_after_untrusted, &tools),
             wrong,
             strangers,
@@ -244,6 +248,39 @@ fn idle_rules(rules: &[Rule], tools: &Registry, agents: &Agents) -> Vec<String> 
     problems
 }
 
+/// Lets rules that deny or ask match mail addresses in any case. The local part stays as the model wrote it, since only
+/// the receiving server knows whether case matters there; nearly all say that it does not, so `CEO@` is `ceo@` to
+/// whoever is careful. A rule that lets run stays exact.
+fn fold_mail(rules: &mut [Rule], tools: &Registry) {
+    for rule in rules.iter_mut().filter(|rule| rule.gate != Gate::Auto) {
+        let meant: Vec<&str> = tools.names().filter(|name| glob(&rule.tool, name)).collect();
+        for (path, pattern) in &mut rule.args {
+            if meant.iter().any(|tool| tools.values(tool, path) == Some(Values::Kind(Kind::Mail))) {
+                *pattern = pattern.ignoring_case();
+            }
+        }
+    }
+}
+
+/// Patterns of rules, those of agents included, that no canonical argument can match: a `deny` that is written in
+/// another form than the tools write would fall silent. What is wrong for one tool may be right for another that the
+/// rule means, so all of them have to agree.
+fn silent_patterns(rules: &[Rule], tools: &Registry) -> Vec<String> {
+    let mut problems = Vec::new();
+    for rule in rules {
+        let meant: Vec<&str> = tools.names().filter(|name| glob(&rule.tool, name)).collect();
+        for (path, written) in &rule.args {
+            let written = String::from(written.clone());
+            let has = |tool: &&&str| tools.argument(tool, path).is_some();
+            let said = meant.iter().filter(has).map(|tool| pattern::problem(&written, &tools.values(tool, path)?));
+            if let Some(what) = said.collect::<Option<Vec<_>>>().and_then(|said| said.into_iter().next()) {
+                problems.push(format!("policy rule `{}`: `{path}`: {what}", rule.name));
+            }
+        }
+    }
+    problems
+}
+
 /// The same for tools that are listed as safe: a misspelt one would go on asking, and nobody would know why.
 fn idle_safe(patterns: &[String], tools: &Registry) -> Vec<String> {
     let idle = patterns.iter().filter(|pattern| !tools.names().any(|name| glob(pattern, name)));
@@ -376,4 +413,37 @@ fn custom_script(path: &Path) -> anyhow::Result<Option<String>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("the script {} cannot be read", path.display()))?;
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_denies_or_asks_meets_a_mail_address_in_any_case_and_one_that_lets_run_only_as_it_is_written() {
+        let tools = Registry::from_config(&ToolsConfig::default(), Path::new("unused")).unwrap();
+        let rule = |gate: &str, argument: &str| -> Rule {
+            let args = serde_json::json!({ argument: r"ceo@example\.com" });
+            serde_json::from_value(serde_json::json!({ "name": "r", "gate": gate, "tool": "send_*", "args": args }))
+                .unwrap()
+        };
+        for (gate, argument, folded) in
+            [("deny", "to", true), ("ask", "to", true), ("auto", "to", false), ("deny", "subject", false)]
+        {
+            let mut rules = vec![rule(gate, argument)];
+            fold_mail(&mut rules, &tools);
+            let facts = tools.facts("send_email").unwrap();
+            for (written, matches) in
+                [("ceo@example.com", true), ("CEO@example.com", folded), ("cto@example.com", false)]
+            {
+                let args = serde_json::json!({ "to": [written], "subject": written });
+                assert_eq!(rules[0].matches("agent", facts, &args), matches, "{gate} {argument} {written}");
+            }
+            assert_eq!(
+                String::from(rules[0].args[argument].clone()),
+                r"ceo@example\.com",
+                "people read what they wrote"
+            );
+        }
+    }
 }

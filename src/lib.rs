@@ -28,7 +28,7 @@
 //! | [`store`] | event logs: the contract, and the embedded store (SQLite, one writer, group commit) | agent |
 //! | [`llm`] | model providers: OpenAI, Anthropic, scripted | agent |
 //! | [`mail`] | addresses, composing a message, and the ways it leaves: a file, a mail server | agent |
-//! | [`tools`] | the `Tool` trait, the registry, the built-in tools | agent, mail |
+//! | [`tools`] | the `Tool` trait, the registry, canonical arguments, the built-in tools | agent, mail |
 //! | [`platform`] | surfaces that are written to; words of cards and notices | agent |
 //! | [`config`] | settings: one documented default, layers, origins, all problems at once | agent |
 //! | [`chat`] | the way in from chat surfaces: what people say, press and command becomes inputs | agent, config, metrics, platform, runtime, store |
@@ -46,7 +46,7 @@
 //!    and calls [`agent::step`], which records `MessageReceived` and folds it; the fold issues the effect
 //!    `CallModel`. The event is appended, and only then is the person told that it is kept.
 //! 2. `CallModel` is performed: [`agent::window::Window::render`] is what the model sees. The reply comes
-//!    back as an input; the gate stamps a verdict on each call ([`agent::Policy::verdict`]) and the event
+//!    back as an input, its calls with canonical arguments ([`tools::canon`]); the gate stamps a verdict on each call ([`agent::Policy::verdict`]) and the event
 //!    `ModelReplied` carries both. A status check runs at once; `deploy_service` asks.
 //! 3. The tool says what it would do (`PlanTool`: "now v1.2.2 -> v1.2.3"). `ApprovalRequested` records
 //!    everything people see and the SHA-256 over it. The thread rests: no task, no timer, one row.
@@ -66,7 +66,8 @@
 //! # Invariants
 //! 1. A gated call starts only with an approval that is approved, unexpired, unused, by enough allowed
 //!    people, none of them the agent, nor the requester unless the policy says so ([`agent::clearance`]).
-//! 2. What runs is what was shown: the digest is computed again right before the start.
+//! 2. What runs is what was judged and shown: arguments are canonical before the gate, and the digest is computed
+//!    again right before the start.
 //! 3. A call that is not idempotent runs at most once for a step; an unknown outcome goes to a person.
 //! 4. What was acknowledged is in the log; what is delivered twice is applied once.
 //! 5. State equals the fold of the log; two writers never both write a thread's next event.

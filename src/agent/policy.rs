@@ -142,7 +142,8 @@ pub struct Rule {
     /// Matches calls of this risk or higher.
     #[serde(default)]
     pub risk: Option<Risk>,
-    /// Regular expressions by argument (a dotted path), matched against the whole value as text.
+    /// Regular expressions by argument (a dotted path), matched against the whole value as text. Of a list, a rule
+    /// that denies or asks is met by one item that matches; a rule that lets run, only by all of them.
     #[serde(default)]
     pub args: std::collections::BTreeMap<String, Pattern>,
     /// For `ask`: who decides. Without it, `approvals.approvers` of the configuration.
@@ -171,6 +172,12 @@ pub struct Pattern(String, Regex);
 impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         self.1.is_match(text)
+    }
+
+    /// The same pattern, which letters in either case match.
+    pub fn ignoring_case(&self) -> Self {
+        let regex = Regex::new(&format!("^(?si:{})$", self.0));
+        Self(self.0.clone(), regex.unwrap_or_else(|_| self.1.clone()))
     }
 }
 
@@ -291,14 +298,70 @@ impl Rule {
         glob(&self.tool, &tool.name)
             && glob(&self.agent, agent)
             && self.risk.is_none_or(|least| tool.risk >= least)
-            && self.args.iter().all(|(path, pattern)| argument(args, path).is_some_and(|text| pattern.matches(&text)))
+            && self.args.iter().all(|(path, pattern)| self.fits(&argument(args, path), pattern))
+    }
+
+    /// Whether an argument meets a pattern. The strictest reading wins: one forbidden recipient among ten is enough
+    /// to forbid the mail, and one that is not allowed is enough not to let it run.
+    fn fits(&self, found: &Argument, pattern: &Pattern) -> bool {
+        let mut parts = found.parts.iter();
+        match self.gate {
+            Gate::Auto => !found.gaps && !found.parts.is_empty() && parts.all(|part| pattern.matches(part)),
+            Gate::Ask | Gate::Deny => {
+                parts.any(|part| pattern.matches(part))
+                    || found.whole.as_deref().is_some_and(|all| pattern.matches(all))
+            }
+        }
     }
 }
 
-/// The argument at a dotted path, as text. Absent arguments match no pattern.
-fn argument(args: &Value, path: &str) -> Option<String> {
-    let found = path.split('.').try_fold(args, |value, key| value.get(key))?;
-    Some(found.as_str().map_or_else(|| super::json::canonical(found), str::to_owned))
+/// What an argument is to a pattern. Absent arguments, and empty lists, match none.
+#[derive(Default)]
+struct Argument {
+    /// The value as text; of lists, each item.
+    parts: Vec<String>,
+    /// All of a list, as JSON.
+    whole: Option<String>,
+    /// Whether a list on the way is empty, or has an item without what the path names.
+    gaps: bool,
+}
+
+/// The argument at a dotted path. A path goes on into each item of a list, or into the one that a number names.
+fn argument(args: &Value, path: &str) -> Argument {
+    fn text(value: &Value) -> String {
+        value.as_str().map_or_else(|| super::json::canonical(value), str::to_owned)
+    }
+    fn leaves<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
+            _ => found.push(value),
+        }
+    }
+    let mut found = vec![args];
+    let mut gaps = false;
+    for key in path.split('.') {
+        let mut next = Vec::new();
+        for value in found {
+            match (value, key.parse::<usize>()) {
+                (Value::Array(items), Ok(index)) => next.extend(items.get(index)),
+                _ => {
+                    let mut items = Vec::new();
+                    leaves(value, &mut items);
+                    gaps |= items.iter().any(|item| item.get(key).is_none());
+                    next.extend(items.into_iter().filter_map(|item| item.get(key)));
+                }
+            }
+        }
+        found = next;
+    }
+    let whole = match found.as_slice() {
+        [list @ Value::Array(_)] => Some(text(list)),
+        _ => None,
+    };
+    gaps |= found.iter().any(|value| value.as_array().is_some_and(Vec::is_empty));
+    let mut parts = Vec::new();
+    found.into_iter().for_each(|value| leaves(value, &mut parts));
+    Argument { parts: parts.into_iter().map(text).collect(), whole, gaps }
 }
 
 /// Whether `name` matches `pattern`, in which each `*` stands for any run of characters.
@@ -322,8 +385,43 @@ mod tests {
     use crate::agent::Risk;
 
     #[test]
-    fn after_text_from_outside_a_call_that_can_reach_strangers_asks_although_it_changes_nothing() {
-        let reads = |sends| ToolFacts {
+    fn of_a_list_the_strictest_reading_counts() {
+        let rule = |gate: &str, path: &str, pattern: &str| -> Rule {
+            let args = serde_json::json!({ path: pattern });
+            serde_json::from_value(serde_json::json!({ "name": "r", "gate": gate, "args": args })).unwrap()
+        };
+        let tool = ToolFacts { sends: false, ..facts() };
+        let args = serde_json::json!({
+            "to": ["ada@example.com", "eve@evil.example"], "none": [], "one": ["ada@example.com"],
+            "items": [{ "name": "a" }, { "name": "b", "tags": ["x", "y"] }], "n": 1,
+        });
+        for (path, pattern, auto, others) in [
+            ("to", r".*@example\.com", false, true),
+            ("to", r".*@evil\.example", false, true),
+            ("to", r".*@.*", true, true),
+            ("to", r"nobody@.*", false, false),
+            // As it stands, for patterns that were written for JSON; never to let something run.
+            ("to", r#"\["ada@example\.com",.*"#, false, true),
+            ("one", r".*@example\.com", true, true),
+            ("none", ".*", false, true),
+            ("none", ".+@.*", false, false),
+            ("absent", ".*", false, false),
+            ("items.name", "a", false, true),
+            ("items.name", "[ab]", true, true),
+            ("items.tags", ".*", false, true),
+            ("items.1.tags", "x|y", true, true),
+            ("items.0.name", "a", true, true),
+            ("items.9.name", ".*", false, false),
+            ("to.1", r".*@evil\.example", true, true),
+            ("n", "1", true, true),
+        ] {
+            let matches = |gate| rule(gate, path, pattern).matches("agent", &tool, &args);
+            assert_eq!((matches("auto"), matches("ask"), matches("deny")), (auto, others, others), "{path} {pattern}");
+        }
+    }
+
+    fn facts() -> ToolFacts {
+        ToolFacts {
             name: "read".to_owned(),
             description: "Reads.".to_owned(),
             schema_version: 1,
@@ -333,9 +431,14 @@ mod tests {
             plans: false,
             editable: true,
             outside: true,
-            sends,
+            sends: false,
             target: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn after_text_from_outside_a_call_that_can_reach_strangers_asks_although_it_changes_nothing() {
+        let reads = |sends| ToolFacts { sends, ..facts() };
         let mut untrusted = Untrusted::default();
         let safe = Policy { safe_after_untrusted: vec!["rea*".to_owned()], ..Policy::default() };
         let runs = |policy: &Policy, untrusted: &Untrusted, sends| {

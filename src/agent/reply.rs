@@ -41,10 +41,9 @@ pub(super) fn gate(
         facts: None,
         verdict: Verdict::Invalid { error: rules.secrets.clean(&error).into_owned() },
     };
-    let Checked { facts, args, title } = match checked {
-        Ok(checked) if rules.spec.tools.contains(&tool) => checked,
-        Ok(_) => return invalid(format!("this agent has no tool `{tool}`; it has: {}", rules.spec.tools.join(", "))),
-        Err(error) => return invalid(error),
+    let Checked { facts, args, title } = match (checked, rules.spec.no_such_tool(&tool)) {
+        (Ok(checked), None) => checked,
+        (Ok(_), Some(error)) | (Err(error), _) => return invalid(error),
     };
     if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
         return invalid(format!(

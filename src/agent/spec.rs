@@ -16,6 +16,7 @@ use super::id::Digest;
 use super::intent::Route;
 use super::policy::{Approvers, Gate, Pattern, Policy, Rule, Verdict, glob};
 use super::prompt::{self, PromptVars};
+use super::reply::ASK_HUMAN;
 use super::tool::ToolFacts;
 
 /// Longest accepted agent file in bytes. The built-in ones have about 2,000.
@@ -67,7 +68,22 @@ impl AgentSpec {
         });
         &NOBODY
     }
+
+    /// What a model is told that calls a tool which this agent does not have; `None` if it has the tool. Names only
+    /// this agent's own tools.
+    pub fn no_such_tool(&self, tool: &str) -> Option<String> {
+        let own = || self.tools.iter().map(String::as_str).chain([ASK_HUMAN]);
+        if own().any(|name| name == tool) {
+            return None;
+        }
+        let given: String = tool.chars().filter(|c| !c.is_control()).take(MAX_NAMED_TOOL).collect();
+        let hint = did_you_mean(&given, own());
+        Some(format!("this agent has no such tool: `{given}`{hint} (it has: {})", own().collect::<Vec<_>>().join(", ")))
+    }
 }
+
+/// Longest name of a tool that is repeated to a model which made it up, in characters: what the vendors allow.
+const MAX_NAMED_TOOL: usize = 64;
 
 /// A call that a run starts with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -352,8 +368,8 @@ pub struct Given<'a> {
     pub app_name: &'a str,
     /// Every tool that exists.
     pub tools: &'a [ToolFacts],
-    /// Whether these arguments are valid for this tool; the text of what is wrong otherwise.
-    pub check_args: &'a dyn Fn(&str, &Value) -> Result<(), String>,
+    /// The canonical form of these arguments for this tool; the text of what is wrong otherwise.
+    pub check_args: &'a dyn Fn(&str, &Value) -> Result<Value, String>,
     /// The rules and approvers of the configuration, without any agent's own.
     pub policy: &'a Policy,
     /// Whether each gated tool has to name its approvers: `*` (anyone here) does not count then.
@@ -492,14 +508,13 @@ fn problems_with(spec: &AgentSpec, given: &Given) -> Vec<String> {
             Some(tool) if tool.side_effects => problems.push(format!(
                 "{file}: prefetch of `{name}`, which has side effects; only tools that read may run before the model is asked"
             )),
-            Some(tool) if !matches!(whole.verdict(&spec.name, tool, args), Verdict::Auto { .. }) => problems.push(
-                format!("{file}: prefetch of `{name}`, which does not run by itself under the policy; only such calls may be prefetched"),
-            ),
-            Some(_) => {
-                if let Err(why) = (given.check_args)(name, args) {
-                    problems.push(format!("{file}: prefetch of `{name}` has bad arguments: {why}"));
-                }
-            }
+            Some(tool) => match (given.check_args)(name, args) {
+                Err(why) => problems.push(format!("{file}: prefetch of `{name}` has bad arguments: {why}")),
+                Ok(args) if !matches!(whole.verdict(&spec.name, tool, &args), Verdict::Auto { .. }) => problems.push(
+                    format!("{file}: prefetch of `{name}`, which does not run by itself under the policy; only such calls may be prefetched"),
+                ),
+                Ok(_) => {}
+            },
         }
     }
     problems

@@ -565,7 +565,11 @@ async fn services(config: &Config, blueprint: &Blueprint, offline: bool) -> Vec<
                 now: now(),
                 cancel: CancellationToken::new(),
             };
-            (*name, blueprint.tools.run(TOOL, &json!({ "service": name }), &context).await)
+            let outcome = match blueprint.tools.check_value(TOOL, json!({ "service": name })) {
+                Ok(args) => blueprint.tools.run(TOOL, args.as_value(), &context).await,
+                Err(error) => Outcome::Failed { error },
+            };
+            (*name, outcome)
         });
         for (name, outcome) in join_all(looks).await {
             lines.extend(service_lines(name, &outcome));

@@ -304,7 +304,16 @@ impl Runtime {
         self.deliver_to(thread, None, input, None).await
     }
 
-    /// A call as the gate wants it: looked at by the registry.
+    /// A call that an agent makes, as the gate wants it. Of a tool that the agent does not have, the arguments are
+    /// not even looked at.
+    pub(crate) fn propose_as(&self, spec: &AgentSpec, tool: &str, raw: &str) -> Proposed {
+        match spec.no_such_tool(tool) {
+            Some(stranger) => Proposed { tool: tool.to_owned(), raw: raw.to_owned(), checked: Err(stranger) },
+            None => self.propose(tool, raw),
+        }
+    }
+
+    /// A call as the gate wants it: looked at by the registry, with the canonical arguments.
     pub fn propose(&self, tool: &str, raw: &str) -> Proposed {
         let tools = &self.0.parts.tools;
         let checked = match tools.facts(tool) {
@@ -413,7 +422,7 @@ impl Runtime {
                 && thread.run.is_none()
             {
                 // By the thread's own agent, whichever was named with the message.
-                *prefetch = spec.prefetch.iter().map(|p| self.propose(&p.tool, &p.args.to_string())).collect();
+                *prefetch = spec.prefetch.iter().map(|p| self.propose_as(spec, &p.tool, &p.args.to_string())).collect();
             }
             let live = project::Live::of(&thread);
             let before = count::Before::of(&thread);

@@ -132,7 +132,8 @@ impl Runtime {
                     thread.id = %slot.short, provider = provider.name(), duration_ms,
                     tokens.input = reply.usage.input, tokens.output = reply.usage.output, "the model replied"
                 );
-                let calls: Vec<_> = reply.calls.iter().map(|c| self.propose(&c.tool, &c.arguments)).collect();
+                let propose = |c: &RawCall| self.propose_as(&agent.spec, &c.tool, &c.arguments);
+                let calls: Vec<_> = reply.calls.iter().map(propose).collect();
                 for call in calls.iter().filter(|call| call.checked.is_err()) {
                     metrics.tool_call(&call.tool, ToolOutcome::Invalid);
                 }

@@ -1,30 +1,30 @@
 //! `log_message` and `sleep`: the two tools that touch nothing outside.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Boxed, CallContext, Tool, schema_of, text, typed};
-use crate::agent::{Outcome, Risk, ToolFacts, span};
+use super::{Boxed, CallContext, Spec, Tool, or_default, text, typed, written};
+use crate::agent::{Outcome, span};
 
 /// Writes one line to the process log, under the target `twelve::agent_log`.
 pub struct LogMessage {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogArgs {
     /// What to write.
     #[schemars(length(min = 1, max = 4000))]
     message: String,
     /// How important it is; `info` if left out.
-    #[serde(default)]
-    level: Option<Level>,
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Level>")]
+    level: Level,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Level {
     Debug,
@@ -37,35 +37,29 @@ enum Level {
 impl LogMessage {
     #[expect(clippy::new_without_default, reason = "a tool is built by the registry, never as a placeholder")]
     pub fn new() -> Self {
-        let facts = ToolFacts {
-            name: "log_message".to_owned(),
-            description: "Write a line to the operators' log. Nobody is notified.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: false,
-            // Twice the same line harms nobody, and losing it after a crash would.
-            idempotent: true,
-            plans: false,
-            editable: true,
-            outside: false,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<LogArgs>() }
+        // Twice the same line harms nobody, and losing it after a crash would.
+        let description = "Write a line to the operators' log. Nobody is notified.";
+        Self { spec: Spec::of::<LogArgs>("log_message", description).own_words() }
     }
 }
 
 impl Tool for LogMessage {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn title(&self, args: &Value) -> String {
         format!("Log: {}", args.get("message").and_then(Value::as_str).unwrap_or_default())
+    }
+
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        // A rule on the message has to see the line that is written.
+        let args: LogArgs = typed(args)?;
+        let message = text::clean(&args.message);
+        if message.is_empty() {
+            return Err("`message` holds nothing that could be written".to_owned());
+        }
+        written(&LogArgs { message, ..args })
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -75,9 +69,9 @@ impl Tool for LogMessage {
                 Err(error) => return Outcome::Failed { error },
             };
             // One call, one line: a message with line ends could pass for log lines of its own.
-            let message: String = text::clean(&message).replace('\n', "\\n");
+            let message: String = message.replace('\n', "\\n");
             let effect = call.effect;
-            match level.unwrap_or_default() {
+            match level {
                 Level::Debug => tracing::debug!(target: "twelve::agent_log", { effect.id = %effect }, "{message}"),
                 Level::Info => tracing::info!(target: "twelve::agent_log", { effect.id = %effect }, "{message}"),
                 Level::Warn => tracing::warn!(target: "twelve::agent_log", { effect.id = %effect }, "{message}"),
@@ -90,18 +84,17 @@ impl Tool for LogMessage {
 
 /// Suspends the run until a durable timer fires. Nothing is held meanwhile.
 pub struct Sleep {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SleepArgs {
     /// How long, in seconds; at most 30 days.
     #[schemars(range(min = 1, max = 2_592_000))]
     seconds: u64,
     /// What is being waited for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     reason: Option<String>,
 }
@@ -109,30 +102,14 @@ struct SleepArgs {
 impl Sleep {
     #[expect(clippy::new_without_default, reason = "a tool is built by the registry, never as a placeholder")]
     pub fn new() -> Self {
-        let facts = ToolFacts {
-            name: "sleep".to_owned(),
-            description: "Wait before the next step, from 1 second to 30 days. Survives restarts.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: false,
-            idempotent: true,
-            plans: false,
-            editable: true,
-            outside: false,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<SleepArgs>() }
+        let description = "Wait before the next step, from 1 second to 30 days. Survives restarts.";
+        Self { spec: Spec::of::<SleepArgs>("sleep", description).own_words() }
     }
 }
 
 impl Tool for Sleep {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn title(&self, args: &Value) -> String {
@@ -142,9 +119,10 @@ impl Tool for Sleep {
         }
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        // JSON schema takes 90.0 for an integer; we do not.
-        typed::<SleepArgs>(args).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let SleepArgs { seconds, reason } = typed(args)?;
+        let reason = reason.map(|r| text::one_line(&r, 200)).filter(|r| !r.is_empty());
+        written(&SleepArgs { seconds, reason })
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -153,7 +131,6 @@ impl Tool for Sleep {
                 Ok(args) => args,
                 Err(error) => return Outcome::Failed { error },
             };
-            let reason = reason.map(|r| text::one_line(&r, 200)).filter(|r| !r.is_empty());
             let text = match reason {
                 Some(reason) => format!("slept {seconds}s ({reason})"),
                 None => format!("slept {seconds}s"),

@@ -21,13 +21,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::canon::{self, Kind, Version};
 use super::command::{Child, End, KILL_GRACE};
 use super::http::{Answer, NoAnswer, Payload};
-use super::services::{
-    Environment, Health, MAX_NAME, Services, StatusRange, check_argv, check_placeholders, check_url, plain,
-};
-use super::{Boxed, CallContext, Tool, schema_of, shown, text, typed};
-use crate::agent::{EffectId, Outcome, Pattern, Plan, Risk, ToolFacts};
+use super::services::{Environment, Health, Services, StatusRange, check_argv, check_placeholders, check_url};
+use super::{Boxed, CallContext, Spec, Tool, Values, shown, text, typed, written};
+use crate::agent::{EffectId, Outcome, Pattern, Plan, Risk};
 
 /// First and longest pause between two readings while a deployment settles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -220,15 +219,14 @@ fn check_body(value: &Value) -> anyhow::Result<()> {
     }
 }
 
-/// Replaces the placeholders. What goes in is [`plain`], so it cannot hold another placeholder.
+/// Replaces the placeholders. What goes in is [`canon::plain`], so it cannot hold another placeholder.
 fn fill(template: &str, service: &str, version: &str, environment: &str) -> String {
     template.replace("{service}", service).replace("{version}", version).replace("{environment}", environment)
 }
 
 /// Deploys configured services only; there is no way to name a host, a program or an option.
 pub struct DeployService {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     services: Arc<Services>,
     /// Where a deployment is under way, as `service environment`.
     busy: Mutex<BTreeSet<String>>,
@@ -246,18 +244,21 @@ impl Drop for Busy<'_> {
     }
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
     /// Name of a configured service.
-    #[schemars(length(min = 1, max = 64))]
-    service: String,
+    service: canon::Service,
     /// The version to bring there.
-    #[schemars(length(min = 1, max = 64))]
-    version: String,
+    version: Version,
     /// Name of one of its environments.
-    #[schemars(length(min = 1, max = 64))]
-    environment: String,
+    environment: canon::Environment,
+}
+
+impl Args {
+    fn names(&self) -> (&str, &str, &str) {
+        (self.service.as_str(), self.version.as_str(), self.environment.as_str())
+    }
 }
 
 /// Arguments with the settings that they select.
@@ -276,24 +277,14 @@ struct Reading {
 impl DeployService {
     pub fn new(services: Arc<Services>) -> Self {
         let deployable = services.iter().filter(|(_, service)| service.deploy.is_some());
-        let facts = ToolFacts {
-            name: "deploy_service".to_owned(),
-            description: format!(
-                "Deploy one version of a service to one environment, and wait until it runs there and is healthy. \
-                 Services (environments): {}.",
-                services.describe(deployable)
-            ),
-            schema_version: 1,
-            risk: Risk::High,
-            side_effects: true,
-            idempotent: false,
-            plans: true,
-            editable: true,
-            outside: false,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<Args>(), services, busy: Mutex::default() }
+        let description = format!(
+            "Deploy one version of a service to one environment, and wait until it runs there and is healthy. \
+             Services (environments): {}.",
+            services.describe(deployable)
+        );
+        let spec = Spec::of::<Args>("deploy_service", description).acts(Risk::High).plans();
+        let spec = spec.target(&["service", "environment"]);
+        Self { spec, services, busy: Mutex::default() }
     }
 
     /// # Errors
@@ -313,34 +304,27 @@ impl DeployService {
     /// # Errors
     /// What is unknown or not allowed, and what is, for the model.
     fn target(&self, args: &Value) -> Result<Target<'_>, String> {
+        self.services.named(args)?;
         let args: Args = typed(args)?;
-        let service = self.services.service(&args.service)?;
+        let (name, version, environment) = args.names();
+        let service = self.services.service(name)?;
         let Some(deploy) = &service.deploy else {
             let deployable = self.services.iter().filter(|(_, s)| s.deploy.is_some()).map(|(name, _)| name);
             return Err(format!(
-                "`{}` is configured without a way to deploy it (deployable: {})",
-                args.service,
+                "`{name}` is configured without a way to deploy it (deployable: {})",
                 text::list(deployable, 160)
             ));
         };
-        let place = Services::environment((&args.service, service), &args.environment)?;
-        if !plain(&args.version) {
-            return Err(format!(
-                "`version` has to be letters, digits and `._+~:@-`, the first a letter or digit, at most {MAX_NAME}"
-            ));
-        }
-        if !deploy.versions.matches(&args.version) {
+        let place = Services::environment((name, service), environment)?;
+        if !deploy.versions.matches(version) {
             let pattern = text::cut(&String::from(deploy.versions.clone()), 100);
-            return Err(format!(
-                "`{}` only takes versions that match `{pattern}`, not `{}`",
-                args.service, args.version
-            ));
+            return Err(format!("`{name}` only takes versions that match `{pattern}`, not `{version}`"));
         }
         Ok(Target { args, place, deploy })
     }
 
     async fn read(&self, target: &Target<'_>, cancel: &CancellationToken) -> Reading {
-        let Args { service, environment, .. } = &target.args;
+        let (service, _, environment) = target.args.names();
         let (health, version) = tokio::join!(
             self.services.probe(target.place),
             self.services.version(service, (environment, target.place), cancel)
@@ -353,7 +337,7 @@ impl DeployService {
     /// # Errors
     /// Why nothing may be changed now.
     async fn gate(&self, target: &Target<'_>, cancel: &CancellationToken) -> Result<(Option<String>, Health), String> {
-        let Args { service, environment, .. } = &target.args;
+        let (service, _, environment) = target.args.names();
         let Reading { health, version } = self.read(target, cancel).await;
         if target.deploy.health_before {
             if !health.healthy {
@@ -373,10 +357,10 @@ impl DeployService {
 
     async fn planned(&self, args: &Value) -> Result<Plan, String> {
         let target = self.target(args)?;
-        target.deploy.locked(&target.args.service).await?;
+        target.deploy.locked(target.args.service.as_str()).await?;
         target.token()?;
         let (current, health) = self.gate(&target, &CancellationToken::new()).await?;
-        let wanted = &target.args.version;
+        let wanted = target.args.version.as_str();
         let mut summary = match &current {
             Some(current) if current == wanted => format!("already at {wanted}"),
             Some(current) => format!("now {current} -> {wanted}"),
@@ -392,7 +376,7 @@ impl DeployService {
     async fn deploy(&self, args: &Value, call: &CallContext) -> Result<String, Outcome> {
         let failed = |error: String| Outcome::Failed { error };
         let target = self.target(args).map_err(failed)?;
-        let Args { service, environment, version: wanted } = &target.args;
+        let (service, wanted, environment) = target.args.names();
         let token = target.token().map_err(failed)?;
         let _busy = self.occupy(&target.args).map_err(failed)?;
         let before = async {
@@ -434,7 +418,7 @@ impl DeployService {
         report: &str,
         cancel: &CancellationToken,
     ) -> Result<u64, Outcome> {
-        let Args { service, environment, version: wanted } = &target.args;
+        let (service, wanted, environment) = target.args.names();
         let limit = Duration::from_millis(target.deploy.settle);
         let deadline = Instant::now() + limit;
         let mut pause = FIRST_PAUSE;
@@ -492,7 +476,7 @@ impl DeployService {
         token: Option<&str>,
         call: &CallContext,
     ) -> Result<String, Outcome> {
-        let Args { service, version, environment } = args;
+        let (service, version, environment) = args.names();
         let address = fill(&http.url, service, version, environment);
         let url = Url::parse(&address).map_err(|e| Outcome::Failed { error: format!("the address is wrong: {e}") })?;
         let body = filled(&json!(http.body), args);
@@ -532,14 +516,17 @@ impl DeployService {
 
 fn filled(value: &Value, args: &Args) -> Value {
     match value {
-        Value::String(text) => Value::String(fill(text, &args.service, &args.version, &args.environment)),
+        Value::String(text) => {
+            let (service, version, environment) = args.names();
+            Value::String(fill(text, service, version, environment))
+        }
         Value::Array(items) => items.iter().map(|item| filled(item, args)).collect(),
         Value::Object(members) => members.iter().map(|(key, member)| (key.clone(), filled(member, args))).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 
-/// `HTTP 409`. The other side's words stay out: a model reads this, and it does not count as text from outside.
+/// `HTTP 409`. The other side's words stay out: nothing in them could help to deploy again.
 fn refusal(answer: &Answer) -> String {
     match answer.status {
         status @ 300..=399 => format!("HTTP {status} (redirects are not followed)"),
@@ -548,7 +535,7 @@ fn refusal(answer: &Answer) -> String {
 }
 
 fn unknown(args: &Args, why: &str, output: &str) -> Outcome {
-    let Args { service, version, environment } = args;
+    let (service, version, environment) = args.names();
     let mut error =
         format!("{why}; look whether {service} runs {version} in {environment} before anything is tried again");
     if !output.is_empty() {
@@ -574,7 +561,7 @@ impl Target<'_> {
 
 impl CommandBackEnd {
     async fn run(&self, args: &Args, call: &CallContext) -> Result<String, Outcome> {
-        let Args { service, version, environment } = args;
+        let (service, version, environment) = args.names();
         let argv: Vec<String> = self.argv.iter().map(|arg| fill(arg, service, version, environment)).collect();
         let effect: EffectId = call.effect;
         let child = Child {
@@ -612,12 +599,8 @@ impl CommandBackEnd {
 }
 
 impl Tool for DeployService {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -635,8 +618,12 @@ impl Tool for DeployService {
         }
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        self.target(args).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        written(&self.target(args)?.args)
+    }
+
+    fn known(&self, kind: Kind) -> Option<Values> {
+        self.services.known(kind, |service| service.deploy.is_some())
     }
 
     fn plan<'a>(&'a self, args: &'a Value) -> Boxed<'a, Result<Plan, String>> {

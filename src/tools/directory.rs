@@ -163,6 +163,8 @@ pub struct Ticket {
 pub enum DirectoryError {
     #[error("there is no customer with the id `{0}`; look the customer up first, or leave `customer` out")]
     NoSuchCustomer(String),
+    #[error("there is no customer with the id `{given}`; write `{id}`")]
+    OtherSpelling { given: String, id: String },
     #[error("the directory is being written to by others for too long; try again")]
     Busy,
     #[error("{path} is not a directory of customers that this version of twelve can read")]
@@ -299,6 +301,8 @@ impl Directory {
     /// [`DirectoryError`]; no ticket was opened then.
     pub fn open_ticket(&self, effect: &str, at: Timestamp, ticket: &NewTicket) -> Result<String, DirectoryError> {
         let mut connection = self.open_to_write()?;
+        // The id has to be spelled as it is in the directory: what a rule saw is what the ticket is for.
+        let mut other = None;
         let mut write = || -> rusqlite::Result<Option<i64>> {
             let write = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let before = "SELECT number FROM tickets WHERE effect = ?1";
@@ -308,8 +312,11 @@ impl Directory {
             let customer = match &ticket.customer {
                 None => None,
                 Some(id) => match customer_id(&write, id)? {
-                    Some(id) => Some(id),
-                    None => return Ok(None),
+                    Some(known) if known == *id => Some(known),
+                    known => {
+                        other = known;
+                        return Ok(None);
+                    }
                 },
             };
             write.execute(
@@ -323,8 +330,11 @@ impl Directory {
         match write().map_err(|e| self.error(&e))? {
             Some(number) => Ok(format!("T-{number}")),
             None => {
-                let id = ticket.customer.as_deref().unwrap_or_default();
-                Err(DirectoryError::NoSuchCustomer(text::one_line(id, 60)))
+                let given = text::one_line(ticket.customer.as_deref().unwrap_or_default(), 60);
+                Err(match other {
+                    Some(id) => DirectoryError::OtherSpelling { given, id: text::one_line(&id, 60) },
+                    None => DirectoryError::NoSuchCustomer(given),
+                })
             }
         }
     }

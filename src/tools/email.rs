@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Boxed, CallContext, Tool, schema_of, text, typed};
-use crate::agent::{Outcome, Risk, Timestamp, ToolFacts};
+use super::canon::MailAddress;
+use super::{Boxed, CallContext, Spec, Tool, text, typed, written};
+use crate::agent::{Outcome, Risk, Timestamp};
 use crate::mail::{self, Mail, Mailer, NotSent, SmtpConfig};
 
 /// Most recipients that the settings can allow for one mail: people have to be able to read them on a card.
@@ -118,19 +119,18 @@ impl Allowed {
 }
 
 pub struct SendEmail {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     allowed: Vec<Allowed>,
     max_recipients: usize,
     mailer: Mailer,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Addresses, each like `ada@example.com` or `Ada Lovelace <ada@example.com>`.
-    #[schemars(length(min = 1, max = 100), inner(length(min = 3, max = 450)))]
-    to: Vec<String>,
+    /// Addresses, each like `ada@example.com`. The order does not matter.
+    #[schemars(length(min = 1, max = 100))]
+    to: Vec<MailAddress>,
     /// The subject, one line.
     #[schemars(length(min = 1, max = 200))]
     subject: String,
@@ -154,36 +154,26 @@ impl SendEmail {
         } else {
             format!("May be written to: {}.", text::list(config.allow.iter().map(String::as_str), 500))
         };
-        let facts = ToolFacts {
-            name: "send_email".to_owned(),
-            description: format!("Send one plain-text mail. {who}"),
-            schema_version: 1,
-            risk: Risk::Medium,
-            side_effects: true,
-            idempotent: false,
-            plans: false,
-            editable: true,
-            outside: false,
-            sends: false,
-            target: Vec::new(),
-        };
+        let description = format!("Send one plain-text mail. {who}");
+        // Of a mail server's answer only the numbers are repeated.
+        let spec = Spec::of::<Args>("send_email", description).acts(Risk::Medium).own_words().target(&["to"]);
         let mailer = config.mailer(data_dir)?;
-        Ok(Self { facts, schema: schema_of::<Args>(), allowed, max_recipients: config.max_recipients, mailer })
+        Ok(Self { spec, allowed, max_recipients: config.max_recipients, mailer })
     }
 
     /// The mail that the arguments stand for.
     ///
     /// # Errors
     /// What cannot be mailed, or to whom, for the model.
-    fn mail(&self, args: &Value, id: String, at: Timestamp) -> Result<Mail, String> {
-        let Args { to, subject, body } = typed(args)?;
+    fn mail(&self, args: Args, id: String, at: Timestamp) -> Result<Mail, String> {
+        let Args { to, subject, body } = args;
         if to.len() > self.max_recipients {
             let most = self.max_recipients;
             return Err(format!("{} recipients; at most {most} are allowed (tools.email.max_recipients)", to.len()));
         }
         let mut recipients: Vec<Mailbox> = Vec::with_capacity(to.len());
         for one in &to {
-            let mailbox = mail::address(one)?;
+            let mailbox = mail::address(one.as_str())?;
             if !self.allowed.iter().any(|allowed| allowed.covers(&mailbox)) {
                 return Err(format!(
                     "`{}` may not be written to; an operator allows recipients in the setting tools.email.allow",
@@ -200,12 +190,8 @@ impl SendEmail {
 }
 
 impl Tool for SendEmail {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -216,21 +202,28 @@ impl Tool for SendEmail {
 
     fn title(&self, args: &Value) -> String {
         let Ok(Args { to, subject, .. }) = typed(args) else { return "Send a mail".to_owned() };
-        let first = to.first().map_or("nobody", String::as_str);
+        let first = to.first().map_or("nobody", MailAddress::as_str);
         match to.len() {
             0 | 1 => format!("Mail {first}: {subject}"),
             n => format!("Mail {first} and {} more: {subject}", n - 1),
         }
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let Args { mut to, subject, body } = typed(args)?;
+        to.sort();
+        // Line ends as they are composed; the server gets its own.
+        let args = Args { to, subject: subject.trim().to_owned(), body: body.replace("\r\n", "\n") };
+        let canonical = written(&args)?;
         let mail = self.mail(args, "check".to_owned(), Timestamp(0))?;
-        self.mailer.compose(&mail).map(|_| ())
+        self.mailer.compose(&mail)?;
+        Ok(canonical)
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
         Box::pin(async move {
-            let mail = match self.mail(args, call.effect.to_string(), call.now) {
+            let mail = typed(args).and_then(|args| self.mail(args, call.effect.to_string(), call.now));
+            let mail = match mail {
                 Ok(mail) => mail,
                 Err(error) => return Outcome::Failed { error },
             };

@@ -10,13 +10,13 @@ use std::time::Duration;
 use encoding_rs::Encoding;
 use reqwest::Url;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::guarded::{Answer, End, Web};
 use super::http::{NoAnswer, Payload};
-use super::{Boxed, CallContext, Tool, schema_of, text, typed};
-use crate::agent::{Outcome, Risk, ToolFacts};
+use super::{Boxed, CallContext, Spec, Tool, canon, text, typed, written};
+use crate::agent::{Outcome, Risk};
 
 /// What a call may take beyond its own limit: a busy machine, and the reading of certificates at the first.
 const SLACK: Duration = Duration::from_secs(5);
@@ -26,45 +26,28 @@ const MAX_LOCATION: usize = 300;
 
 /// Reads an address.
 pub struct HttpGet {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     web: Arc<Web>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct GetArgs {
     /// The address, starting with https:// or http://.
-    #[schemars(length(min = 1, max = 2048))]
-    url: String,
+    url: canon::Url,
 }
 
 impl HttpGet {
     pub fn new(web: Arc<Web>) -> Self {
-        let facts = ToolFacts {
-            name: "http_get".to_owned(),
-            description: format!("Read an address by GET. Allowed hosts: {}.", web.describe()),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: false,
-            idempotent: true,
-            plans: false,
-            editable: true,
-            outside: true,
-            sends: web.reaches_anybody(),
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<GetArgs>(), web }
+        let description = format!("Read an address by GET. Allowed hosts: {}.", web.describe());
+        let spec = Spec::of::<GetArgs>("http_get", description).sends(web.reaches_anybody()).target(&["url"]);
+        Self { spec, web }
     }
 }
 
 impl Tool for HttpGet {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -75,9 +58,10 @@ impl Tool for HttpGet {
         format!("Read {}", place(args))
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        let GetArgs { url } = typed(args)?;
-        self.web.target(&url).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let args: GetArgs = typed(args)?;
+        self.web.target(&args.url)?;
+        written(&args)
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -103,38 +87,25 @@ impl Tool for HttpGet {
 
 /// Sends a JSON object, once, with the header `Idempotency-Key`.
 pub struct HttpPost {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     web: Arc<Web>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PostArgs {
     /// The address, starting with https:// or http://. Redirects are not followed.
-    #[schemars(length(min = 1, max = 2048))]
-    url: String,
+    url: canon::Url,
     /// The JSON object to send.
     body: Map<String, Value>,
 }
 
 impl HttpPost {
     pub fn new(web: Arc<Web>) -> Self {
-        let facts = ToolFacts {
-            name: "http_post".to_owned(),
-            description: format!("Send a JSON object to an address by POST. Allowed hosts: {}.", web.describe()),
-            schema_version: 1,
-            // What it does is up to the other side.
-            risk: Risk::High,
-            side_effects: true,
-            idempotent: false,
-            plans: false,
-            editable: true,
-            outside: true,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<PostArgs>(), web }
+        let description = format!("Send a JSON object to an address by POST. Allowed hosts: {}.", web.describe());
+        // What it does is up to the other side.
+        let spec = Spec::of::<PostArgs>("http_post", description).acts(Risk::High).target(&["url"]);
+        Self { spec, web }
     }
 
     async fn send(&self, args: &Value, call: &CallContext) -> Outcome {
@@ -170,12 +141,8 @@ fn unknown(why: &str) -> Outcome {
 }
 
 impl Tool for HttpPost {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -186,9 +153,10 @@ impl Tool for HttpPost {
         format!("Send to {}", place(args))
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        let PostArgs { url, .. } = typed(args)?;
-        self.web.target(&url).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let args: PostArgs = typed(args)?;
+        self.web.target(&args.url)?;
+        written(&args)
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -205,10 +173,9 @@ impl Tool for HttpPost {
     }
 }
 
-/// The address for a title, as it will be asked: a host in foreign letters shows its real form.
-fn place(args: &Value) -> String {
-    let written = args.get("url").and_then(Value::as_str).unwrap_or_default();
-    Url::parse(written).map_or_else(|_| written.to_owned(), |url| url.to_string())
+/// The address for a title. It is canonical: a host in foreign letters shows its real form.
+fn place(args: &Value) -> &str {
+    args.get("url").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The status, what came with it, and the body if it can be read.

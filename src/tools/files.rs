@@ -29,16 +29,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Boxed, CallContext, Tool, schema_of, text, typed};
-use crate::agent::{Digest, EffectId, Outcome, Plan, Risk, ToolFacts};
+use super::canon::{FilePath, MAX_NAME};
+use super::{Boxed, CallContext, Spec, Tool, or_default, text, typed, written};
+use crate::agent::{Digest, EffectId, Outcome, Plan, Risk};
 
 /// The most that `max_bytes` may be: files are held in memory.
 pub const MOST_BYTES: usize = 16 * 1024 * 1024;
-
-/// Longest path in bytes, longest name in it (as Linux has it), and most names in it.
-pub const MAX_PATH: usize = 1024;
-pub const MAX_NAME: usize = 255;
-pub const MAX_DEPTH: usize = 32;
 
 /// Most entries of a directory that are listed, and most that are looked at.
 pub const MAX_LISTED: usize = 200;
@@ -115,7 +111,7 @@ impl Files {
         let Some(content) = as_text(file) else {
             return Err(format!("`{shown}` is not UTF-8 text ({size} bytes); only text is read"));
         };
-        let (from, most) = (args.first_line.unwrap_or(1).max(1), args.lines.unwrap_or(usize::MAX));
+        let (from, most) = (args.first_line.0.max(1), args.lines.unwrap_or(usize::MAX));
         let total = content.lines().count();
         let part: String = content.split_inclusive('\n').skip(from - 1).take(most).collect();
         let clean = text::clean(&part);
@@ -178,7 +174,7 @@ impl Files {
 
     fn writable(&self, args: &WriteArgs) -> Result<Inside, String> {
         let path = inside(&args.path)?;
-        if path.names.is_empty() || args.path.ends_with('/') {
+        if path.names.is_empty() {
             return Err("`path` names a directory; name a file in it".to_owned());
         }
         let most = self.max_bytes;
@@ -253,30 +249,10 @@ impl Inside {
 
 /// # Errors
 /// What is wrong with a path, for the model. Whether it leaves the directory by a link is seen when it is opened.
-fn inside(path: &str) -> Result<Inside, String> {
-    if path.len() > MAX_PATH {
-        return Err(format!("`path` is longer than {MAX_PATH} bytes"));
-    }
-    if path.contains(|c: char| c.is_control() || c == '\\') || text::clean(path) != path {
-        return Err("`path` has control characters or a backslash in it; names are separated by `/`".to_owned());
-    }
-    if path.starts_with('/') {
-        return Err("`path` starts at the root of the machine; give it as seen from the directory of files".to_owned());
-    }
-    let names: Vec<String> = path.split('/').filter(|name| !matches!(*name, "" | ".")).map(str::to_owned).collect();
-    if names.len() > MAX_DEPTH {
-        return Err(format!("`path` has more than {MAX_DEPTH} names in it"));
-    }
-    for name in &names {
-        if name == ".." {
-            return Err("`path` has `..` in it; it cannot leave the directory of files".to_owned());
-        }
-        if name.len() > MAX_NAME {
-            return Err(format!("`path` has a name in it that is longer than {MAX_NAME} bytes"));
-        }
-        if name.starts_with(UNFINISHED) {
-            return Err(format!("names that start with `{UNFINISHED}` are those of files that are being written"));
-        }
+fn inside(path: &FilePath) -> Result<Inside, String> {
+    let names: Vec<String> = path.as_str().split('/').filter(|name| *name != ".").map(str::to_owned).collect();
+    if names.iter().any(|name| name.starts_with(UNFINISHED)) {
+        return Err(format!("names that start with `{UNFINISHED}` are those of files that are being written"));
     }
     Ok(Inside { names })
 }
@@ -486,65 +462,59 @@ async fn aside<T: Send + 'static>(
 
 /// Reads a text file or lists a directory.
 pub struct ReadFile {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     files: Arc<Files>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReadArgs {
     /// The file, as seen from the directory of files; a directory, or nothing, is listed.
     #[serde(default)]
-    #[schemars(length(max = 1024))]
-    path: String,
+    path: FilePath,
     /// The first line to read; 1 if left out.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    first_line: Option<usize>,
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<usize>", range(min = 1))]
+    first_line: Line,
     /// How many lines to read; all if left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     lines: Option<usize>,
 }
 
+/// The number of a line; the first one if none is given.
+#[derive(Deserialize, Serialize)]
+struct Line(usize);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 impl ReadFile {
     pub fn new(files: Arc<Files>) -> Self {
-        let facts = ToolFacts {
-            name: "read_file".to_owned(),
-            description: "Read a text file, or list a directory, in the directory of files.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: false,
-            idempotent: true,
-            plans: false,
-            editable: true,
-            outside: true,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<ReadArgs>(), files }
+        let description = "Read a text file, or list a directory, in the directory of files.";
+        Self { spec: Spec::of::<ReadArgs>("read_file", description).target(&["path"]), files }
     }
 }
 
 impl Tool for ReadFile {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn title(&self, args: &Value) -> String {
         match args.get("path").and_then(Value::as_str).unwrap_or_default() {
-            "" => "List the files".to_owned(),
+            "" | "." => "List the files".to_owned(),
             path => format!("Read {path}"),
         }
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        typed::<ReadArgs>(args).and_then(|args| inside(&args.path)).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let args: ReadArgs = typed(args)?;
+        inside(&args.path)?;
+        written(&args)
     }
 
     fn run<'a>(&'a self, args: &'a Value, _: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -564,55 +534,44 @@ impl Tool for ReadFile {
 
 /// Makes or replaces a text file.
 pub struct WriteFile {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     files: Arc<Files>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WriteArgs {
     /// The file, as seen from the directory of files. Directories that lead to it are made.
-    #[schemars(length(min = 1, max = 1024))]
-    path: String,
+    #[schemars(length(min = 1))]
+    path: FilePath,
     /// All of its new content.
     content: String,
 }
 
 impl WriteFile {
     pub fn new(files: Arc<Files>) -> Self {
-        let facts = ToolFacts {
-            name: "write_file".to_owned(),
-            description: "Make a text file in the directory of files, or replace all of its content.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Medium,
-            side_effects: true,
-            idempotent: true,
-            plans: true,
-            editable: true,
-            outside: false,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<WriteArgs>(), files }
+        let description = "Make a text file in the directory of files, or replace all of its content.";
+        let spec = Spec::of::<WriteArgs>("write_file", description).acts(Risk::Medium).idempotent().plans();
+        Self { spec: spec.own_words().target(&["path"]), files }
     }
 }
 
 impl Tool for WriteFile {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn title(&self, args: &Value) -> String {
         format!("Write {}", args.get("path").and_then(Value::as_str).unwrap_or("a file"))
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        typed::<WriteArgs>(args).and_then(|args| self.files.writable(&args)).map(|_| ())
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        if args.get("path").and_then(Value::as_str).is_some_and(|path| path.ends_with('/')) {
+            return Err("`path` names a directory; name a file in it".to_owned());
+        }
+        let args: WriteArgs = typed(args)?;
+        self.files.writable(&args)?;
+        written(&args)
     }
 
     fn plan<'a>(&'a self, args: &'a Value) -> Boxed<'a, Result<Plan, String>> {

@@ -10,9 +10,13 @@
 //! `write_file`) stays in one directory. [`email`] (`send_email`); [`support`] (`lookup_customer`,
 //! `create_support_ticket`): the directory of customers and tickets that this program keeps itself is in
 //! [`directory`].
+//!
+//! Arguments have one spelling ([`canon`]): [`Tool::check`] gives the canonical ones, and everything after it (gate,
+//! title, card, digest, window, run) sees these and no others. A tool normalises nothing after its check.
 
 mod address;
 pub mod basic;
+pub mod canon;
 mod command;
 pub mod deploy;
 pub mod directory;
@@ -23,6 +27,7 @@ pub mod guarded;
 mod http;
 mod schema;
 pub mod services;
+mod spec;
 pub mod status;
 pub mod support;
 mod text;
@@ -38,13 +43,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{EffectId, Outcome, Plan, Timestamp, ToolDecl, ToolFacts, json, span};
 
+pub use canon::pattern::Values;
 pub use schema::schema_of;
 pub use services::ToolsConfig;
+pub use spec::Spec;
 pub use text::{MAX_ERROR, MAX_OUTPUT};
 
 /// Longest text of arguments that is read, in bytes. Ten times what a model writes in one reply.
@@ -75,10 +83,22 @@ pub struct CallContext {
 
 /// Something an agent can do.
 pub trait Tool: Send + Sync {
-    fn facts(&self) -> &ToolFacts;
+    /// What it says of itself.
+    fn spec(&self) -> &Spec;
+
+    fn facts(&self) -> &ToolFacts {
+        &self.spec().facts
+    }
 
     /// JSON schema of the arguments, without `$ref`, `additionalProperties: false`.
-    fn schema(&self) -> &Value;
+    fn schema(&self) -> &Value {
+        &self.spec().schema
+    }
+
+    /// The values of a kind of argument that this tool takes, where the settings list them.
+    fn known(&self, _kind: canon::Kind) -> Option<Values> {
+        None
+    }
 
     /// How long one call may take.
     fn timeout(&self) -> Duration {
@@ -88,21 +108,26 @@ pub trait Tool: Send + Sync {
     /// One sentence saying what the call does, for the card's first line: "Deploy api v1.2.3 to staging".
     fn title(&self, args: &Value) -> String;
 
-    /// Checks beyond the schema that need no I/O (known service, allowed version). Short text for the model.
-    fn check(&self, _args: &Value) -> Result<(), String> {
-        Ok(())
+    /// The canonical arguments: what a rule sees, people are shown, a digest binds, and [`Tool::plan`] and
+    /// [`Tool::run`] act on as they are. Canonical arguments are given back unchanged. Makes all checks beyond the
+    /// schema that need no I/O (known service, allowed version).
+    ///
+    /// # Errors
+    /// What is refused, with the canonical form where there is one: a short text for the model.
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        self.spec().canonical(args)
     }
 
-    /// What the call would do right now. Only called if `facts().plans`.
+    /// What the call would do right now. Only called if `facts().plans`. The arguments are canonical.
     fn plan<'a>(&'a self, _args: &'a Value) -> Boxed<'a, Result<Plan, String>> {
         Box::pin(async { Err("this tool has no plan".to_owned()) })
     }
 
-    /// Does it.
+    /// Does it. The arguments are canonical.
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome>;
 }
 
-/// Arguments that passed every check that needs no I/O. Only [`Registry`] makes them.
+/// Arguments in their canonical form that passed every check that needs no I/O. Only [`Registry`] makes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckedArgs(Value);
 
@@ -123,6 +148,8 @@ pub struct Registry {
 
 struct Entry {
     tool: Arc<dyn Tool>,
+    /// The schema as providers are told it.
+    shown: Value,
     /// Compiled at the first call: a process that only lists threads never pays for it.
     validator: OnceLock<Result<jsonschema::Validator, String>>,
 }
@@ -170,7 +197,8 @@ impl Registry {
                 bail!("there are two tools with the name `{name}`");
             }
             check_schema(tool.schema()).with_context(|| format!("the schema of the tool `{name}`"))?;
-            entries.push(Entry { tool, validator: OnceLock::new() });
+            let shown = canon::undeclared(tool.schema());
+            entries.push(Entry { tool, shown, validator: OnceLock::new() });
         }
         Ok(Registry { entries })
     }
@@ -197,12 +225,13 @@ impl Registry {
             .map(|e| ToolDecl {
                 name: e.tool.facts().name.clone(),
                 description: e.tool.facts().description.clone(),
-                schema: e.tool.schema().clone(),
+                schema: e.shown.clone(),
             })
             .collect()
     }
 
-    /// Reads and checks arguments as a model wrote them. An empty text stands for no arguments.
+    /// Reads and checks arguments as a model wrote them, and gives the canonical ones. An empty text stands for no
+    /// arguments.
     ///
     /// # Errors
     /// What is wrong and what is allowed, in at most [`MAX_REFUSAL`] characters, for the model.
@@ -214,17 +243,32 @@ impl Registry {
         }
         let text = if raw_arguments.trim().is_empty() { "{}" } else { raw_arguments };
         let args = json::parse(text).map_err(|e| refusal(name, &e.to_string()))?;
-        entry.check(&args)?;
-        Ok(CheckedArgs(args))
+        entry.check(args).map(CheckedArgs)
     }
 
-    /// The same for arguments that were already read strictly (an approver's edit, a prefetch).
+    /// The same for arguments that were already read strictly.
     ///
     /// # Errors
     /// As [`Registry::check`].
     pub fn check_value(&self, name: &str, args: Value) -> Result<CheckedArgs, String> {
-        self.known(name)?.check(&args)?;
-        Ok(CheckedArgs(args))
+        self.known(name)?.check(args).map(CheckedArgs)
+    }
+
+    /// The schema of the argument at a dotted path, as in a rule.
+    pub fn argument(&self, name: &str, path: &str) -> Option<&Value> {
+        schema::at(self.entry(name)?.tool.schema(), path)
+    }
+
+    /// What the argument at a dotted path can be, if that is declared: a kind, or known words.
+    pub fn values(&self, name: &str, path: &str) -> Option<Values> {
+        let (tool, schema) = (&self.entry(name)?.tool, self.argument(name, path)?);
+        let kind = canon::Kind::of(schema);
+        if let Some(known) = kind.and_then(|kind| tool.known(kind)) {
+            return Some(known);
+        }
+        let words = schema.get("enum").and_then(Value::as_array);
+        let words = words.map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        words.map(|names| Values::Known { what: "value", names }).or_else(|| kind.map(Values::Kind))
     }
 
     /// One line of at most [`MAX_TITLE`] characters saying what the call does. Total: a tool that is
@@ -243,7 +287,7 @@ impl Registry {
     /// Why there is no plan; it is the call's result then, and nobody is asked.
     pub async fn plan(&self, name: &str, args: &Value) -> Result<Plan, String> {
         let entry = self.known(name)?;
-        entry.check(args)?;
+        entry.still_canonical(args)?;
         let limit = entry.tool.timeout().min(PLAN_TIMEOUT);
         let plan = match tokio::time::timeout(limit, contained(async { entry.tool.plan(args).await })).await {
             Ok(Ok(plan)) => plan,
@@ -259,10 +303,11 @@ impl Registry {
     /// Does it, within the tool's timeout. A tool that panics or does not come back takes nothing else
     /// with it. What it says is capped to [`MAX_OUTPUT`], errors to [`MAX_ERROR`].
     ///
-    /// The arguments are checked again: settings may have changed since they were approved.
+    /// The arguments are checked again, and refused where they are not canonical: settings, or what is canonical,
+    /// may have changed since they were approved.
     /// A tool that blocks its thread cannot be timed out; tools await, or use `spawn_blocking`.
     pub async fn run(&self, name: &str, args: &Value, call: &CallContext) -> Outcome {
-        let entry = match self.known(name).and_then(|e| e.check(args).map(|()| e)) {
+        let entry = match self.known(name).and_then(|e| e.still_canonical(args).map(|()| e)) {
             Ok(entry) => entry,
             Err(error) => return Outcome::Failed { error },
         };
@@ -291,19 +336,37 @@ impl Registry {
     }
 
     fn known(&self, name: &str) -> Result<&Entry, String> {
-        self.entry(name).ok_or_else(|| {
-            let hint = text::did_you_mean(name, self.names());
-            let given = text::one_line(name, 60);
-            text::cut(
-                &format!("there is no tool `{given}`{hint} (tools: {})", text::list(self.names(), 180)),
-                MAX_REFUSAL,
-            )
-        })
+        // Names of other tools are not told: they may be those of another agent.
+        self.entry(name).ok_or_else(|| format!("there is no tool `{}`", text::one_line(name, 60)))
     }
 }
 
 impl Entry {
-    fn check(&self, args: &Value) -> Result<(), String> {
+    /// The canonical arguments.
+    fn check(&self, args: Value) -> Result<Value, String> {
+        let args = canon::numbers(args);
+        let canonical = self.once(&args)?;
+        // What is canonical is its own canonical form: a tool of which that is not true takes nothing.
+        if canonical != args && self.once(&canonical)? != canonical {
+            let name = &self.tool.facts().name;
+            return Err(refusal(name, "these arguments have no form that is always read alike"));
+        }
+        Ok(canonical)
+    }
+
+    /// # Errors
+    /// Why arguments that were checked before are not what would be checked now.
+    fn still_canonical(&self, args: &Value) -> Result<(), String> {
+        let name = &self.tool.facts().name;
+        let canonical = self.check(args.clone())?;
+        if canonical == *args {
+            return Ok(());
+        }
+        let form = text::cut(&json::canonical(&canonical), 120);
+        Err(refusal(name, &format!("nothing was done: the arguments are not in their canonical form, which is {form}")))
+    }
+
+    fn once(&self, args: &Value) -> Result<Value, String> {
         let name = &self.tool.facts().name;
         match self.validator.get_or_init(|| schema::compile(self.tool.schema())) {
             Err(why) => {
@@ -316,8 +379,7 @@ impl Entry {
             }
         }
         match catch_unwind(AssertUnwindSafe(|| self.tool.check(args))) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(refusal(name, &why)),
+            Ok(checked) => checked.map(canon::numbers).map_err(|why| refusal(name, &why)),
             Err(panic) => Err(refusal(name, &broke(name, &panic_text(panic.as_ref())))),
         }
     }
@@ -343,6 +405,20 @@ fn check_schema(schema: &Value) -> anyhow::Result<()> {
 /// Reads checked arguments into the tool's own type.
 fn typed<T: DeserializeOwned>(args: &Value) -> Result<T, String> {
     T::deserialize(args).map_err(|e| e.to_string())
+}
+
+/// Writes a tool's own type back as arguments.
+fn written<T: Serialize>(args: &T) -> Result<Value, String> {
+    serde_json::to_value(args).map_err(|e| format!("the arguments cannot be written back ({e})"))
+}
+
+/// Reads an argument for which `null` stands for its default, so that leaving it out, `null` and the default are one.
+fn or_default<'de, T, D>(reader: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(reader)?.unwrap_or_default())
 }
 
 fn refusal(name: &str, why: &str) -> String {

@@ -108,6 +108,16 @@ fn violation(error: &ValidationError<'_>, schema: &Value) -> String {
     }
 }
 
+/// The schema of the argument at a dotted path, as rules write it: items of a list are passed through.
+pub(super) fn at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    fn items(schema: &Value) -> &Value {
+        schema.get("items").map_or(schema, items)
+    }
+    path.split('.')
+        .filter(|key| key.parse::<usize>().is_err())
+        .try_fold(items(schema), |schema, key| Some(items(schema.get("properties")?.get(key)?)))
+}
+
 /// Names of the arguments that the object at a dotted path accepts.
 fn properties<'a>(schema: &'a Value, path: &str) -> impl Iterator<Item = &'a str> {
     let object = path.split('.').filter(|key| !key.is_empty()).try_fold(schema, |schema, key| {

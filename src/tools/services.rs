@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::canon::{Kind, MAX_PLAIN, plain};
 use super::command::{Child, End};
 use super::deploy::DeployConfig;
 use super::email::EmailConfig;
@@ -21,14 +22,11 @@ use super::files::FilesConfig;
 use super::guarded::HttpToolsConfig;
 use super::http::Http;
 use super::support::SupportConfig;
-use super::{shown, text};
+use super::{Values, shown, text};
 
 /// Most services in the settings, and most environments of one: probes run at the same time.
 pub const MAX_SERVICES: usize = 200;
 pub const MAX_ENVIRONMENTS: usize = 16;
-
-/// Longest name of a service or environment, and longest version, in characters.
-pub const MAX_NAME: usize = 64;
 
 /// The `[tools]` section of the settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -212,6 +210,35 @@ impl Services {
         })
     }
 
+    /// Refuses a service or an environment that the settings do not name, and says which there are: that helps
+    /// more than how names are written.
+    pub(super) fn named(&self, args: &Value) -> Result<(), String> {
+        let Some(name) = args.get("service").and_then(Value::as_str) else { return Ok(()) };
+        let service = self.service(name)?;
+        let environments =
+            args.get("environment").map(|given| given.as_array().map_or(vec![given], |many| many.iter().collect()));
+        for environment in environments.into_iter().flatten().filter_map(Value::as_str) {
+            Self::environment((name, service), environment)?;
+        }
+        Ok(())
+    }
+
+    /// The names that an argument of this kind can have, among services that are `meant`. Nothing is known of them
+    /// as long as no service is configured.
+    pub(super) fn known(&self, kind: Kind, meant: impl Fn(&Service) -> bool) -> Option<Values> {
+        let services = || self.iter().filter(|(_, service)| meant(service));
+        let (what, mut names): (_, Vec<String>) = match kind {
+            Kind::Service => ("service", services().map(|(name, _)| name.to_owned()).collect()),
+            Kind::Environment => {
+                ("environment", services().flat_map(|(_, service)| service.environments.keys().cloned()).collect())
+            }
+            Kind::Url | Kind::Path | Kind::Mail | Kind::Host | Kind::Version => return None,
+        };
+        names.sort();
+        names.dedup();
+        Some(Values::Known { what, names }).filter(|_| services().next().is_some())
+    }
+
     /// Looks how it is, within [`ToolsConfig::probe_timeout`].
     pub(super) async fn probe(&self, environment: &Environment) -> Health {
         let limit = self.probe_limit();
@@ -345,17 +372,9 @@ impl Environment {
 fn check_name(name: &str) -> anyhow::Result<()> {
     ensure!(
         plain(name),
-        "`{name}` is not a usable name: letters, digits and `._+~:@-`, the first a letter or digit, at most {MAX_NAME}"
+        "`{name}` is not a usable name: letters, digits and `._+~:@-`, the first a letter or digit, at most {MAX_PLAIN}"
     );
     Ok(())
-}
-
-/// Whether a text can go into an argument list or an address without meaning anything there: no white
-/// space, no control characters, no quoting, no path separator, and not taken for an option.
-pub(super) fn plain(text: &str) -> bool {
-    text.len() <= MAX_NAME
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+~:@-".contains(c))
 }
 
 pub(super) fn check_url(text: &str, schemes: &[&str]) -> anyhow::Result<Url> {

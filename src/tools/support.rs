@@ -21,8 +21,8 @@ use super::deploy::is_variable;
 use super::directory::{BUSY, Customer, Directory, DirectoryError, Found, NewTicket, Priority};
 use super::http::{Answer, Http, NoAnswer, Payload};
 use super::services::{check_placeholders, check_url};
-use super::{Boxed, CallContext, Tool, schema_of, text, typed};
-use crate::agent::{Outcome, Risk, ToolFacts};
+use super::{Boxed, CallContext, Spec, Tool, or_default, text, typed, written};
+use crate::agent::{Outcome, Risk};
 
 /// Customers that one look-up shows; more are counted, so that a model asks more exactly.
 pub const MAX_SHOWN: usize = 5;
@@ -324,12 +324,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 const SLACK: Duration = Duration::from_secs(10);
 
 pub struct LookupCustomer {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     desk: Arc<Desk>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LookupArgs {
     /// An id, a mail address, a name or a company, or a part of one.
@@ -339,30 +338,14 @@ struct LookupArgs {
 
 impl LookupCustomer {
     pub fn new(desk: Arc<Desk>) -> Self {
-        let facts = ToolFacts {
-            name: "lookup_customer".to_owned(),
-            description: "Look up customers by id, mail address, name or company.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: false,
-            idempotent: true,
-            plans: false,
-            editable: true,
-            outside: true,
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<LookupArgs>(), desk }
+        let description = "Look up customers by id, mail address, name or company.";
+        Self { spec: Spec::of::<LookupArgs>("lookup_customer", description), desk }
     }
 }
 
 impl Tool for LookupCustomer {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -373,9 +356,12 @@ impl Tool for LookupCustomer {
         format!("Look up the customer {}", args.get("query").and_then(Value::as_str).unwrap_or_default())
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
+    fn check(&self, args: &Value) -> Result<Value, String> {
         let LookupArgs { query } = typed(args)?;
-        if query.trim().is_empty() { Err("`query` is empty".to_owned()) } else { Ok(()) }
+        match query.trim() {
+            "" => Err("`query` is empty".to_owned()),
+            query => written(&LookupArgs { query: query.to_owned() }),
+        }
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -387,7 +373,7 @@ impl Tool for LookupCustomer {
             let found = tokio::select! {
                 biased;
                 () = call.cancel.cancelled() => Err("stopped before it was done".to_owned()),
-                found = self.desk.search(query.trim()) => found,
+                found = self.desk.search(&query) => found,
             };
             match found {
                 Ok(text) => Outcome::Succeeded { text },
@@ -398,16 +384,15 @@ impl Tool for LookupCustomer {
 }
 
 pub struct CreateSupportTicket {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     desk: Arc<Desk>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TicketArgs {
     /// The id of the customer, as `lookup_customer` shows it; left out if it is about no customer.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 320))]
     customer: Option<String>,
     /// One line that says what it is about.
@@ -417,38 +402,25 @@ struct TicketArgs {
     #[schemars(length(min = 1, max = 10000))]
     body: String,
     /// How urgent it is; `normal` if left out.
-    #[serde(default)]
-    priority: Option<Priority>,
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Priority>")]
+    priority: Priority,
 }
 
 impl CreateSupportTicket {
     pub fn new(desk: Arc<Desk>) -> Self {
-        let facts = ToolFacts {
-            name: "create_support_ticket".to_owned(),
-            description: "Open a ticket for the people of support, about a customer or in general.".to_owned(),
-            schema_version: 1,
-            risk: Risk::Low,
-            side_effects: true,
-            // The effect is a key: the same call twice is one ticket.
-            idempotent: true,
-            plans: false,
-            editable: true,
-            // The number, and why a ticket is refused, are then the other side's words.
-            outside: matches!(desk.place, Place::Http(..)),
-            sends: false,
-            target: Vec::new(),
-        };
-        Self { facts, schema: schema_of::<TicketArgs>(), desk }
+        let description = "Open a ticket for the people of support, about a customer or in general.";
+        // The effect is a key: the same call twice is one ticket.
+        let spec = Spec::of::<TicketArgs>("create_support_ticket", description).acts(Risk::Low).idempotent();
+        // Elsewhere the number, and why a ticket is refused, are the other side's words.
+        let spec = if matches!(desk.place, Place::Http(..)) { spec } else { spec.own_words() };
+        Self { spec, desk }
     }
 }
 
 impl Tool for CreateSupportTicket {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn timeout(&self) -> Duration {
@@ -463,8 +435,8 @@ impl Tool for CreateSupportTicket {
         }
     }
 
-    fn check(&self, args: &Value) -> Result<(), String> {
-        let TicketArgs { subject, body, .. } = typed(args)?;
+    fn check(&self, args: &Value) -> Result<Value, String> {
+        let TicketArgs { customer, subject, body, priority } = typed(args)?;
         for (name, value) in [("subject", &subject), ("body", &body)] {
             if value.trim().is_empty() {
                 return Err(format!("`{name}` is empty"));
@@ -473,7 +445,11 @@ impl Tool for CreateSupportTicket {
         if subject.chars().any(char::is_control) {
             return Err("`subject` has to be one line".to_owned());
         }
-        Ok(())
+        let customer = customer.map(|id| id.trim().to_owned());
+        if customer.as_deref() == Some("") {
+            return Err("`customer` is empty; leave it out if the ticket is about no customer".to_owned());
+        }
+        written(&TicketArgs { customer, subject: subject.trim().to_owned(), body, priority })
     }
 
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
@@ -485,7 +461,7 @@ impl Tool for CreateSupportTicket {
             if call.cancel.is_cancelled() {
                 return Outcome::Failed { error: "stopped before the ticket was opened".to_owned() };
             }
-            let ticket = NewTicket { customer, subject, body, priority: priority.unwrap_or_default() };
+            let ticket = NewTicket { customer, subject, body, priority };
             match self.desk.open_ticket(ticket, call).await {
                 Ok(number) => Outcome::Succeeded { text: format!("opened the ticket {number}") },
                 Err(outcome) => outcome,

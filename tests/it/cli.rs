@@ -738,6 +738,33 @@ fn a_rule_that_no_call_can_match_is_refused_with_what_was_probably_meant() {
     policy rule `c`: `deploy_*` has no argument `enviroment`, so it would never match; did you mean `environment`?
     policy rule `d`: no tool is called `shell_*`, so it would never match (tools: log_message, sleep, check_service_status, deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, create_support_ticket)
     ");
+    // So is a pattern that no canonical argument can match: it would fall silent.
+    let wrong = rules(
+        "[tools.services.api.environments]\nproduction = { status = \"http://127.0.0.1/\" }\n\
+         [[policy.rules]]\nname = \"url\"\ntool = \"http_*\"\ngate = \"deny\"\nargs = { url = \"https://API.example.com/.*\" }\n\
+         [[policy.rules]]\nname = \"path\"\ntool = \"*_file\"\ngate = \"ask\"\nargs = { path = \"./secrets/.*\" }\n\
+         [[policy.rules]]\nname = \"mail\"\ntool = \"*\"\ngate = \"auto\"\nargs = { to = '.*@EXAMPLE\\.com' }\n\
+         [[policy.rules]]\nname = \"word\"\ntool = \"create_*\"\ngate = \"deny\"\nargs = { priority = \"hihg\" }\n\
+         [[policy.rules]]\nname = \"place\"\ntool = \"check_*\"\ngate = \"deny\"\nargs = { environment = \"Production\" }\n\
+         [[policy.rules]]\nname = \"fine\"\ntool = \"http_*\"\ngate = \"deny\"\nargs = { url = '(?i)https://API\\.example\\.com/.*' }\n",
+    )
+    .failed();
+    insta::assert_snapshot!(wrong, @r"
+    twelve: policy rule `url`: `url`: no url is ever written as `https://API.example.com/.*` has it, so it would never match; the canonical form of `https://API.example.com/` is `https://api.example.com/`
+    policy rule `path`: `path`: no path is ever written as `./secrets/.*` has it, so it would never match; the canonical form of `./secrets/` is `secrets/`
+    policy rule `mail`: `to`: no mail is ever written as `.*@EXAMPLE\.com` has it, so it would never match; the canonical form of `@EXAMPLE.com` is `@example.com`
+    policy rule `word`: `priority`: `hihg` matches no value, so it would never match; did you mean `high`? (known: low, normal, high, urgent)
+    policy rule `place`: `environment`: `Production` would never match; the canonical form of this environment is `production`
+    ");
+    // Gates of an agent file, too.
+    let home = Home::with("");
+    let mine = "+++\ndescription = \"Mine.\"\ntools = [\"read_file\"]\n[gates]\nread_file = { gate = \"deny\", args = { path = \"/etc/.*\" } }\n+++\nYou read.\n";
+    std::fs::create_dir(home.path("agents")).unwrap();
+    home.write("agents/mine.md", mine);
+    let agents = home.path("agents").display().to_string();
+    let checked = home.command(&["config", "check"]).env("TWELVE__AGENTS__DIRECTORY", &agents).output().unwrap();
+    let said = Ran::from(checked).failed();
+    assert!(said.contains("`agent:mine:read_file`: `path`: no path is ever written as `/etc/.*` has it"), "{said}");
     // So is a tool that is listed as safe and does not exist: it would go on asking, and nobody would know why.
     let wrong = rules("[policy]\nsafe_after_untrusted = [\"log_*\", \"log_mesage\", \"shell\"]\n").failed();
     insta::assert_snapshot!(wrong, @r"

@@ -445,7 +445,7 @@ fn an_agent_that_asks_for_a_provider_without_a_key_is_a_start_up_error() {
     let given = Given {
         app_name: "twelve",
         tools: &[],
-        check_args: &|_, _| Ok(()),
+        check_args: &|_, args| Ok(args.clone()),
         policy: &policy,
         require_approvers: false,
         limits: &config.limits,

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use twelve::agent::Outcome;
 use twelve::demo_service::{LedgerLine, ledger, seed, serve};
 
-use crate::fake_service::{call, registry};
+use crate::fake_service::{Checked as _, call, registry};
 
 async fn start(dir: &Path) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
     crate::crypto();
@@ -116,8 +116,10 @@ async fn deploy_service_deploys_to_it_as_the_demo_does() {
          http = {{ url = 'http://{at}/{{service}}/{{environment}}/deploy', body = {{ version = '{{version}}' }} }}"
     ));
     let args = json!({"service": "api-backend", "version": "v1.2.3", "environment": "staging"});
-    assert_eq!(registry.plan("deploy_service", &args).await.unwrap().summary, "now v1.2.2 -> v1.2.3");
-    let Outcome::Succeeded { text } = registry.run("deploy_service", &args, &call()).await else { panic!("failed") };
+    assert_eq!(registry.checked_plan("deploy_service", &args).await.unwrap().summary, "now v1.2.2 -> v1.2.3");
+    let Outcome::Succeeded { text } = registry.checked_run("deploy_service", &args, &call()).await else {
+        panic!("failed")
+    };
     assert!(text.starts_with("api-backend staging: v1.2.2 -> v1.2.3, healthy in "), "{text}");
     let key = call().effect.to_string();
     assert_eq!(ledger(dir.path()).unwrap(), [line("v1.2.2", "v1.2.3", &key)]);

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use twelve::agent::{EffectId, ThreadId, Timestamp};
+use twelve::agent::{EffectId, Outcome, Plan, ThreadId, Timestamp};
 use twelve::tools::{CallContext, Registry, ToolsConfig};
 
 /// What the service does when it is asked.
@@ -198,5 +198,24 @@ async fn answer(
             if status == 0 { pending().await } else { (StatusCode::from_u16(status).unwrap(), echo).into_response() }
         }
         _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Calls as the runtime makes them: what is planned and run are the arguments that the check gave.
+pub trait Checked {
+    async fn checked_run(&self, tool: &str, args: &Value, call: &CallContext) -> Outcome;
+    async fn checked_plan(&self, tool: &str, args: &Value) -> Result<Plan, String>;
+}
+
+impl Checked for Registry {
+    async fn checked_run(&self, tool: &str, args: &Value, call: &CallContext) -> Outcome {
+        match self.check_value(tool, args.clone()) {
+            Ok(args) => self.run(tool, args.as_value(), call).await,
+            Err(error) => Outcome::Failed { error },
+        }
+    }
+
+    async fn checked_plan(&self, tool: &str, args: &Value) -> Result<Plan, String> {
+        self.plan(tool, self.check_value(tool, args.clone())?.as_value()).await
     }
 }

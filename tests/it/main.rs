@@ -2,6 +2,7 @@
 
 mod architecture;
 mod browser;
+mod canon;
 mod cli;
 mod cli_chat;
 mod cli_serve;

@@ -41,10 +41,10 @@ fn anyone() -> Policy {
     Policy { approvers, expires_after_ms: 7_200_000, ..Policy::default() }
 }
 
-fn check_args(tool: &str, args: &Value) -> Result<(), String> {
+fn check_args(tool: &str, args: &Value) -> Result<Value, String> {
     match (tool, args.get("service")) {
         ("check_service_status", None) => Err("`service` is missing".into()),
-        _ => Ok(()),
+        _ => Ok(args.clone()),
     }
 }
 

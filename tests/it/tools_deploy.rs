@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use twelve::agent::Outcome;
 use twelve::tools::{MAX_ERROR, MAX_OUTPUT, Registry, ToolsConfig};
 
-use crate::fake_service::{Fake, Mood, Seen, call, closed_port};
+use crate::fake_service::{Checked as _, Fake, Mood, Seen, call, closed_port};
 
 const TOOL: &str = "deploy_service";
 
@@ -24,7 +24,7 @@ fn to(version: &str) -> Value {
 }
 
 async fn run(registry: &Registry) -> Outcome {
-    registry.run(TOOL, &to("v1.2.3"), &call()).await
+    registry.checked_run(TOOL, &to("v1.2.3"), &call()).await
 }
 
 fn succeeded(outcome: Outcome) -> String {
@@ -80,16 +80,16 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 async fn a_plan_shows_what_would_change_and_changes_when_the_service_does() {
     let fake = Fake::start().await;
     let registry = fake.by_script("", "");
-    let plan = registry.plan(TOOL, &to("v1.2.3")).await.unwrap();
+    let plan = registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap();
     assert_eq!(plan.summary, "now v1.2.2 -> v1.2.3");
     assert_eq!(plan.facts, json!({"current": "v1.2.2", "target": "v1.2.3", "healthy": true, "locked": false}));
-    assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await.unwrap(), plan, "nothing changed, so the plan did not");
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap(), plan, "nothing changed, so the plan did not");
 
     fs::write(fake.dir.path().join("version"), "v1.2.9").unwrap();
-    let other = registry.plan(TOOL, &to("v1.2.3")).await.unwrap();
+    let other = registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap();
     assert_eq!(other.summary, "now v1.2.9 -> v1.2.3");
     assert_ne!(other.facts, plan.facts);
-    assert_eq!(registry.plan(TOOL, &to("v1.2.9")).await.unwrap().summary, "already at v1.2.9");
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.9")).await.unwrap().summary, "already at v1.2.9");
     assert!(fake.ledger().is_empty(), "a plan deploys nothing");
 }
 
@@ -147,8 +147,8 @@ async fn nothing_in_a_version_can_become_an_option_another_argument_or_a_command
         let raw = to(version).to_string();
         let refused = registry.check(TOOL, &raw).unwrap_err();
         assert!(refused.contains("`version` has to be letters, digits"), "{version:?}: {refused}");
-        assert!(registry.plan(TOOL, &to(version)).await.is_err(), "{version:?}");
-        failed(registry.run(TOOL, &to(version), &call()).await);
+        assert!(registry.checked_plan(TOOL, &to(version)).await.is_err(), "{version:?}");
+        failed(registry.checked_run(TOOL, &to(version), &call()).await);
     }
     assert!(fake.ledger().is_empty());
     assert!(registry.check(TOOL, &to("2026.11+build.7").to_string()).is_ok());
@@ -243,7 +243,7 @@ async fn a_cancel_ends_a_running_command_with_everything_it_started() {
         alive.opened.await.unwrap();
         cancel.cancel();
     };
-    let (outcome, ()) = soon(async { tokio::join!(registry.run(TOOL, &args, &call), stop) }).await;
+    let (outcome, ()) = soon(async { tokio::join!(registry.checked_run(TOOL, &args, &call), stop) }).await;
     assert!(unknown(outcome).starts_with("the command was stopped while it was working"));
     soon(alive.closed).await.unwrap();
     assert!(fake.ledger().is_empty());
@@ -274,7 +274,7 @@ async fn one_place_is_deployed_to_once_at_a_time() {
         assert_eq!(error, "another deployment of api to staging is under way; nothing was changed");
         call.cancel.cancel();
     };
-    let (outcome, ()) = soon(async { tokio::join!(registry.run(TOOL, &args, &call), other) }).await;
+    let (outcome, ()) = soon(async { tokio::join!(registry.checked_run(TOOL, &args, &call), other) }).await;
     unknown(outcome);
     succeeded(run(&registry).await);
     assert_eq!(fake.ledger(), once());
@@ -285,7 +285,7 @@ async fn a_cancel_before_the_back_end_is_a_plain_failure() {
     let fake = Fake::start().await;
     let call = call();
     call.cancel.cancel();
-    let error = failed(fake.by_script("", "").run(TOOL, &to("v1.2.3"), &call).await);
+    let error = failed(fake.by_script("", "").checked_run(TOOL, &to("v1.2.3"), &call).await);
     assert_eq!(error, "stopped before the deployment of api began; nothing was changed");
     assert!(fake.ledger().is_empty());
 }
@@ -321,7 +321,7 @@ async fn a_locked_service_is_not_planned_and_not_deployed() {
     let fake = Fake::start().await;
     let registry = fake.by_script("", "lock = 'freeze until Monday'");
     let words = "`api` is locked: freeze until Monday".to_owned();
-    assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await, Err(words.clone()));
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.3")).await, Err(words.clone()));
     assert_eq!(failed(run(&registry).await), words);
     assert!(fake.ledger().is_empty());
 }
@@ -331,7 +331,7 @@ async fn a_lock_that_appears_between_plan_and_run_holds() {
     let fake = Fake::start().await;
     let lock = fake.dir.path().join("lock");
     let registry = fake.by_script("", &format!("lock_file = '{}'", lock.display()));
-    assert!(registry.plan(TOOL, &to("v1.2.3")).await.is_ok());
+    assert!(registry.checked_plan(TOOL, &to("v1.2.3")).await.is_ok());
     for (text, reason) in [("incident 12\nsecond line", "incident 12"), ("", "no reason given")] {
         fs::write(&lock, text).unwrap();
         assert_eq!(failed(run(&registry).await), format!("`api` is locked: {reason}"));
@@ -351,12 +351,12 @@ async fn an_unhealthy_service_is_not_deployed_to_unless_the_settings_say_so() {
     fake.set(|k| k.mood = Mood::Status(503));
     let registry = fake.by_script("", "");
     let words = "api in staging is not healthy before the deployment (HTTP 503); nothing was changed";
-    assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await, Err(words.to_owned()));
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.3")).await, Err(words.to_owned()));
     assert_eq!(failed(run(&registry).await), words);
     assert!(fake.ledger().is_empty());
 
     let registry = fake.by_script("", "health_before = false");
-    let plan = registry.plan(TOOL, &to("v1.2.3")).await.unwrap();
+    let plan = registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap();
     assert_eq!(plan.summary, "now v1.2.2 -> v1.2.3, NOT healthy now (HTTP 503)");
     assert_eq!(plan.facts["healthy"], json!(false));
     let error = failed(run(&registry).await);
@@ -368,11 +368,11 @@ async fn an_unhealthy_service_is_not_deployed_to_unless_the_settings_say_so() {
 async fn a_service_that_is_down_can_be_deployed_for_the_first_time() {
     let fake = Fake::start().await;
     fs::write(fake.dir.path().join("version"), "").unwrap();
-    let plan = fake.by_script("", "").plan(TOOL, &to("v1.2.3")).await;
+    let plan = fake.by_script("", "").checked_plan(TOOL, &to("v1.2.3")).await;
     let words = "the version of api in staging cannot be read (the answer is empty); nothing was changed";
     assert_eq!(plan, Err(words.to_owned()));
     let registry = fake.by_script("", "health_before = false");
-    let plan = registry.plan(TOOL, &to("v1.2.3")).await.unwrap();
+    let plan = registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap();
     assert_eq!((plan.summary.as_str(), &plan.facts["current"]), ("now not known -> v1.2.3", &Value::Null));
     assert_eq!(succeeded(run(&registry).await), "api staging: not known -> v1.2.3, healthy in N ms");
 }
@@ -403,7 +403,7 @@ async fn a_cancel_while_it_settles_leaves_the_outcome_open() {
         }
         cancel.cancel();
     };
-    let (outcome, ()) = soon(async { tokio::join!(registry.run(TOOL, &args, &call), stop) }).await;
+    let (outcome, ()) = soon(async { tokio::join!(registry.checked_run(TOOL, &args, &call), stop) }).await;
     let error = unknown(outcome);
     assert_eq!(error, "stopped while api in staging was settling: v1.2.3 was deployed, but nobody saw it run");
 }
@@ -517,7 +517,7 @@ async fn a_cancel_while_the_request_is_under_way_leaves_the_outcome_open() {
         }
         cancel.cancel();
     };
-    let (outcome, ()) = soon(async { tokio::join!(registry.run(TOOL, &args, &call), stop) }).await;
+    let (outcome, ()) = soon(async { tokio::join!(registry.checked_run(TOOL, &args, &call), stop) }).await;
     assert!(unknown(outcome).starts_with("stopped while the back end was working; look whether"));
 }
 
@@ -526,7 +526,7 @@ async fn a_token_that_is_not_set_is_found_before_anybody_is_asked() {
     let fake = Fake::start().await;
     let registry = by_request(&fake, ", token_env = 'TWELVE_TEST_NO_SUCH_TOKEN'");
     let words = "the environment variable TWELVE_TEST_NO_SUCH_TOKEN is not set; an operator has to set it".to_owned();
-    assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await, Err(words.clone()));
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.3")).await, Err(words.clone()));
     assert_eq!(failed(run(&registry).await), words);
     assert!(fake.knobs.lock().unwrap().seen.is_empty());
 }
@@ -547,7 +547,7 @@ async fn a_version_can_be_read_by_a_command() {
         )
     };
     let registry = crate::fake_service::registry(&settings(&reader));
-    assert_eq!(registry.plan(TOOL, &to("v1.2.3")).await.unwrap().summary, "now v1.2.2 -> v1.2.3");
+    assert_eq!(registry.checked_plan(TOOL, &to("v1.2.3")).await.unwrap().summary, "now v1.2.2 -> v1.2.3");
     assert_eq!(succeeded(run(&registry).await), "api staging: v1.2.2 -> v1.2.3, healthy in N ms");
     for (text, why) in
         [("exit 4", "the command exited with code 4"), ("yes", "did not end"), ("true", "the answer is empty")]
@@ -555,7 +555,7 @@ async fn a_version_can_be_read_by_a_command() {
         let reader = fake.dir.path().join("bad.sh");
         write(&reader, text);
         let settings = format!("probe_timeout = '300ms'\n{}", settings(&reader));
-        let error = crate::fake_service::registry(&settings).plan(TOOL, &to("v1.2.3")).await.unwrap_err();
+        let error = crate::fake_service::registry(&settings).checked_plan(TOOL, &to("v1.2.3")).await.unwrap_err();
         assert!(error.contains(why), "{error}");
     }
 }

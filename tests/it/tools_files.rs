@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use twelve::agent::{
-    AgentFile, Agents, Answer, Because, Digest, Given, Input, Limits, Outcome, Plan, ThreadId, ToolFacts,
+    AgentFile, Agents, Answer, Ballot, Because, Body, Digest, Event, GatedCall, Given, Input, Limits, NextStep,
+    Outcome, Plan, Refusal, ThreadId, ToolFacts, Verdict,
 };
 use twelve::runtime::{Clock, Runtime, Said};
 use twelve::store::{Store, StoreConfig};
-use twelve::tools::files::{MAX_LISTED, MAX_PATH};
-use twelve::tools::{MAX_OUTPUT, MAX_REFUSAL, Registry, ToolsConfig};
+use twelve::tools::canon::MAX_PATH;
+use twelve::tools::files::MAX_LISTED;
+use twelve::tools::{CheckedArgs, MAX_OUTPUT, MAX_REFUSAL, Registry, ToolsConfig};
 
-use crate::fake_service::call;
+use crate::fake_service::{Checked as _, call};
 use crate::world::{Outside, START, Setup, ann, approve, bob, parts};
 
 /// What stands outside and may never be seen or changed.
@@ -69,11 +71,11 @@ impl Place {
     }
 
     async fn plan(&self, path: &str, content: &str) -> Result<Plan, String> {
-        self.registry.plan("write_file", &json!({ "path": path, "content": content })).await
+        self.registry.checked_plan("write_file", &json!({ "path": path, "content": content })).await
     }
 
     async fn run(&self, tool: &str, args: Value) -> Result<String, String> {
-        match self.registry.run(tool, &args, &call()).await {
+        match self.registry.checked_run(tool, &args, &call()).await {
             Outcome::Succeeded { text } => Ok(text),
             Outcome::Failed { error } => Err(error),
             other => panic!("{other:?}"),
@@ -136,12 +138,12 @@ async fn what_is_written_is_read_back_and_directories_are_made_and_listed() {
 async fn the_directory_is_made_at_the_first_write_and_is_nobody_elses() {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry("", &dir.path().join("data"));
-    let read = registry.run("read_file", &json!({}), &call()).await;
+    let read = registry.checked_run("read_file", &json!({}), &call()).await;
     assert_eq!(read, Outcome::Failed { error: "there are no files yet".to_owned() });
     let args = json!({ "path": "a/b.txt", "content": "x" });
-    assert_eq!(registry.plan("write_file", &args).await.unwrap().summary, "new file, 1 line, 1 bytes");
+    assert_eq!(registry.checked_plan("write_file", &args).await.unwrap().summary, "new file, 1 line, 1 bytes");
     assert!(!dir.path().join("data").exists(), "neither a read nor a plan changes anything");
-    let made = registry.run("write_file", &args, &call()).await;
+    let made = registry.checked_run("write_file", &args, &call()).await;
     assert_eq!(made, Outcome::Succeeded { text: "made a/b.txt, 1 bytes".to_owned() });
     assert_eq!(fs::read_to_string(dir.path().join("data/files/a/b.txt")).unwrap(), "x");
     assert_eq!(fs::metadata(dir.path().join("data/files")).unwrap().permissions().mode() & 0o777, 0o700);
@@ -367,28 +369,91 @@ tool = "write_file"
 args = { path = "$path", content = "$content" }
 "#;
 
-#[tokio::test]
-async fn a_file_that_changes_after_people_approved_its_replacement_asks_again() {
-    let mut place = Place::new();
-    place.put("notes", "one\n");
+/// A runtime over the real tools of a place, with one agent that reads and writes.
+async fn runtime(place: &mut Place, setup: &Setup, prefetch: &str) -> Runtime {
     let tools = std::mem::replace(&mut place.registry, Registry::new(vec![]).unwrap());
-    let setup = Setup { script: SCRIPT.to_owned(), ..Setup::default() };
     let store = StoreConfig { path: place.dir.path().join("twelve.db"), durability: setup.durability };
     let (clock, outside) = (Clock::manual(START), Outside::new(place.dir.path()));
-    let mut parts = parts(Store::open(&store).await.unwrap(), &clock, &outside, &setup);
+    let mut parts = parts(Store::open(&store).await.unwrap(), &clock, &outside, setup);
     let facts: Vec<ToolFacts> = tools.names().filter_map(|name| tools.facts(name).cloned()).collect();
     let given = Given {
         app_name: "twelve",
         tools: &facts,
-        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(|_| ()),
+        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(CheckedArgs::into_value),
         policy: &setup.policy,
         require_approvers: false,
         limits: &Limits::default(),
     };
-    let text = "+++\ndescription = \"Tests.\"\ntools = [\"read_file\", \"write_file\"]\n+++\nYou write.\n".to_owned();
+    let text =
+        format!("+++\ndescription = \"Tests.\"\ntools = [\"read_file\", \"write_file\"]\n{prefetch}+++\nYou write.\n");
     parts.agents = Agents::load(&[AgentFile { file: "tester.md".into(), text }], &[], &given).unwrap();
     parts.tools = tools;
-    let runtime = Runtime::new(parts);
+    Runtime::new(parts)
+}
+
+/// Whichever way arguments come in: what the rules, the card and the log have is what is written.
+#[tokio::test]
+async fn a_path_is_canonical_before_the_gate_sees_it_by_whichever_way_it_comes() {
+    let mut place = Place::new();
+    place.put("secrets/key", "old");
+    let deny = json!({ "name": "no secrets", "gate": "deny", "tool": "*_file", "args": { "path": "secrets/.*" } });
+    // What was fetched before is no reason to stop.
+    let script = SCRIPT.replace("(?P<tool>[a-z_]+)", "(?P<tool>write_file)");
+    let mut setup = Setup { script, ..Setup::default() };
+    setup.policy.rules = vec![serde_json::from_value(deny).unwrap()];
+    let prefetch = "[[prefetch]]\ntool = \"read_file\"\nargs = { path = \".//docs/.\" }\n";
+    let runtime = runtime(&mut place, &setup, prefetch).await;
+    let thread: ThreadId = "api:t".parse().unwrap();
+    let say = async |text: &str| {
+        runtime.message(&thread, "tester", Said::by(ann(), text)).await.unwrap();
+        runtime.settle().await.unwrap();
+        runtime.thread(thread.short()).await.unwrap()
+    };
+    // The model's own words.
+    say("write .//secrets/./key new").await;
+    let mut calls: Vec<GatedCall> = Vec::new();
+    for event in runtime.parts().store.load(thread.short(), 0).await.unwrap().events {
+        let event: Event = serde_json::from_slice(&event).unwrap();
+        match event.body {
+            Body::MessageReceived { prefetch, .. } => calls.extend(prefetch),
+            Body::ModelReplied { step: NextStep::Call { calls: made, .. }, .. } => calls.extend(made),
+            _ => {}
+        }
+    }
+    let [fetched, denied] = calls.as_slice() else { panic!("{calls:?}") };
+    // A prefetch.
+    assert_eq!((fetched.tool.as_str(), &fetched.args), ("read_file", &json!({ "path": "docs", "first_line": 1 })));
+    assert_eq!(denied.args, json!({ "path": "secrets/key", "content": "new" }));
+    assert!(matches!(&denied.verdict, Verdict::Deny { rule, .. } if rule == "no secrets"), "{denied:?}");
+    assert_eq!(place.text("secrets/key"), "old");
+    // An edit, from whichever surface: they all propose it like this.
+    let state = say("write ./notes two").await;
+    let request = state.pending_approvals().next().unwrap().clone();
+    assert_eq!((&request.args, request.title.as_str()), (&json!({ "path": "notes", "content": "two" }), "Write notes"));
+    for (written, canonical) in
+        [("./secrets//key", None), ("other/", None), ("/etc/passwd", None), ("./a/./b", Some("a/b"))]
+    {
+        let raw = json!({ "path": written, "content": "two" }).to_string();
+        let edit = Ballot::Edit { args: Box::new(runtime.propose("write_file", &raw)) };
+        let (approval, digest) = (request.id, request.digest.prefix());
+        let vote = Input::Vote { approval, digest, by: bob(), groups: vec![], vote: edit, source: None };
+        let answer = runtime.deliver(thread.short(), vote).await.unwrap().answer;
+        runtime.settle().await.unwrap();
+        let state = runtime.thread(thread.short()).await.unwrap();
+        let now = state.pending_approvals().next().unwrap();
+        match canonical {
+            None => assert!(matches!(answer, Answer::Refused(Refusal::InvalidEdit { .. })), "{written}: {answer:?}"),
+            Some(path) => assert_eq!((&answer, &now.args["path"]), (&Answer::Accepted, &json!(path))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_after_people_approved_its_replacement_asks_again() {
+    let mut place = Place::new();
+    place.put("notes", "one\n");
+    let setup = Setup { script: SCRIPT.to_owned(), ..Setup::default() };
+    let runtime = runtime(&mut place, &setup, "").await;
     let thread: ThreadId = "api:t".parse().unwrap();
     runtime.message(&thread, "tester", Said::by(ann(), "write notes two")).await.unwrap();
     runtime.settle().await.unwrap();
@@ -464,7 +529,7 @@ async fn a_call_that_is_stopped_before_it_began_changes_nothing() {
     let context = call();
     context.cancel.cancel();
     let args = json!({ "path": "a/b", "content": "x" });
-    let stopped = place.registry.run("write_file", &args, &context).await;
+    let stopped = place.registry.checked_run("write_file", &args, &context).await;
     assert_eq!(stopped, Outcome::Failed { error: "stopped before anything was written".to_owned() });
     assert_eq!(place.names(), Vec::<String>::new());
 }

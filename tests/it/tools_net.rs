@@ -20,7 +20,7 @@ use twelve::tools::fetch::{HttpGet, HttpPost};
 use twelve::tools::guarded::{HttpToolsConfig, Lookup, Web};
 use twelve::tools::{MAX_OUTPUT, MAX_REFUSAL, Registry, ToolsConfig};
 
-use crate::fake_service::{call, closed_port};
+use crate::fake_service::{Checked as _, call, closed_port};
 
 /// The tools with these settings (`[tools.http]` in TOML).
 fn tools(toml: &str) -> Registry {
@@ -171,11 +171,11 @@ fn at(address: SocketAddr, more: &str) -> Registry {
 }
 
 async fn get(registry: &Registry, url: &str) -> Outcome {
-    registry.run("http_get", &json!({ "url": url }), &call()).await
+    registry.checked_run("http_get", &json!({ "url": url }), &call()).await
 }
 
 async fn post(registry: &Registry, url: &str, body: Value) -> Outcome {
-    registry.run("http_post", &json!({ "url": url, "body": body }), &call()).await
+    registry.checked_run("http_post", &json!({ "url": url, "body": body }), &call()).await
 }
 
 fn succeeded(outcome: Outcome) -> String {
@@ -299,6 +299,11 @@ fn an_address_that_is_not_public_is_refused_however_it_is_written() {
             ("http://198.18.0.1/", "a benchmarking address"),
         ] {
             let words = refused(&registry, url);
+            // A number that is written in another way is refused for that, and its canonical form for what it is.
+            let words = match words.split_once("; write `") {
+                Some((_, canonical)) => refused(&registry, canonical.trim_end_matches('`')),
+                None => words,
+            };
             assert!(words.contains(&format!("is {what};")), "{url}: {words}");
             assert!(words.contains("`tools.http.allow_private`"), "{words}");
         }
@@ -391,8 +396,8 @@ async fn a_host_inside_is_not_connected_to_even_if_it_is_allowed() {
         let registry = tools(&format!("allow = [{allow}]"));
         for (host, words) in [
             ("127.0.0.1", "`127.0.0.1` is a loopback address"),
-            ("2130706433", "`127.0.0.1` is a loopback address"),
-            ("[::ffff:127.0.0.1]", "is a loopback address"),
+            ("2130706433", "write `http://127.0.0.1:"),
+            ("[::ffff:127.0.0.1]", "another way to write 127.0.0.1"),
             ("localhost", "`localhost` resolves to a loopback address"),
             ("localhost.", "`localhost` resolves to a loopback address"),
             ("LOCALHOST", "`localhost` resolves to a loopback address"),
@@ -520,7 +525,11 @@ async fn a_name_that_changes_its_address_between_redirects_is_checked_each_time(
 #[tokio::test]
 async fn redirects_end_after_as_many_as_the_settings_say() {
     let server = Server::open(|_| redirect(302, "/again")).await;
-    for (more, asked) in [("max_redirects = 0", 1), ("max_redirects = 3", 4), ("", 6)] {
+    // None at all: the agent is told where it points, and a call of its own meets the rules.
+    let text = succeeded(get(&server.tools("max_redirects = 0"), &server.url("/")).await);
+    assert!(text.ends_with(&format!("\nIt points to {} and was not followed.", server.url("/again"))), "{text}");
+    assert_eq!(server.seen().len(), 1);
+    for (more, asked) in [("max_redirects = 3", 4), ("", 6)] {
         let before = server.seen().len();
         let error = failed(get(&server.tools(more), &server.url("/")).await);
         assert_eq!(error, format!("it redirects more than {} times", asked - 1));
@@ -685,10 +694,9 @@ async fn a_post_sends_its_object_once_with_the_key_of_the_call() {
         let error = registry.check("http_post", &raw).unwrap_err();
         assert!(error.contains("`body` has to be of type object"), "{error}");
     }
-    assert_eq!(
-        registry.title("http_post", &json!({"url": "https://b\u{fc}cher.example/x"})),
-        "Send to https://xn--bcher-kva.example/x"
-    );
+    let foreign =
+        tools("allow = ['*']").check_value("http_post", json!({"url": "https://b\u{fc}cher.example/x", "body": {}}));
+    assert_eq!(registry.title("http_post", foreign.unwrap().as_value()), "Send to https://xn--bcher-kva.example/x");
     assert_eq!(registry.title("http_get", &json!({"url": "https://x.example/a"})), "Read https://x.example/a");
 }
 
@@ -752,16 +760,16 @@ async fn a_call_that_is_stopped_says_whether_anything_was_sent() {
     let registry = at(silent, "");
     let args = json!({ "url": format!("http://{silent}/"), "body": {} });
     let context = call();
-    let (outcome, ()) = tokio::join!(registry.run("http_post", &args, &context), async {
+    let (outcome, ()) = tokio::join!(registry.checked_run("http_post", &args, &context), async {
         asked.recv().await.unwrap();
         context.cancel.cancel();
     });
     assert!(unknown(outcome).starts_with("stopped while the request was under way"));
-    let outcome = registry.run("http_post", &args, &context).await;
+    let outcome = registry.checked_run("http_post", &args, &context).await;
     assert_eq!(failed(outcome), "stopped before anything was sent");
     assert!(asked.try_recv().is_err(), "no second connection");
     let args = json!({ "url": format!("http://{silent}/") });
-    assert_eq!(failed(registry.run("http_get", &args, &context).await), "stopped before it was done");
+    assert_eq!(failed(registry.checked_run("http_get", &args, &context).await), "stopped before it was done");
 }
 
 #[test]

@@ -9,15 +9,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twelve::agent::{Outcome, Plan, Risk, Timestamp, ToolFacts};
 use twelve::tools::{
-    Boxed, CallContext, MAX_ARGUMENTS, MAX_ERROR, MAX_OUTPUT, MAX_REFUSAL, MAX_TITLE, Registry, Tool, ToolsConfig,
+    Boxed, CallContext, MAX_ARGUMENTS, MAX_ERROR, MAX_OUTPUT, MAX_REFUSAL, MAX_TITLE, Registry, Spec, Tool, ToolsConfig,
 };
 
-use crate::fake_service::call;
+use crate::fake_service::{Checked as _, call};
 
 /// A tool that does what it is told.
 struct Odd {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     act: fn() -> Boxed<'static, Outcome>,
 }
 
@@ -39,15 +38,12 @@ fn odd(name: &str, idempotent: bool, act: fn() -> Boxed<'static, Outcome>) -> Od
         "type": "object", "additionalProperties": false,
         "properties": { "n": { "type": "integer", "minimum": 1 }, "panic": { "type": "string" } },
     });
-    Odd { facts, schema, act }
+    Odd { spec: Spec::described(facts, schema), act }
 }
 
 impl Tool for Odd {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
     fn timeout(&self) -> Duration {
         Duration::from_millis(50)
@@ -56,9 +52,9 @@ impl Tool for Odd {
         assert!(args["panic"] != "title", "no title");
         format!("Odd\n\u{202e}{}", "x".repeat(1_000))
     }
-    fn check(&self, args: &Value) -> Result<(), String> {
+    fn check(&self, args: &Value) -> Result<Value, String> {
         assert!(args["panic"] != "check", "no check");
-        if args["n"] == 13 { Err("13 is bad luck; take 12".to_owned()) } else { Ok(()) }
+        if args["n"] == 13 { Err("13 is bad luck; take 12".to_owned()) } else { self.spec.canonical(args) }
     }
     fn plan<'a>(&'a self, args: &'a Value) -> Boxed<'a, Result<Plan, String>> {
         assert!(args["panic"] != "plan", "no plan");
@@ -126,13 +122,7 @@ fn the_built_in_tools_are_declared_as_every_provider_takes_them() {
 fn a_refusal_says_which_argument_and_what_is_allowed() {
     let registry = builtin();
     for (name, raw, words) in [
-        (
-            "deploy",
-            "{}",
-            "there is no tool `deploy`; did you mean `deploy_service`? (tools: log_message, sleep, check_service_status, \
-             deploy_service, http_get, http_post, read_file, write_file, send_email, lookup_customer, \
-             create_support_ticket)",
-        ),
+        ("deploy", "{}", "there is no tool `deploy`"),
         ("sleep", "", "sleep: `seconds` is missing"),
         ("sleep", "[1]", "sleep: the arguments have to be of type object, not [1]"),
         ("sleep", r#"{"seconds":0}"#, "sleep: `seconds` has to be at least 1, not 0"),
@@ -161,8 +151,8 @@ fn a_refusal_says_which_argument_and_what_is_allowed() {
     ] {
         assert_eq!(registry.check(name, raw), Err(words.to_owned()), "{name} {raw}");
     }
-    let refused = registry.check("sleep", r#"{"seconds":90.0}"#).unwrap_err();
-    assert!(refused.contains("90.0"), "{refused}");
+    let refused = registry.check("sleep", r#"{"seconds":90.5}"#).unwrap_err();
+    assert!(refused.contains("90.5"), "{refused}");
     let checked = registry.check("sleep", " {\"seconds\": 90} ").unwrap();
     assert_eq!(checked.as_value(), &json!({"seconds": 90}));
     assert_eq!(registry.check_value("sleep", json!({"seconds": 90})), Ok(checked));
@@ -205,7 +195,7 @@ async fn arguments_are_checked_again_before_a_plan_and_before_a_run() {
         assert_eq!(registry.run("odd", &args, &call()).await, Outcome::Failed { error: refused });
     }
     let gone = registry.run("gone", &json!({}), &call()).await;
-    assert_eq!(gone, Outcome::Failed { error: "there is no tool `gone` (tools: odd)".to_owned() });
+    assert_eq!(gone, Outcome::Failed { error: "there is no tool `gone`".to_owned() });
 }
 
 #[tokio::test]
@@ -304,7 +294,7 @@ fn a_tool_that_no_provider_would_take_is_refused_at_start() {
         ),
     ] {
         let mut tool = odd("a", true, act);
-        tool.schema = schema;
+        tool.spec.schema = schema;
         let error = refused(vec![tool]);
         assert!(error.starts_with("the schema of the tool `a`: ") && error.contains(words), "{error}");
     }
@@ -314,9 +304,9 @@ fn a_tool_that_no_provider_would_take_is_refused_at_start() {
 async fn sleep_holds_nothing_and_names_the_moment_at_which_it_ends() {
     let registry = builtin();
     let until = Timestamp(91_000);
-    let slept = registry.run("sleep", &json!({"seconds": 90, "reason": null}), &call()).await;
+    let slept = registry.checked_run("sleep", &json!({"seconds": 90, "reason": null}), &call()).await;
     assert_eq!(slept, Outcome::Suspended { until, text: "slept 90s".to_owned() });
-    let slept = registry.run("sleep", &json!({"seconds": 90, "reason": "the\ncanary"}), &call()).await;
+    let slept = registry.checked_run("sleep", &json!({"seconds": 90, "reason": "the\ncanary"}), &call()).await;
     assert_eq!(slept, Outcome::Suspended { until, text: "slept 90s (the canary)".to_owned() });
 }
 
@@ -352,7 +342,7 @@ async fn log_message_writes_one_line_with_its_level_whatever_the_message_holds()
         json!({"message": "broken", "level": "error"}),
         json!({"message": "detail", "level": "debug"}),
     ] {
-        let done = registry.run("log_message", &args, &call()).await;
+        let done = registry.checked_run("log_message", &args, &call()).await;
         assert_eq!(done, Outcome::Succeeded { text: "logged".to_owned() });
     }
     let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();

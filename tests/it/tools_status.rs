@@ -10,7 +10,7 @@ use tokio::sync::Barrier;
 use twelve::agent::Outcome;
 use twelve::tools::Registry;
 
-use crate::fake_service::{Fake, Mood, call, closed_port, registry};
+use crate::fake_service::{Checked as _, Fake, Mood, call, closed_port, registry};
 
 fn of(fake: &Fake, limit: &str) -> Registry {
     registry(&format!(
@@ -23,7 +23,7 @@ fn of(fake: &Fake, limit: &str) -> Registry {
 
 /// The text, with every latency as `N ms`.
 async fn checked(registry: &Registry, args: serde_json::Value) -> String {
-    match registry.run("check_service_status", &args, &call()).await {
+    match registry.checked_run("check_service_status", &args, &call()).await {
         Outcome::Succeeded { text } => regex::Regex::new(r"\d+ ms").unwrap().replace_all(&text, "N ms").into_owned(),
         other => panic!("{other:?}"),
     }
@@ -156,6 +156,6 @@ async fn a_cancel_ends_the_probes() {
     fake.set(|k| k.mood = Mood::Silent);
     let call = call();
     call.cancel.cancel();
-    let outcome = of(&fake, "60s").run("check_service_status", &json!({"service": "api"}), &call).await;
+    let outcome = of(&fake, "60s").checked_run("check_service_status", &json!({"service": "api"}), &call).await;
     assert_eq!(outcome, Outcome::Failed { error: "stopped before it was done".to_owned() });
 }

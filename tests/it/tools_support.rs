@@ -19,7 +19,7 @@ use twelve::tools::directory::{
 };
 use twelve::tools::{CallContext, Registry, ToolsConfig};
 
-use crate::fake_service::{call, closed_port};
+use crate::fake_service::{Checked as _, call, closed_port};
 
 const LOOKUP: &str = "lookup_customer";
 const TICKET: &str = "create_support_ticket";
@@ -48,7 +48,7 @@ fn effect(n: u64) -> CallContext {
 }
 
 async fn looked_up(registry: &Registry, query: &str) -> String {
-    match registry.run(LOOKUP, &json!({ "query": query }), &call()).await {
+    match registry.checked_run(LOOKUP, &json!({ "query": query }), &call()).await {
         Outcome::Succeeded { text } => text,
         other => panic!("{other:?}"),
     }
@@ -86,7 +86,7 @@ async fn nothing_is_made_before_something_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let registry = registry("", &data).unwrap();
-    let outcome = registry.run(LOOKUP, &json!({ "query": "ada" }), &call()).await;
+    let outcome = registry.checked_run(LOOKUP, &json!({ "query": "ada" }), &call()).await;
     let error = "there are no customers in the directory yet; an operator brings them in with \
                  `twelve customers import FILE.csv`";
     assert_eq!(outcome, Outcome::Failed { error: error.to_owned() });
@@ -94,7 +94,7 @@ async fn nothing_is_made_before_something_is_written() {
     assert_eq!((directory.count().unwrap(), directory.tickets(10).unwrap()), (0, vec![]));
     assert!(!data.exists());
     let args = json!({ "subject": "s", "body": "b" });
-    let outcome = registry.run(TICKET, &args, &call()).await;
+    let outcome = registry.checked_run(TICKET, &args, &call()).await;
     assert_eq!(outcome, Outcome::Succeeded { text: "opened the ticket T-1".to_owned() });
     assert!(data.join(FILE).exists());
 }
@@ -288,11 +288,11 @@ fn a_large_import_tells_its_progress() {
 #[tokio::test]
 async fn one_call_is_one_ticket_however_often_it_runs() {
     let (_dir, directory, registry) = sample();
-    let args = json!({ "customer": "c-1001", "subject": "The import failed", "body": "At 02:00.", "priority": "high" });
+    let args = json!({ "customer": "C-1001", "subject": "The import failed", "body": "At 02:00.", "priority": "high" });
     let opened = |n: u64| Outcome::Succeeded { text: format!("opened the ticket T-{n}") };
-    assert_eq!(registry.run(TICKET, &args, &effect(1)).await, opened(1));
-    assert_eq!(registry.run(TICKET, &args, &effect(1)).await, opened(1), "after a crash it runs again");
-    assert_eq!(registry.run(TICKET, &args, &effect(2)).await, opened(2), "another call is another ticket");
+    assert_eq!(registry.checked_run(TICKET, &args, &effect(1)).await, opened(1));
+    assert_eq!(registry.checked_run(TICKET, &args, &effect(1)).await, opened(1), "after a crash it runs again");
+    assert_eq!(registry.checked_run(TICKET, &args, &effect(2)).await, opened(2), "another call is another ticket");
     let tickets = serde_json::to_value(directory.tickets(10).unwrap()).unwrap();
     assert_eq!(
         tickets[1],
@@ -302,12 +302,17 @@ async fn one_call_is_one_ticket_however_often_it_runs() {
     assert_eq!(tickets.as_array().unwrap().len(), 2);
     let unknown = json!({ "customer": "C-9", "subject": "s", "body": "b" });
     let error = "there is no customer with the id `C-9`; look the customer up first, or leave `customer` out";
-    assert_eq!(registry.run(TICKET, &unknown, &effect(3)).await, Outcome::Failed { error: error.to_owned() });
+    assert_eq!(registry.checked_run(TICKET, &unknown, &effect(3)).await, Outcome::Failed { error: error.to_owned() });
+    assert_eq!(directory.tickets(10).unwrap().len(), 2);
+    // The id has to stand there as it is in the directory: a rule saw the one that the call names.
+    let other = json!({ "customer": "c-1001", "subject": "s", "body": "b" });
+    let error = "there is no customer with the id `c-1001`; write `C-1001`";
+    assert_eq!(registry.checked_run(TICKET, &other, &effect(3)).await, Outcome::Failed { error: error.to_owned() });
     assert_eq!(directory.tickets(10).unwrap().len(), 2);
     let stopped = effect(4);
     stopped.cancel.cancel();
     let error = "stopped before the ticket was opened".to_owned();
-    assert_eq!(registry.run(TICKET, &args, &stopped).await, Outcome::Failed { error });
+    assert_eq!(registry.checked_run(TICKET, &args, &stopped).await, Outcome::Failed { error });
 }
 
 /// Threads that share nothing but the file: each operation opens it anew, as other processes would.
@@ -475,7 +480,7 @@ async fn an_answer_about_customers_that_is_none_is_a_failure() {
         (0, String::new(), "the customers cannot be reached (no answer within 300ms)".to_owned()),
     ] {
         desk.says(status, body);
-        let outcome = registry.run(LOOKUP, &json!({ "query": "x" }), &call()).await;
+        let outcome = registry.checked_run(LOOKUP, &json!({ "query": "x" }), &call()).await;
         assert_eq!(outcome, Outcome::Failed { error: words });
     }
 }
@@ -510,7 +515,7 @@ async fn a_ticket_of_another_system_carries_its_key_and_is_unknown_without_an_an
             Some(true) => Outcome::Unknown { error: words },
             Some(false) => Outcome::Failed { error: words },
         };
-        assert_eq!(registry.run(TICKET, &args, &call()).await, expected);
+        assert_eq!(registry.checked_run(TICKET, &args, &call()).await, expected);
     }
     let asked = desk.asked.lock().unwrap().clone();
     let expected = Asked {
@@ -522,10 +527,10 @@ async fn a_ticket_of_another_system_carries_its_key_and_is_unknown_without_an_an
     assert!(asked.len() == 8 && asked.iter().all(|a| *a == expected), "{asked:?}");
 
     let registry = over(&format!("http://{}", closed_port().await), "");
-    let Outcome::Failed { error } = registry.run(TICKET, &args, &call()).await else { panic!() };
+    let Outcome::Failed { error } = registry.checked_run(TICKET, &args, &call()).await else { panic!() };
     assert_eq!(error, "the ticket system cannot be reached (Connection refused (os error 111)); no ticket was opened");
     let registry = desk.registry("token_env = 'TWELVE_TEST_NO_SUCH_TOKEN'");
-    let Outcome::Failed { error } = registry.run(TICKET, &args, &call()).await else { panic!() };
+    let Outcome::Failed { error } = registry.checked_run(TICKET, &args, &call()).await else { panic!() };
     assert!(error.starts_with("the environment variable TWELVE_TEST_NO_SUCH_TOKEN is not set;"), "{error}");
 }
 

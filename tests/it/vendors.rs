@@ -65,13 +65,31 @@ async fn a_call_with_duplicate_keys_or_wrong_arguments_never_reaches_the_gate() 
 }
 
 #[tokio::test]
-async fn a_tool_that_does_not_exist_is_an_error_for_the_model_with_those_that_do() {
+async fn a_tool_that_the_agent_does_not_have_is_an_error_for_the_model_with_those_that_it_has() {
     for vendor in Vendor::BOTH {
         let fake = FakeModel::start(vendor, [Reply::call("shipp", json!({})), Reply::say("Sorry.")]).await;
         let w = world(&fake, vendor).await;
         w.say("api:t", "bring out v1").await;
         let shown = w.thread("api:t").await.window.render();
-        assert!(shown.contains("there is no tool `shipp`") && shown.contains("ship"), "{shown}");
+        let words =
+            "this agent has no such tool: `shipp`; did you mean `ship`? (it has: look, note, ship, nap, ask_human)";
+        assert!(shown.contains(words), "{shown}");
+    }
+}
+
+/// Of a tool that exists and is not this agent's, nothing is told: neither its arguments nor its neighbours.
+#[tokio::test]
+async fn a_call_of_another_agents_tool_is_refused_before_its_arguments_are_looked_at() {
+    for vendor in Vendor::BOTH {
+        let raw =
+            Reply::Call { text: String::new(), calls: vec![("fetch".into(), r#"{"nonsense":1,"nonsense":2}"#.into())] };
+        let fake = FakeModel::start(vendor, [raw, Reply::say("Sorry.")]).await;
+        let w = world(&fake, vendor).await;
+        assert!(w.runtime.parts().tools.facts("fetch").is_some(), "the tool is there, and not this agent's");
+        w.say("api:t", "bring out v1").await;
+        let shown = w.thread("api:t").await.window.render();
+        let said = shown.split("outcome=\"failed\">\n").nth(1).unwrap().lines().next().unwrap();
+        assert_eq!(said, "this agent has no such tool: `fetch` (it has: look, note, ship, nap, ask_human)");
     }
 }
 

@@ -17,7 +17,7 @@ use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
 use twelve::runtime::{Clock, DeliverError, Delivered, Parts, Providers, Runtime, Said, Settings, Surfaces};
 use twelve::store::{ApprovalFilter, ApprovalRow, Durability, Store, StoreConfig};
-use twelve::tools::{Boxed, CallContext, Registry, Tool};
+use twelve::tools::{Boxed, CallContext, CheckedArgs, Registry, Spec, Tool};
 
 /// 2026-01-01T00:00:00Z: every world begins then.
 pub const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -282,7 +282,7 @@ pub fn parts(store: Store, clock: &Clock, outside: &Outside, setup: &Setup) -> P
     let given = Given {
         app_name: "twelve",
         tools: &facts,
-        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(|_| ()),
+        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(CheckedArgs::into_value),
         policy: &setup.policy,
         require_approvers: false,
         limits: &Limits::default(),
@@ -414,7 +414,9 @@ impl Outside {
         };
         let schema =
             |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});
-        let tool = |facts, schema| -> Arc<dyn Tool> { Arc::new(TestTool { facts, schema, outside: self.clone() }) };
+        let tool = |facts, schema| -> Arc<dyn Tool> {
+            Arc::new(TestTool { spec: Spec::described(facts, schema), outside: self.clone() })
+        };
         Registry::new(vec![
             tool(facts("look", false, true, false), schema(json!({}))),
             tool(facts("note", false, true, false), schema(json!({}))),
@@ -427,24 +429,20 @@ impl Outside {
 }
 
 struct TestTool {
-    facts: ToolFacts,
-    schema: Value,
+    spec: Spec,
     outside: Outside,
 }
 
 impl Tool for TestTool {
-    fn facts(&self) -> &ToolFacts {
-        &self.facts
-    }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
     fn timeout(&self) -> std::time::Duration {
         assert!(!self.outside.dir.join("trap").exists(), "the trap is set");
         std::time::Duration::from_secs(30)
     }
     fn title(&self, args: &Value) -> String {
-        format!("{} {}", self.facts.name, args["version"].as_str().unwrap_or("")).trim().to_owned()
+        format!("{} {}", self.facts().name, args["version"].as_str().unwrap_or("")).trim().to_owned()
     }
     fn plan<'a>(&'a self, args: &'a Value) -> Boxed<'a, Result<Plan, String>> {
         Box::pin(async move {
@@ -454,7 +452,7 @@ impl Tool for TestTool {
     }
     fn run<'a>(&'a self, args: &'a Value, call: &'a CallContext) -> Boxed<'a, Outcome> {
         Box::pin(async move {
-            match self.facts.name.as_str() {
+            match self.facts().name.as_str() {
                 "ship" => {
                     self.outside.gate.pass().await;
                     if let Ok(error) = std::fs::read_to_string(self.outside.dir.join("broken")) {

@@ -695,7 +695,7 @@ fn calls_that_can_not_be_made_go_back_to_the_model() {
     assert_eq!(t.runnable().len(), MAX_CALLS);
     t.stop();
     assert_snapshot!(t.trace().lines().take(2).collect::<Vec<_>>().join("\n"), @r#"
-    3 model_replied seen=2 fly "{}" -> invalid (there is no tool `fly`); ping "{}" -> invalid (this agent has no tool `ping`; it has: deploy, fetch, look, mail, note, wait)
+    3 model_replied seen=2 fly "{}" -> invalid (there is no tool `fly`); ping "{}" -> invalid (this agent has no such tool: `ping` (it has: deploy, fetch, look, mail, note, wait, ask_human))
     4 model_replied seen=3 look "{}" -> invalid (at most 16 calls in one reply)
     "#);
 }
