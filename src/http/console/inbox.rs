@@ -561,6 +561,7 @@ mod tests {
                     from: by(),
                     text: PROSE_SAMPLE.to_owned(),
                     outside: Some(evil()),
+                    context: Vec::new(),
                     prefetch: Vec::new(),
                     attached: Vec::new(),
                 },

@@ -393,7 +393,7 @@ impl Told<'_> {
             // What came with it is told when it has been read.
             Body::MessageReceived { from, text, prefetch, outside, context, attached: _ } => {
                 self.items.push(Item::Said {
-key: key.clone(),
+                    key: key.clone(),
                     who: line(from.label()),
                     mine: *from == self.looks.caller.principal,
                     outside: outside.as_deref().map(line),
