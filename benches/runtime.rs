@@ -29,7 +29,7 @@ use twelve::metrics::Metrics;
 use twelve::platform::Platforms;
 use twelve::runtime::{Change, Clock, Parts, Providers, Runtime, Said, Settings, summary};
 use twelve::store::{Append, Durability, Store, StoreConfig};
-use twelve::tools::{Boxed, CallContext, Registry, Spec, Tool};
+use twelve::tools::{Boxed, CallContext, CheckedArgs, Registry, Spec, Tool};
 
 /// Threads at work at the same time, where it is about throughput.
 const CALLERS: usize = 64;
@@ -500,7 +500,7 @@ fn parts(store: Store) -> Parts {
     let given = Given {
         app_name: "twelve",
         tools: &known,
-        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(|_| ()),
+        check_args: &|tool, args| tools.check_value(tool, args.clone()).map(CheckedArgs::into_value),
         policy: &policy,
         require_approvers: false,
         limits: &Limits::default(),
