@@ -4,7 +4,8 @@
 #   docker run --rm -v twelve-data:/data twelve doctor
 #
 # `docs/operations.md` says how to make a token first: a service that is reached from outside lets nobody
-# in without one.
+# in without one, and a connection from this machine (a published port, a proxy) is no reason to. The token for
+# programs beside it is made at the first start: `docker exec <container> twelve token local`.
 
 # The same Debian for building and running, so that the C library fits.
 ARG DEBIAN=trixie

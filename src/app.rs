@@ -4,7 +4,7 @@
 //! set-up is found here, before anything runs, and all of it is said at once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -182,6 +182,7 @@ impl Blueprint {
                 )
             })?;
         }
+        keep_private(&config.app.data_dir);
         let durability = if config.store.durability == "process" { Durability::Process } else { Durability::Disk };
         Ok(StoreConfig { path, durability })
     }
@@ -210,6 +211,27 @@ impl Blueprint {
             agents: self.agents,
             policy: self.policy,
         })
+    }
+}
+
+/// Takes away what others may do in the data directory. Where this user may not, it stays as it is: a volume of a
+/// container may belong to somebody else. `twelve doctor` says so.
+fn keep_private(data_dir: &Path) {
+    let Ok(found) = std::fs::metadata(data_dir) else { return };
+    let mode = found.permissions().mode();
+    if !found.is_dir() || mode & 0o077 == 0 {
+        return;
+    }
+    const SHARED: u32 = 0o1000;
+    if mode & SHARED != 0 || data_dir.canonicalize().is_ok_and(|path| path.parent().is_none()) {
+        tracing::warn!("the data directory is a place that all users share; set `app.data_dir` to one of its own");
+        return;
+    }
+    match std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(mode & 0o7700)) {
+        Ok(()) => tracing::info!("the data directory could be looked into by other users; now it is this user's alone"),
+        Err(error) => {
+            tracing::warn!(%error, "other users may look into the data directory, and this user may not change that");
+        }
     }
 }
 

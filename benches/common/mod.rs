@@ -57,12 +57,12 @@ impl Server {
         let settings = format!(
             "[store]\ndurability = \"{durability}\"\n[log]\nlevel = \"warn\"\n[model]\nprovider = \"scripted\"\n\
              [agents]\ndirectory = \"agents\"\n[providers.scripted]\nscript = \"script.toml\"\n\
-             [http]\nport = {port}\nrequests_per_minute = 10000000\n{settings}"
+             [http]\nport = {port}\ntrust_loopback = true\nrequests_per_minute = 10000000\n{settings}"
         );
         fs::write(dir.join("twelve.toml"), settings).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_twelve"));
-        // The demo has one person with every right, and no Slack. Without it, whoever is on this machine may start
-        // threads, where no tokens are configured.
+        // The demo has one person with every right, and no Slack. Without it, whoever connects from this machine may
+        // start threads.
         command
             .arg("serve")
             .args(environment.is_empty().then_some("--demo"))

@@ -4,7 +4,6 @@
 //! value. [`parse`] therefore refuses what parsers disagree about: duplicate keys, and numbers that
 //! would change when they are written out again. [`canonical`] is the one text of a value.
 
-use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
@@ -24,43 +23,125 @@ pub enum JsonError {
     TooDeep,
 }
 
-/// Parses `text`, refusing duplicate keys, numbers that do not round-trip, and deep nesting.
+/// Parses `text`, refusing duplicate keys, numbers that do not round-trip, and deep nesting. Reads each byte a
+/// bounded number of times, however deep it lies.
 pub fn parse(text: &str) -> Result<Value, JsonError> {
-    let raw: &RawValue = serde_json::from_str(text).map_err(|e| JsonError::Syntax(e.to_string()))?;
-    value(raw, 0)
+    read(text).0
 }
 
-fn value(raw: &RawValue, depth: usize) -> Result<Value, JsonError> {
-    if depth > MAX_DEPTH {
-        return Err(JsonError::TooDeep);
+/// The value, and the number of bytes that were looked at to find it.
+fn read(text: &str) -> (Result<Value, JsonError>, usize) {
+    // The grammar, without recursion: what follows only has to find where things begin and end.
+    let raw: &RawValue = match serde_json::from_str(text) {
+        Ok(raw) => raw,
+        Err(e) => return (Err(syntax(e)), text.len()),
+    };
+    let mut reader = Reader { rest: raw.get(), looked_at: text.len() };
+    let value = reader.value(0);
+    (value, reader.looked_at)
+}
+
+fn syntax(e: serde_json::Error) -> JsonError {
+    JsonError::Syntax(e.to_string())
+}
+
+/// What is left of a text that is known to be JSON. It only ever goes forward.
+struct Reader<'t> {
+    rest: &'t str,
+    looked_at: usize,
+}
+
+impl<'t> Reader<'t> {
+    /// The next `n` bytes, which are then behind.
+    fn take(&mut self, n: usize) -> &'t str {
+        let (taken, rest) = self.rest.split_at_checked(n).unwrap_or((self.rest, ""));
+        self.looked_at += taken.len();
+        self.rest = rest;
+        taken
     }
-    let text = raw.get();
-    let syntax = |e: serde_json::Error| JsonError::Syntax(e.to_string());
-    let mut reader = serde_json::Deserializer::from_str(text);
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let mut object = Map::new();
-            for (key, member) in reader.deserialize_map(Members).map_err(syntax)? {
-                if object.contains_key(&key) {
-                    return Err(JsonError::DuplicateKey(key.chars().take(60).collect()));
-                }
-                object.insert(key, value(member, depth + 1)?);
+
+    /// Everything up to the first byte that `ends` is true of.
+    fn take_until(&mut self, ends: impl Fn(u8) -> bool) -> &'t str {
+        let n = self.rest.bytes().position(ends).unwrap_or(self.rest.len());
+        self.take(n)
+    }
+
+    /// The first byte after white space, which stays; 0 at the end.
+    fn peek(&mut self) -> u8 {
+        self.take_until(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
+        self.rest.bytes().next().unwrap_or(0)
+    }
+
+    /// Whether the next thing is this sign; then it is behind.
+    fn skip(&mut self, sign: u8) -> bool {
+        let is_next = self.peek() == sign;
+        if is_next {
+            self.take(1);
+        }
+        is_next
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        if depth > MAX_DEPTH {
+            return Err(JsonError::TooDeep);
+        }
+        match self.peek() {
+            b'{' => self.object(depth).map(Value::Object),
+            b'[' => self.array(depth).map(Value::Array),
+            b'"' => self.string().map(Value::String),
+            b'-' | b'0'..=b'9' => self.number().map(Value::Number),
+            _ => serde_json::from_str(self.take_until(|b| !b.is_ascii_alphabetic())).map_err(syntax),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Map<String, Value>, JsonError> {
+        let mut object = Map::new();
+        self.skip(b'{');
+        while self.peek() == b'"' {
+            let key = self.string()?;
+            if object.contains_key(&key) {
+                return Err(JsonError::DuplicateKey(key.chars().take(60).collect()));
             }
-            Ok(Value::Object(object))
+            self.skip(b':');
+            let member = self.value(depth + 1)?;
+            object.insert(key, member);
+            self.skip(b',');
         }
-        Some(b'[') => {
-            let items = reader.deserialize_seq(Items).map_err(syntax)?;
-            items.into_iter().map(|item| value(item, depth + 1)).collect::<Result<_, _>>().map(Value::Array)
+        self.skip(b'}');
+        Ok(object)
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Vec<Value>, JsonError> {
+        let mut items = Vec::new();
+        self.skip(b'[');
+        while !matches!(self.peek(), b']' | 0) {
+            items.push(self.value(depth + 1)?);
+            self.skip(b',');
         }
-        Some(b'-' | b'0'..=b'9') => {
-            let number: Number = serde_json::from_str(text).map_err(syntax)?;
-            if decimal(text) == decimal(&number.to_string()) {
-                Ok(Value::Number(number))
-            } else {
-                Err(JsonError::InexactNumber(text.chars().take(40).collect()))
-            }
+        self.skip(b']');
+        Ok(items)
+    }
+
+    fn string(&mut self) -> Result<String, JsonError> {
+        let mut escaped = false;
+        let closing = self.rest.bytes().skip(1).position(|b| {
+            let closes = b == b'"' && !escaped;
+            escaped = b == b'\\' && !escaped;
+            closes
+        });
+        // The quotes on both sides.
+        let text = self.take(closing.map_or(self.rest.len(), |n| n + 2));
+        serde_json::from_str(text).map_err(syntax)
+    }
+
+    fn number(&mut self) -> Result<Number, JsonError> {
+        let text = self.take_until(|b| !matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'));
+        let number: Number = serde_json::from_str(text).map_err(syntax)?;
+        if decimal(text) == decimal(&number.to_string()) {
+            Ok(number)
+        } else {
+            Err(JsonError::InexactNumber(text.chars().take(40).collect()))
         }
-        _ => serde_json::from_str(text).map_err(syntax),
     }
 }
 
@@ -78,36 +159,6 @@ fn decimal(text: &str) -> (bool, String, i64) {
         .saturating_add((digits.len() - trimmed.len()) as i64);
     let significant = trimmed.trim_start_matches('0').to_owned();
     if significant.is_empty() { (negative, significant, 0) } else { (negative, significant, exponent) }
-}
-
-struct Members;
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, &'de RawValue)>;
-    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(members)
-    }
-}
-
-struct Items;
-impl<'de> Visitor<'de> for Items {
-    type Value = Vec<&'de RawValue>;
-    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str("an array")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(items)
-    }
 }
 
 /// The one text of a value: keys sorted by code point, no white space, serde_json's number and string
@@ -182,12 +233,78 @@ mod tests {
         }
     }
 
+    /// Counted, not timed: 63 levels around a megabyte once cost 63 times what one level costs.
+    #[test]
+    fn the_work_grows_with_the_text_and_not_with_how_deep_it_lies() {
+        let long = "x".repeat(1 << 17);
+        let inner = [
+            format!("\"{long}\""),
+            format!("\"{}\"", "\\\\".repeat(1 << 16)),
+            format!("[{}0]", "0, ".repeat(1 << 15)),
+            format!("{{\"{long}\":1}}"),
+            format!("[{}0]", " ".repeat(1 << 17)),
+            format!("[{}]", (0..8_000).map(|n| format!("{{\"k{n}\":[1.5,true]}}")).collect::<Vec<_>>().join(",")),
+        ];
+        for inner in inner {
+            for (open, close) in [("[", "]"), ("{\"a\": ", "}"), ("[[],", "]")] {
+                let levels = MAX_DEPTH - 3;
+                let text = format!("{}{inner}{}", open.repeat(levels), close.repeat(levels));
+                let (value, looked_at) = read(&text);
+                assert_eq!(value.unwrap(), serde_json::from_str::<Value>(&text).unwrap());
+                assert!(looked_at <= 2 * text.len(), "{looked_at} for {} bytes", text.len());
+            }
+        }
+    }
+
     #[test]
     fn deep_nesting_is_refused_not_overflowed() {
         let text = format!("{}{}", "[".repeat(100), "]".repeat(100));
         assert!(matches!(parse(&text), Err(JsonError::TooDeep | JsonError::Syntax(_))));
         let text = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(parse(&text).is_err());
+    }
+
+    #[test]
+    fn the_strict_reading_agrees_with_serde_wherever_it_reads() {
+        for text in [
+            "null",
+            " true ",
+            "false",
+            "0",
+            "-1.5e2",
+            "\"\"",
+            r#""\\""#,
+            r#""\\\"""#,
+            r#""a\"b\\\u005c\n😀""#,
+            "[]",
+            "{}",
+            "[ ]",
+            "{ }",
+            "[[],{},[{}]]",
+            r#"{"":{"":[]}}"#,
+            "[1,2 , 3]",
+            "\t\n\r[\n]",
+            r#"{"a]}":"{[,:","b":"]"}"#,
+        ] {
+            assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "[",
+            "[1",
+            "[1,]",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "nul",
+            "01",
+            "1 2",
+            "\"\u{1}\"",
+            r#""\ud800""#,
+            r#""\x""#,
+        ] {
+            assert!(matches!(parse(text), Err(JsonError::Syntax(_))), "{text}");
+        }
     }
 
     #[test]

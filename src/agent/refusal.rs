@@ -86,6 +86,37 @@ impl Refusal {
         Self::Unsure { you: you.id.clone(), other: other.id.clone(), did }
     }
 
+    /// Stable, for programs and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnApprover { .. } => "not_an_approver",
+            Self::Requester { .. } => "requester_may_not",
+            Self::Unsure { .. } => "who_is_unsure",
+            Self::NotAPerson => "not_a_person",
+            Self::AlreadyDecided { .. } => "already_decided",
+            Self::AlreadyVoted => "already_voted",
+            Self::Changed => "revision_changed",
+            Self::Expired { .. } => "expired",
+            Self::NoSuchApproval { .. } => "no_such_approval",
+            Self::InvalidEdit { .. } => "invalid_edit",
+            Self::NotEditable => "not_editable",
+            Self::NothingChanged => "nothing_changed",
+            Self::NoSuchQuestion => "no_such_question",
+            Self::NotAChoice { .. } => "not_a_choice",
+            Self::NothingToMark => "nothing_to_mark",
+            Self::EmptyMessage => "empty_message",
+            Self::TooLong { .. } => "message_too_long",
+            Self::ContextTooLong { .. } => "context_too_long",
+            Self::EmptyContext { .. } => "empty_context",
+            Self::Cancelled => "cancelled",
+            Self::NoConversation => "no_conversation",
+            Self::ThreadExists => "thread_exists",
+            Self::NothingRuns => "nothing_runs",
+            Self::AlreadyPaused => "already_paused",
+            Self::NotPaused => "not_paused",
+        }
+    }
+
     pub(crate) fn already_decided(approval: &Approval) -> Self {
         let names =
             |people: Vec<&super::id::Principal>| people.iter().map(|p| p.label()).collect::<Vec<_>>().join(", ");

@@ -201,7 +201,8 @@ impl Stage {
 fn settings(address: std::net::SocketAddr, port: u16) -> String {
     let mut text = format!(
         "# Written by `twelve demo`.\n[log]\nlevel = \"warn\"\n\n[store]\ndurability = \"disk\"\n\n[model]\nprovider = \"scripted\"\n\n\
-         [http]\nhost = \"127.0.0.1\"\nport = {port}\n\n\
+         # Whoever connects from this machine is let in without a token. For this machine only.\n\
+         [http]\nhost = \"127.0.0.1\"\nport = {port}\ntrust_loopback = true\n\n\
          # There is one person here, who asks and decides.\n[approvals]\nrequester_may_approve = \"always\"\n\n\
          # Mails are written to data/outbox.\n[tools.email]\nallow = [\"*@example.com\"]\n"
     );
@@ -269,6 +270,8 @@ fn welcome(stage: &Stage, url: &str, pid: u32) -> String {
          \n1. Write to the deployment agent:  deploy api v1.2.3 to staging\n\
          2. A card comes; nothing runs without you. Kill the agent's process:  kill -9 {pid}\n\
          3. It is started again, the card is still good. Approve it: it is deployed, once.\n\
+         \nIt is for this machine only: whoever connects from it is you, also through a proxy. In earnest, `twelve serve`\n\
+         wants a token or a sign-in link.\n\
          \nThe support agent knows customers (\"who is ada@example.com?\"). Everything plays in\n\
          {}. Ctrl-C ends it and shows what was really done.\n",
         stage.dir.display()

@@ -11,7 +11,7 @@ mod slack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write as _};
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,6 +30,7 @@ use super::words;
 use crate::agent::*;
 use crate::app::{self, Blueprint};
 use crate::config::{self, Config, Loaded, ProviderKind};
+use crate::http::secret_file;
 use crate::llm::Provider;
 use crate::store::{Append, Durability, Filter, Store, StoreConfig, StoreError};
 use crate::tools::{CallContext, ToolsConfig};
@@ -601,9 +602,7 @@ fn service_lines(name: &str, outcome: &Outcome) -> Vec<Line> {
 /// Tokens, the proxy and links: who can come in, and who cannot.
 fn who_gets_in(config: &Config) -> Vec<Line> {
     let http = &config.http;
-    let bare = bare(&http.host);
-    let local = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let proxy = !http.proxy.user_header.is_empty();
+    let local = config::is_loopback_host(&http.host);
     let tokens = if !http.tokens.is_empty() {
         let each = http.tokens.iter().map(|token| {
             let scopes: Vec<String> = token.scopes.iter().map(|s| format!("{s:?}").to_lowercase()).collect();
@@ -611,12 +610,13 @@ fn who_gets_in(config: &Config) -> Vec<Line> {
         });
         ok("tokens", inspect::named(&each.collect::<Vec<_>>()))
     } else if local {
-        off("tokens", "none: only programs on this machine may use the API").next("`twelve token NAME` makes one")
+        off("tokens", "none besides the local one: only programs on this machine may use the API")
+            .next("`twelve token NAME` makes one")
     } else {
         warn("tokens", format!("none, although {} is reached from other machines: no program gets in", http.host))
             .next("`twelve token NAME` makes one; or set API_HOST=127.0.0.1")
     };
-    let proxy = if proxy {
+    let proxy = if !http.proxy.user_header.is_empty() {
         ok(
             "proxy",
             format!("{} is believed from {}", words::quote(&http.proxy.user_header), http.proxy.from.join(", ")),
@@ -624,7 +624,30 @@ fn who_gets_in(config: &Config) -> Vec<Line> {
     } else {
         off("proxy", "none is trusted: people sign in by `twelve login-link`")
     };
-    vec![tokens, proxy]
+    [vec![tokens, local_token(config)], trusted_loopback(config).into_iter().collect(), vec![proxy]].concat()
+}
+
+/// The token of programs on this machine.
+fn local_token(config: &Config) -> Line {
+    const CHECK: &str = "local token";
+    let path = config.app.data_dir.join(secret_file::LOCAL_TOKEN.name);
+    match secret_file::local_token(&config.app.data_dir) {
+        Ok(Some(_)) => ok(CHECK, "programs on this machine send what `twelve token local` prints"),
+        Ok(None) => off(CHECK, format!("{} is not made yet: the first `twelve serve` makes it", path.display())),
+        Err(error) => failed(CHECK, format!("{error:#}")).next("`twelve serve` does not start until this is mended"),
+    }
+}
+
+/// Where a connection from this machine is enough: what could bring others in that way.
+fn trusted_loopback(config: &Config) -> Option<Line> {
+    const CHECK: &str = "trust_loopback";
+    let says = "whoever connects from this machine gets in without a token, also by a proxy or a tunnel here";
+    let passed_on = !config.triggers.webhooks.is_empty() || config.slack.is_on();
+    let next = match passed_on {
+        true => "webhooks or Slack are set up, so something may pass requests on to here: remove `http.trust_loopback`",
+        false => "remove `http.trust_loopback` unless nobody else can reach this machine",
+    };
+    config.http.trust_loopback.then(|| warn(CHECK, says).next(next))
 }
 
 /// An address without the brackets that an IPv6 one may have.

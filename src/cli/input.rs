@@ -140,17 +140,24 @@ pub fn whole() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Ends when somebody wants this process to end: Ctrl-C, SIGTERM, or a terminal that went away. From the
-/// call on, not only from the first wait, these signals no longer kill; whoever waits drains and leaves.
-/// A process that was started to outlive its terminal (`nohup`) does.
+/// Ends when somebody wants this process to end: Ctrl-C, SIGTERM, SIGQUIT, or a terminal that went away. From
+/// the call on, not only from the first wait, these signals no longer kill; whoever waits drains and leaves.
+/// A process that was started to outlive its terminal (`nohup`) does. SIGUSR1 and SIGUSR2, which tell other
+/// programs to rotate logs and the like, do nothing: by default they kill without a drain.
 pub fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut quit = signal(SignalKind::quit())?;
+    // A signal that was listened for once never has its default effect again, whether or not somebody listens.
+    for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        drop(signal(ignored)?);
+    }
     let mut hang_up = if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = quit.recv() => {}
             () = async {
                 match &mut hang_up {
                     Some(signal) => drop(signal.recv().await),

@@ -89,7 +89,7 @@ enum Command {
     /// Show and check the configuration.
     #[command(subcommand)]
     Config(explain::Config),
-    /// Make a bearer token for the REST API.
+    /// Make a bearer token for the REST API, or print this machine's (`twelve token local`).
     Token(token::TokenArgs),
     /// A completion script for your shell.
     Completions { shell: clap_complete::Shell },
@@ -126,7 +126,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // The demo brings a configuration of its own.
         return block_on(demo::run(args));
     }
-    if let Command::Token(args) = &cli.command {
+    if let Command::Token(args) = &cli.command
+        && !args.is_local()
+    {
         // Settings that cannot be read do not keep anybody from making a token for better ones.
         let prefix = config::Loaded::from_process(cli.config.as_deref()).map(|loaded| loaded.config.http.proxy.prefix);
         let ids = config::Ids { proxy_prefix: prefix.as_deref().unwrap_or("web:"), people: &People::default() };
@@ -148,6 +150,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     if let Command::Manifest(command) = cli.command {
         return manifest::run(command, &loaded);
+    }
+    if let Command::Token(args) = &cli.command {
+        return token::local(args, &loaded);
     }
     if let Command::Config(command) = cli.command {
         return explain::config(command, loaded);

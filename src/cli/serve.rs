@@ -1,19 +1,21 @@
 //! `twelve serve`: the service, until it is told to stop.
 
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::input;
-use crate::agent::Principal;
+use crate::agent::{Principal, Timestamp, span};
 use crate::app::{self, Blueprint};
 use crate::chat::slack::{Front, run::run as run_slack};
 use crate::config::HttpConfig;
 use crate::http::serve::{Limits, address, is_loopback_host, listen, serve};
-use crate::http::{Service, Settings, session};
+use crate::http::{Service, Settings, secret_file, session};
 use crate::platform::Platforms;
 use crate::platform::slack::Slack;
 use crate::triggers::{Triggers, run_schedules};
@@ -27,7 +29,7 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
-    /// Everybody on this machine is one person with every right, until stdin ends. For `twelve demo` alone.
+    /// Whoever connects from this machine is one person with every right, until stdin ends. For `twelve demo` alone.
     #[arg(long, hide = true)]
     demo: bool,
 }
@@ -36,6 +38,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let asked_to_end = input::asked_to_end()?;
     let config = blueprint.config().clone();
     let drain = Duration::from_millis(config.runtime.drain_timeout);
+    let you = std::env::var("USER").ok().and_then(|name| config.ids(&blueprint.people).person(&name).ok());
     let triggers = blueprint.triggers.clone();
     if let missing @ [_, ..] = triggers.missing().as_slice() {
         bail!("{}", missing.join("\n"));
@@ -48,7 +51,9 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     let listener = listen(&host, config.http.port).await?;
     let address = address(&listener)?;
     let http = HttpConfig { host, port: address.port(), ..config.http.clone() };
+    said_to_trust_loopback(&http, address)?;
     let secret = session::secret(&http, &config.app.data_dir)?;
+    let local_token = secret_file::make_local_token(&config.app.data_dir)?;
     // The demo is this machine's own, whatever else is set.
     let slack = if args.demo { None } else { blueprint.slack(http.public_url())? };
     let slack = slack.map(|(settings, front)| anyhow::Ok((Slack::new(settings)?, front))).transpose()?;
@@ -61,6 +66,7 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
         Settings {
             app_name: config.app.name.clone(),
             secret,
+            local_token: Some(local_token),
             demo: args.demo.then(|| Principal::human(DEMO_PERSON)),
             stop: stop.clone(),
             http: http.clone(),
@@ -91,6 +97,9 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
     });
     let mut serving = tokio::spawn(serve(listener, service.router(), Limits::of(&http, drain), stop.clone()));
     tracing::info!(address = %address, url = http.public_url(), "serving");
+    if !args.demo {
+        offer_sign_in(&http, address, &secret, you, runtime.parts().clock.now())?;
+    }
     let mut signals = 0;
     tokio::select! {
         () = asked_to_end => signals = 1,
@@ -132,6 +141,56 @@ pub async fn run(args: ServeArgs, blueprint: Blueprint) -> anyhow::Result<ExitCo
             std::process::exit(130);
         }
     }
+}
+
+/// Says it at every start where a connection from this machine is enough to get in.
+///
+/// # Errors
+/// The name to listen on leads to an address that others reach.
+fn said_to_trust_loopback(http: &HttpConfig, address: SocketAddr) -> anyhow::Result<()> {
+    if !http.trust_loopback {
+        return Ok(());
+    }
+    ensure!(
+        address.ip().to_canonical().is_loopback(),
+        "`http.host` ({}) is the address {}, which is not a loopback address, so `http.trust_loopback` would let others in; set `http.host` to 127.0.0.1 or remove `http.trust_loopback`",
+        http.host,
+        address.ip()
+    );
+    tracing::warn!(
+        "`http.trust_loopback` is on: whoever connects from this machine needs no token, and neither does what a proxy \
+         or a tunnel passes on. It is for this machine only: let nothing forward requests to it"
+    );
+    Ok(())
+}
+
+/// How to get in: at a terminal a link for the person who started the service, elsewhere the command that makes
+/// one. A link is not for a log.
+fn offer_sign_in(
+    http: &HttpConfig,
+    address: SocketAddr,
+    secret: &[u8; 32],
+    you: Option<String>,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    if !std::io::stdout().is_terminal() {
+        tracing::info!("`twelve login-link NAME` prints a link that signs a person in to the console");
+        return Ok(());
+    }
+    let person = Principal::human(you.unwrap_or_else(|| "web:you".to_owned()));
+    let token = session::login_token(secret, &person, now)?;
+    let base = match address.ip() {
+        // "Everywhere" is no address to open.
+        ip if http.public_url.is_empty() && ip.is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
+        _ => http.public_url(),
+    };
+    input::print(&format!(
+        "\nTo sign in as {}, open this link. It works once, within {}:\n\n    {base}/login?token={token}\n\n\
+         `twelve login-link NAME` makes another one, for anybody.\n",
+        person.id,
+        span::show(session::LINK_MS),
+    ));
+    Ok(())
 }
 
 fn why<T>(ended: Result<T, tokio::task::JoinError>) -> String {

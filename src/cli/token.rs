@@ -1,28 +1,27 @@
-//! `twelve token`: makes a bearer token, shows it once, and prints the table that makes it known.
+//! `twelve token`: makes a bearer token, shows it once, and prints the table that makes it known. `twelve token
+//! local` prints the one that the service made for programs on its machine.
 //!
 //! Nothing is kept and nothing is changed: whoever may edit the settings decides who gets in.
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use super::inspect::say;
-use crate::config::{Ids, Scope, TokenConfig};
+use crate::config::{Ids, LOCAL, Loaded, Scope, TokenConfig};
 use crate::http::auth::scope_word;
-use crate::http::session::random;
-
-/// What tokens begin with, so that people and scanners of secrets know one when they see it.
-const PREFIX: &str = "twelve_";
-/// Bytes of chance in a token.
-const BYTES: usize = 32;
+use crate::http::secret_file::{LOCAL_TOKEN, fresh_token, local_token};
 
 #[derive(clap::Args, Debug)]
 pub struct TokenArgs {
-    /// Who it is in logs: `api:<name>`.
+    /// Who it is in logs: `api:<name>`. `local` prints the token of programs on this machine instead.
     name: String,
     /// What it is good for: start, read, resume, approve or admin; can be given several times.
-    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = parse_scope)]
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = parse_scope)]
     scopes: Vec<Scope>,
     /// The person whose decisions it brings, for example `web:ann`; the scope approve needs one.
     #[arg(long, value_name = "ID")]
@@ -37,10 +36,42 @@ fn parse_scope(text: &str) -> Result<Scope, String> {
     })
 }
 
+impl TokenArgs {
+    /// Whether the token of programs on this machine is meant, which the service has made already.
+    pub fn is_local(&self) -> bool {
+        self.name == LOCAL
+    }
+}
+
+/// Prints the local token, and nothing else: `$(twelve token local)`.
+///
+/// # Errors
+/// There is none yet, this user may not read it, or scopes were asked for.
+pub fn local(args: &TokenArgs, loaded: &Loaded) -> anyhow::Result<ExitCode> {
+    if !args.scopes.is_empty() || args.person.is_some() {
+        bail!(
+            "`local` is the token that the service makes for programs on its machine; it has the scopes start, read and resume. `twelve token local` prints it; for other scopes or a person choose another name"
+        );
+    }
+    let data_dir = &loaded.config.app.data_dir;
+    let token = local_token(data_dir)?.with_context(|| {
+        format!(
+            "there is no local token at {}: the first start of `twelve serve` with these settings makes it",
+            data_dir.join(LOCAL_TOKEN.name).display()
+        )
+    })?;
+    say(&format!("{}\n", token.expose_secret()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn token(args: &TokenArgs, ids: &Ids) -> anyhow::Result<ExitCode> {
     let TokenArgs { name, scopes, person } = args;
+    if scopes.is_empty() {
+        let words = "a token needs a scope: --scope start, read, resume, approve or admin; several are allowed";
+        super::Cli::command().error(ErrorKind::MissingRequiredArgument, words).exit();
+    }
     if !TokenConfig::is_name(name) {
-        bail!("a name has 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and is not `local`: it stands in ids and logs");
+        bail!("a name has 1 to 64 of a-z, 0-9, `-`, `_` and `.`: it stands in ids and logs");
     }
     match person {
         Some(person) => drop(ids.person(person).map_err(anyhow::Error::msg)?),
@@ -49,8 +80,7 @@ pub fn token(args: &TokenArgs, ids: &Ids) -> anyhow::Result<ExitCode> {
         }
         None => {}
     }
-    let chance: [u8; BYTES] = random()?;
-    let token = format!("{PREFIX}{}", data_encoding::BASE64URL_NOPAD.encode(&chance));
+    let token = fresh_token()?;
     say(&shown(name, scopes, person.as_deref(), &token)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -209,6 +209,8 @@ pub struct HttpConfig {
     pub port: u16,
     /// Empty: `http://host:port`; [`HttpConfig::public_url`] says which.
     pub public_url: String,
+    /// Whoever connects from this machine needs no token. Refused beside anything that lets others reach it.
+    pub trust_loopback: bool,
     /// Signs sessions and links. Empty: a random one is kept in `app.data_dir`.
     pub secret: SecretString,
     pub max_body: usize,
@@ -259,13 +261,16 @@ impl TokenConfig {
         data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().filter(|hash| hash.len() == 32)
     }
 
-    /// What a name may be: it stands in ids and logs. `local` is the program on this machine.
+    /// What a name may be: it stands in ids and logs. [`LOCAL`] is the service's own.
     pub fn is_name(name: &str) -> bool {
         (1..=64).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
-            && name != "local"
+            && name != LOCAL
     }
 }
+
+/// The name of the token that the service makes for programs on its machine.
+pub const LOCAL: &str = "local";
 
 /// Ids that begin so are given to nobody who comes in by HTTP: they stand for this machine's own terminal,
 /// for agents, and for the engine.
@@ -1030,6 +1035,14 @@ fn check_groups(config: &Config, settings: &Settings, problems: &mut Vec<String>
             at("model.max_entries"),
         ));
     }
+    if let (true, Some(other)) = (config.http.trust_loopback, opens_loopback(&config.http)) {
+        problems.push(format!(
+            "{}: `http.trust_loopback` can't stand beside {other}: what a proxy passes on connects from this machine as \
+             well, so anybody outside would get in without a token. Remove it; programs on this machine send the local \
+             token, which `twelve token local` prints",
+            at("http.trust_loopback"),
+        ));
+    }
     let Approvers { users, groups, quorum, .. } = config.approvers();
     if groups.is_empty() && !users.is_empty() && !users.iter().any(|u| u == "*") && quorum as usize > users.len() {
         problems.push(format!(
@@ -1038,6 +1051,25 @@ fn check_groups(config: &Config, settings: &Settings, problems: &mut Vec<String>
             users.len()
         ));
     }
+}
+
+/// The setting by which others than this machine reach the service, if one does.
+fn opens_loopback(http: &HttpConfig) -> Option<String> {
+    if !http.public_url.is_empty() {
+        Some("`http.public_url`".to_owned())
+    } else if !http.proxy.user_header.is_empty() {
+        Some("a proxy (`http.proxy.user_header`)".to_owned())
+    } else if !is_loopback_host(&http.host) {
+        Some(format!("`http.host` ({}), which is not a loopback address", http.host))
+    } else {
+        None
+    }
+}
+
+/// Whether this host name or address is this machine's own, out of reach for others.
+pub fn is_loopback_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Reads a text file of at most `max` bytes.

@@ -37,6 +37,7 @@ pub fn note_caller(extensions: &Extensions, caller: &Caller) {
         Via::Session => ("session", &caller.principal.id),
         Via::Proxy => ("proxy", &caller.principal.id),
         Via::Local => ("local", &caller.principal.id),
+        Via::Loopback => ("loopback", &caller.principal.id),
         Via::Demo => ("demo", &caller.principal.id),
     };
     // Whoever was first found out stays.

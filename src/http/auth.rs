@@ -1,4 +1,5 @@
-//! Who is asking: bearer tokens and their scopes, and programs on this machine where no token is configured.
+//! Who is asking: bearer tokens and their scopes. A connection from this machine is no identity (a reverse proxy
+//! makes one for whoever asks it): programs here send the local token, unless `http.trust_loopback` says otherwise.
 //!
 //! [`identify`] looks at a request once, in front of everything ([`super::guard`] calls it, since the rate
 //! depends on it); handlers then take a [`Caller`], or [`May`] with the scope that they need. People with a
@@ -9,6 +10,7 @@ use std::marker::PhantomData;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -16,20 +18,24 @@ use super::problem::Problem;
 use super::serve::is_loopback_host;
 use super::{Caller, Peer, Service, Via, session};
 use crate::agent::Principal;
-use crate::config::{HttpConfig, Scope, TokenConfig};
+use crate::config::{LOCAL, Scope, TokenConfig};
 
 /// Longest presented token that is looked at, in bytes; ours have 50.
 const MAX_TOKEN: usize = 512;
 /// What says that a request was forwarded: whoever sent it need not be on this machine.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
+/// What a caller without a good token can do, as it stands in a 401.
+const HOW_TO_SEND_ONE: &str = "On the machine of the service send the local one: -H \"Authorization: Bearer $(twelve token local)\". Elsewhere send one that an operator makes with `twelve token`.";
+
 /// The configured tokens, ready to be compared.
 pub struct Tokens(Vec<(Vec<u8>, Caller)>);
 
 impl Tokens {
-    /// Those whose hash can be read; the configuration refuses others at the start.
-    pub fn of(config: &[TokenConfig]) -> Self {
-        Self(config.iter().filter_map(|token| Some((token.digest()?, caller(token)))).collect())
+    /// Those whose hash can be read (the configuration refuses others at the start), and the local one.
+    pub fn of(config: &[TokenConfig], local: Option<&SecretString>) -> Self {
+        let local = local.map(|token| (Sha256::digest(token.expose_secret()).to_vec(), local_program(Via::Local)));
+        Self(config.iter().filter_map(|token| Some((token.digest()?, caller(token)))).chain(local).collect())
     }
 
     /// Compared with every one, however early it is found: the time says nothing.
@@ -52,6 +58,16 @@ fn caller(token: &TokenConfig) -> Caller {
     };
     let scopes = token.scopes.iter().copied().collect();
     Caller { principal, groups: Vec::new(), scopes, via: Via::Token(token.name.clone()) }
+}
+
+/// A program on this machine: it starts, reads and answers, and never decides.
+fn local_program(via: Via) -> Caller {
+    Caller {
+        principal: Principal::service(format!("api:{LOCAL}")),
+        groups: Vec::new(),
+        scopes: [Scope::Start, Scope::Read, Scope::Resume].into(),
+        via,
+    }
 }
 
 /// What a request says about who sent it.
@@ -98,7 +114,9 @@ pub fn payer(service: &Service, parts: &Parts, identity: &Identity) -> Payer {
     let person = |caller: &Caller| match &caller.via {
         Via::Token(name) => Some(Payer::Token(name.clone())),
         Via::Session | Via::Proxy => Some(Payer::Person(caller.principal.id.clone())),
-        Via::Local | Via::Demo => None,
+        // No configured token can have this name.
+        Via::Local => Some(Payer::Token(LOCAL.to_owned())),
+        Via::Loopback | Via::Demo => None,
     };
     let known = match identity {
         Identity::Known(caller) => person(caller),
@@ -120,8 +138,9 @@ fn presents_token(headers: &HeaderMap) -> bool {
 
 /// Whether both ends are this machine: the connection comes from it, and whoever asks meant it by name. The
 /// second keeps a foreign page out whose name was pointed to this address; nothing may have passed the request
-/// on, since whoever sent it then need not be here.
-pub(super) fn is_from_this_machine(parts: &Parts) -> bool {
+/// on, since whoever sent it then need not be here. A proxy that says nothing of itself looks the same: this
+/// alone lets nobody in, see [`is_trusted`].
+fn is_from_this_machine(parts: &Parts) -> bool {
     let near = parts.extensions.get::<Peer>().is_some_and(|Peer(peer)| peer.ip().to_canonical().is_loopback());
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     near && is_loopback_host(name_of(host)) && !FORWARDED.iter().any(|name| parts.headers.contains_key(*name))
@@ -136,38 +155,30 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && well_formed).then_some(token)
 }
 
-/// Whether programs on this machine need no token: nothing else says who is asking, and nobody else is served.
-pub fn no_token_wanted(http: &HttpConfig) -> bool {
-    http.tokens.is_empty()
-        && http.proxy.user_header.is_empty()
-        && (http.public_url.is_empty() || host_of(&http.public_url()).is_some_and(|host| is_loopback_host(&host)))
+/// Whether a connection from this machine is enough for this request.
+pub(super) fn is_trusted(service: &Service, parts: &Parts) -> bool {
+    service.settings().http.trust_loopback && is_from_this_machine(parts)
 }
 
-/// A program, or in the demo the person, on this machine, where no tokens are configured. A page of
-/// another site in a browser on this machine is none, and neither is what a proxy passes on.
+/// A program, or in the demo the person, on this machine, where that needs no token. A page of another site in
+/// a browser on this machine does not count, and neither does what says that a proxy passed it on.
 fn here(service: &Service, parts: &Parts) -> Option<Caller> {
-    let settings = service.settings();
     let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host")?;
     let own_page = text("origin")
         .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)))
         && text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    if !(no_token_wanted(&settings.http) && is_from_this_machine(parts) && own_page) {
+    if !(is_trusted(service, parts) && own_page) {
         return None;
     }
-    Some(match &settings.demo {
+    Some(match &service.settings().demo {
         Some(person) => Caller {
             principal: person.clone(),
             groups: Vec::new(),
             scopes: [Scope::Start, Scope::Read, Scope::Resume, Scope::Approve, Scope::Admin].into(),
             via: Via::Demo,
         },
-        None => Caller {
-            principal: Principal::service("api:local"),
-            groups: Vec::new(),
-            scopes: [Scope::Start, Scope::Read, Scope::Resume].into(),
-            via: Via::Local,
-        },
+        None => local_program(Via::Loopback),
     })
 }
 
@@ -202,7 +213,7 @@ impl FromRequestParts<Service> for Caller {
             Identity::Nobody | Identity::Wrong => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
-                "This needs a token that is known here, as `Authorization: Bearer <token>`. An operator makes one with `twelve token`.",
+                format!("This needs a token that is known here. {HOW_TO_SEND_ONE}"),
             )),
         }
     }
@@ -271,7 +282,9 @@ mod tests {
         let hash = |text: &str| format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(text)));
         let token =
             |name: &str| TokenConfig { name: name.into(), hash: hash(name), scopes: vec![Scope::Read], person: None };
-        let tokens = Tokens::of(&[token("one"), token("two"), token("three")]);
+        let local = SecretString::from("four");
+        let tokens = Tokens::of(&[token("one"), token("two"), token("three")], Some(&local));
+        assert_eq!(tokens.find("four").unwrap().via, Via::Local);
         assert_eq!(tokens.find("two").unwrap().via, Via::Token("two".into()));
         assert!(tokens.find("twoo").is_none() && tokens.find("").is_none() && tokens.find(&hash("two")).is_none());
     }

@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::auth::no_token_wanted;
 use super::problem::Problem;
 use super::rest::default_agent;
 use super::{Service, approvals, live, ops, rest, webhooks};
@@ -69,7 +68,7 @@ impl Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A token that `twelve token` has made. Its scopes are start, read, resume, approve and admin. Where no tokens are configured, programs on this machine need none."))
+            .description(Some("A token that `twelve token` has made. Its scopes are start, read, resume, approve and admin. Programs on the machine of the service can send the local one, which `twelve token local` prints."))
             .build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
@@ -119,7 +118,7 @@ pub fn document(service: &Service) -> Value {
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     document["servers"] = json!([{ "url": "/" }]);
-    let no_token_wanted = no_token_wanted(&service.settings().http);
+    let loopback_is_enough = service.settings().http.trust_loopback;
     for operation in operations_mut(&mut document) {
         let has_caller = operation.get("security").is_some_and(|needs| needs.pointer("/0/bearer").is_some());
         let has_body = operation.contains_key("requestBody");
@@ -128,7 +127,7 @@ pub fn document(service: &Service) -> Value {
             operation.insert("security".to_owned(), json!([]));
         }
         if has_caller
-            && no_token_wanted
+            && loopback_is_enough
             && let Some(needs) = operation.get_mut("security").and_then(Value::as_array_mut)
         {
             needs.push(json!({}));

@@ -1,5 +1,5 @@
 //! In front of everything: the right host, who is asking and how often, bodies of bounded size in bounded
-//! time, JSON that means one thing only; and behind everything: headers that browsers heed, problems instead
+//! time; for handlers, JSON that means one thing only ([`Json`], read once the caller is known); and behind everything: headers that browsers heed, problems instead
 //! of bare statuses, a reference instead of a panic.
 //!
 //! The time for the head of a request and the number of connections are [`super::serve`]'s. Which scope a
@@ -7,7 +7,6 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -153,16 +152,6 @@ async fn admit(service: &Service, request: Request, next: Next) -> Result<Respon
         // What was not read is not waited for either.
         body.map_err(|problem| Box::new(([(header::CONNECTION, "close")], problem).into_response()))?
     };
-    if !slacks && !body.is_empty() && is_json(&parts.headers) {
-        let value = std::str::from_utf8(&body)
-            .map_err(|_| "it is not UTF-8 text".to_owned())
-            .and_then(|text| json::parse(text).map_err(|e| e.to_string()));
-        let value = value.map_err(|why| {
-            let detail = format!("The body can't be read as JSON: {why}. Nothing was done.");
-            refuse(Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail))
-        })?;
-        parts.extensions.insert(Parsed(Arc::new(value)));
-    }
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
@@ -288,11 +277,7 @@ fn dressed(response: Response) -> Response {
     response
 }
 
-/// A body that the guard has read as JSON.
-#[derive(Clone)]
-struct Parsed(Arc<Value>);
-
-/// A JSON body as `T`.
+/// A JSON body as `T`. Taken after the caller: reading JSON is work that nobody gets who has no right to it.
 pub struct Json<T>(pub T);
 
 /// A JSON body as `T`, or nothing at all, which may be said as `null`.
@@ -302,12 +287,13 @@ impl<T: DeserializeOwned> FromRequest<Service> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Service) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
             let detail = "This takes JSON: send it with `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
-        match request.extensions().get::<Parsed>() {
-            Some(Parsed(value)) => from_value(value).map(Json),
+        match parsed(body).await? {
+            Some(value) => from_value(&value).map(Json),
             None => {
                 Err(Problem::new(StatusCode::BAD_REQUEST, "bad_json", "The body is empty; it has to be a JSON object."))
             }
@@ -319,12 +305,33 @@ impl<T: DeserializeOwned + Default> FromRequest<Service> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
-        let is_null = matches!(request.extensions().get::<Parsed>(), Some(Parsed(value)) if value.is_null());
-        if is_null || request.body().is_end_stream() {
+        if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        Json::from_request(request, service).await.map(|Json(body)| Self(body))
+        if !is_json(request.headers()) {
+            return Json::from_request(request, service).await.map(|Json(body)| Self(body));
+        }
+        match parsed(request.into_body()).await? {
+            None | Some(Value::Null) => Ok(Self(T::default())),
+            Some(value) => from_value(&value).map(Self),
+        }
     }
+}
+
+/// The one value of a JSON body; `None` if it is empty. The guard has read it already, and bounded it.
+async fn parsed(body: Body) -> Result<Option<Value>, Problem> {
+    let read = axum::body::to_bytes(body, usize::MAX).await;
+    let bytes = read.map_err(|error| Problem::internal(&error))?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let value = std::str::from_utf8(&bytes)
+        .map_err(|_| "it is not UTF-8 text".to_owned())
+        .and_then(|text| json::parse(text).map_err(|e| e.to_string()));
+    value.map(Some).map_err(|why| {
+        let detail = format!("The body can't be read as JSON: {why}. Nothing was done.");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
+    })
 }
 
 fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {

@@ -1,7 +1,6 @@
 //! The HTTP service: REST, webhooks, the web console, and what operators look at.
 //!
-//! Every request passes the same three doors, in this order: [`guard`] (size, time, well-formed JSON, the
-//! right host), then who is asking ([`auth`] for programs with a token, [`session`] for people with a
+//! Every request passes the same three doors, in this order: [`guard`] (size, time, the right host), then who is asking ([`auth`] for programs with a token, [`session`] for people with a
 //! browser; both give a [`Caller`]), then what they may see. What a request does is an input to the
 //! runtime; nothing here decides about an agent. The thread's log is what people look at: these surfaces
 //! (`api`, `web`) have no postings.
@@ -11,6 +10,7 @@
 //! | `serve` | listening, connections, the drain |
 //! | `guard` | bounds and refusals in front of everything |
 //! | `auth` | bearer tokens, scopes, rate limits, [`Caller`] |
+//! | `secret_file` | the files of the signing key and of the local token |
 //! | `session` | people: login links, sessions, trusted proxies, CSRF |
 //! | `problem` | errors as problem details |
 //! | `rest`, `approvals` | the REST API: threads; what people decide |
@@ -34,6 +34,7 @@ pub mod live;
 pub mod ops;
 pub mod problem;
 pub mod rest;
+pub mod secret_file;
 pub mod serve;
 pub mod session;
 pub mod slack;
@@ -44,6 +45,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Approval, ApprovalState, People, Principal, Sameness, Terms, Thread, as_approver};
@@ -75,7 +77,9 @@ pub struct Settings {
     pub app_name: String,
     /// Signs sessions, links and CSRF tokens.
     pub secret: [u8; 32],
-    /// In the demo everybody on this machine is this person, with every right.
+    /// The token of programs on this machine. Holding it makes a caller local; where they connect from does not.
+    pub local_token: Option<SecretString>,
+    /// In the demo whoever connects from this machine is this person, with every right.
     pub demo: Option<Principal>,
     /// Fires when the service is to stop: live streams end then.
     pub stop: CancellationToken,
@@ -93,7 +97,7 @@ impl Service {
     pub fn new(runtime: Runtime, settings: Settings) -> Self {
         let sessions = session::Sessions::new(runtime.parts().clock.now());
         Self(Arc::new(Inner {
-            tokens: auth::Tokens::of(&settings.http.tokens),
+            tokens: auth::Tokens::of(&settings.http.tokens, settings.local_token.as_ref()),
             rates: guard::Rates::new(settings.http.requests_per_minute),
             streams: live::Streams::new(settings.http.max_connections),
             sessions,
@@ -167,8 +171,10 @@ pub enum Via {
     Session,
     /// A browser behind a trusted proxy.
     Proxy,
-    /// A program on this machine, where no tokens are configured.
+    /// A program with the local token.
     Local,
+    /// A connection from this machine, where `http.trust_loopback` says that this is enough.
+    Loopback,
     /// The demo.
     Demo,
 }

@@ -2,28 +2,23 @@
 //!
 //! `/healthz` and `/readyz` are open, because a supervisor has no token: they name no thread, person or
 //! address. A broken Slack makes the whole not ready, since somebody has to look; it must not take the web away from
-//! people, so a load balancer asks `/readyz/http`, which is about nothing but requests. `/metrics` tells how busy people are, so it wants a token with the scope `read` (or `admin`);
-//! only a scraper on this very machine needs none, and only if it speaks to this machine by a name of its
-//! own: what a proxy on this machine passes on is somebody else's request.
+//! people, so a load balancer asks `/readyz/http`, which is about nothing but requests. `/metrics` tells how busy people are, so it needs a token with the scope `read` (or `admin`),
+//! from this very machine as well: what a proxy on this machine passes on is somebody else's request.
 
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::auth::is_from_this_machine;
-use super::problem::Problem;
-use super::{Caller, Service};
-use crate::agent::{ShortId, Timestamp};
-use crate::config::Scope;
+use super::Service;
+use super::auth::{May, Read};
 use crate::metrics::{self, Sampled};
 use crate::runtime::Runtime;
-use crate::store::{ApprovalFilter, Durability, StoreError};
+use crate::store::{ApprovalFilter, Durability, Fault};
 
 /// How long the store may take to say that it is there. Probes of the usual supervisors wait 1 to 5 s.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,7 +54,7 @@ pub struct Readiness {
 
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct StoreReadiness {
-    /// Whether it answers, its writer included.
+    /// Whether it answers, and just now took something that was written for this.
     pub reachable: bool,
     /// What an acknowledged event survives: `process` (kill -9) or `disk` (loss of power).
     pub durability: &'static str,
@@ -82,7 +77,7 @@ pub async fn healthz() -> Response {
     ([(header::CACHE_CONTROL, "no-store")], "ok\n").into_response()
 }
 
-/// Whether all of it can work: the store answers, the process is not stopping, chat surfaces are connected. Asks no
+/// Whether all of it can work: the store takes what is written to it (tried for real, at most once a second), the process is not stopping, chat surfaces are connected. Asks no
 /// model.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "readyz", security(()),
@@ -127,16 +122,10 @@ pub async fn readiness(runtime: &Runtime) -> Readiness {
         reasons
             .push("The process is stopping and takes nothing new. Ask another one, or again in a moment.".to_owned());
     }
-    let looked = tokio::time::timeout(STORE_TIMEOUT, async {
-        parts.store.next_due(Timestamp(0)).await?;
-        // Nobody's lease on no thread: it changes nothing, and only a living writer answers.
-        parts.store.release(ShortId::default(), "readyz").await
-    });
-    let reachable = match looked.await {
+    let reachable = match tokio::time::timeout(STORE_TIMEOUT, runtime.store_works()).await {
         Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the store does not answer");
-            reasons.push(store_reason(&error).to_owned());
+        Ok(Err(fault)) => {
+            reasons.push(store_reason(fault).to_owned());
             false
         }
         Err(_) => {
@@ -173,33 +162,37 @@ pub async fn readiness(runtime: &Runtime) -> Readiness {
 }
 
 /// Without paths and ids: whoever asks has no token. The log has the rest.
-fn store_reason(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::NotWritable(_) => "The store cannot be written to. Look at its disk and at the log.",
-        StoreError::Corrupt(_) => "The store cannot be read back. Run `twelve doctor`; the log says more.",
-        StoreError::Locked(_) => "Another program holds the store. Run `twelve doctor`; the log says which.",
-        StoreError::Conflict { .. }
-        | StoreError::Deleted(_)
-        | StoreError::Unknown(_)
-        | StoreError::Missing(_)
-        | StoreError::TooNew(_)
-        | StoreError::Failed(_) => "The store is closed or broken. Restart the service; the log says more.",
+fn store_reason(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Full => "The disk of the store is full, so nothing is accepted. Make room; it goes on by itself.",
+        Fault::Gone => {
+            "A file of the store was removed or replaced while it was open, so nothing is accepted. Put the same file back, or restart the service; the log says which."
+        }
+        Fault::ReadOnly => {
+            "The store can only be read, so nothing is accepted. Let the service's user write to it; it goes on by itself."
+        }
+        Fault::Corrupt => {
+            "The store cannot be read back, so nothing is accepted. Run `twelve doctor`; the log says more."
+        }
+        Fault::Busy => "Another program keeps the store locked. Run `twelve doctor`; the log says more.",
+        Fault::Broken => {
+            "The store cannot be written to, or is closed. Look at its disk and at the log, then restart the service."
+        }
     }
 }
 
 /// What this process has done since it started, as OpenMetrics text.
 ///
-/// Wants a token with the scope `read` or `admin`; a scraper on the same machine needs none.
+/// Needs a token with the scope `read` or `admin`; a scraper on the same machine can send the local token.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operations", operation_id = "metrics", security((), ("bearer" = ["read"])),
+    get, path = "/metrics", tag = "operations", operation_id = "metrics", security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "OpenMetrics text.", body = String, content_type = "application/openmetrics-text"),
         (status = 401, description = "No token, or an unknown one.", content_type = "application/problem+json"),
         (status = 403, description = "The token has neither the scope `read` nor `admin`.", content_type = "application/problem+json"),
     )
 )]
-pub async fn scrape(State(service): State<Service>, parts: Parts) -> Result<Response, Problem> {
-    may_scrape(&parts)?;
+pub async fn scrape(_: May<Read>, State(service): State<Service>) -> Response {
     let runtime = service.runtime();
     let open = ApprovalFilter { open: Some(true), ..ApprovalFilter::default() };
     let approvals_pending =
@@ -212,28 +205,5 @@ pub async fn scrape(State(service): State<Service>, parts: Parts) -> Result<Resp
             Err(_) => None,
         };
     let text = runtime.parts().metrics.scrape(&Sampled { approvals_pending, effects_in_flight: runtime.in_flight() });
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
-}
-
-fn may_scrape(parts: &Parts) -> Result<(), Problem> {
-    if is_from_this_machine(parts) {
-        return Ok(());
-    }
-    match caller(parts) {
-        Some(caller) if caller.may(Scope::Read) || caller.may(Scope::Admin) => Ok(()),
-        Some(_) => {
-            let detail = "This token may not read metrics. Use one with the scope `read`.";
-            Err(Problem::new(StatusCode::FORBIDDEN, "missing_scope", detail).with("scope", "read"))
-        }
-        None => {
-            let detail = "Metrics want a bearer token with the scope `read`, or a scraper on the same machine.";
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail))
-        }
-    }
-}
-
-/// Whoever the doors before this one have let in with a token. THE place to change if they put the caller
-/// elsewhere than into the request's extensions.
-fn caller(parts: &Parts) -> Option<&Caller> {
-    parts.extensions.get::<Caller>()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response()
 }

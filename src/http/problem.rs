@@ -64,34 +64,34 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let (status, code) = match &refusal {
-            Refusal::NotAnApprover { .. } => (StatusCode::FORBIDDEN, "not_an_approver"),
-            Refusal::Requester { .. } => (StatusCode::FORBIDDEN, "requester_may_not"),
-            Refusal::Unsure { .. } => (StatusCode::FORBIDDEN, "who_is_unsure"),
-            Refusal::NotAPerson => (StatusCode::FORBIDDEN, "not_a_person"),
-            Refusal::AlreadyDecided { .. } => (StatusCode::CONFLICT, "already_decided"),
-            Refusal::AlreadyVoted => (StatusCode::CONFLICT, "already_voted"),
-            Refusal::Changed => (StatusCode::CONFLICT, "revision_changed"),
-            Refusal::Expired { .. } => (StatusCode::GONE, "expired"),
-            Refusal::NoSuchApproval { .. } => (StatusCode::NOT_FOUND, "no_such_approval"),
-            Refusal::InvalidEdit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_edit"),
-            Refusal::NotEditable => (StatusCode::UNPROCESSABLE_ENTITY, "not_editable"),
-            Refusal::NothingChanged => (StatusCode::UNPROCESSABLE_ENTITY, "nothing_changed"),
-            Refusal::NoSuchQuestion => (StatusCode::CONFLICT, "no_such_question"),
-            Refusal::NotAChoice { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_choice"),
-            Refusal::NothingToMark => (StatusCode::CONFLICT, "nothing_to_mark"),
-            Refusal::EmptyMessage => (StatusCode::UNPROCESSABLE_ENTITY, "empty_message"),
-            Refusal::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message_too_long"),
-            Refusal::ContextTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "context_too_long"),
-            Refusal::EmptyContext { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "empty_context"),
-            Refusal::Cancelled => (StatusCode::CONFLICT, "cancelled"),
-            Refusal::NoConversation => (StatusCode::CONFLICT, "no_conversation"),
-            Refusal::ThreadExists => (StatusCode::CONFLICT, "thread_exists"),
-            Refusal::NothingRuns => (StatusCode::CONFLICT, "nothing_runs"),
-            Refusal::AlreadyPaused => (StatusCode::CONFLICT, "already_paused"),
-            Refusal::NotPaused => (StatusCode::CONFLICT, "not_paused"),
+        let status = match &refusal {
+            Refusal::NotAnApprover { .. } => StatusCode::FORBIDDEN,
+            Refusal::Requester { .. } => StatusCode::FORBIDDEN,
+            Refusal::Unsure { .. } => StatusCode::FORBIDDEN,
+            Refusal::NotAPerson => StatusCode::FORBIDDEN,
+            Refusal::AlreadyDecided { .. } => StatusCode::CONFLICT,
+            Refusal::AlreadyVoted => StatusCode::CONFLICT,
+            Refusal::Changed => StatusCode::CONFLICT,
+            Refusal::Expired { .. } => StatusCode::GONE,
+            Refusal::NoSuchApproval { .. } => StatusCode::NOT_FOUND,
+            Refusal::InvalidEdit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NotEditable => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NothingChanged => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NoSuchQuestion => StatusCode::CONFLICT,
+            Refusal::NotAChoice { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NothingToMark => StatusCode::CONFLICT,
+            Refusal::EmptyMessage => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::ContextTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::EmptyContext { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Cancelled => StatusCode::CONFLICT,
+            Refusal::NoConversation => StatusCode::CONFLICT,
+            Refusal::ThreadExists => StatusCode::CONFLICT,
+            Refusal::NothingRuns => StatusCode::CONFLICT,
+            Refusal::AlreadyPaused => StatusCode::CONFLICT,
+            Refusal::NotPaused => StatusCode::CONFLICT,
         };
-        Self::new(status, code, refusal.to_string())
+        Self::new(status, refusal.code(), refusal.to_string())
     }
 }
 

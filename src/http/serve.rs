@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,12 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::Peer;
+use super::problem::Problem;
 use crate::config::HttpConfig;
+pub use crate::config::is_loopback_host;
 
-/// How much of a head is read, in bytes; more gets 431. What the larger servers allow.
-const MAX_HEAD: usize = 64 * 1024;
+/// The largest head of a request, in bytes: its first line and its fields, each with its line end. More gets 431.
+/// What the larger servers allow.
+pub const MAX_HEAD: usize = 64 * 1024;
 /// Header fields of one request.
-const MAX_HEADERS: usize = 100;
+pub const MAX_HEADERS: usize = 100;
 /// A client that takes nothing of an answer for this long is cut off. Live streams send a sign of life
 /// more often than this.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,7 +100,15 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         connections.spawn(async move {
             let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(Peer(peer));
-                router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+                let router = router.clone();
+                async move {
+                    // hyper's own bound is one of its buffer: it reads on while a head is not complete, so what
+                    // comes in large pieces may be twice as long.
+                    if head_size(&request) > MAX_HEAD {
+                        return Ok(too_long_a_head());
+                    }
+                    router.oneshot(request.map(axum::body::Body::new) as Request).await
+                }
             });
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -123,6 +136,28 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     }
 }
 
+/// The bytes of a head as it is usually written: one space in the first line twice, `: ` and a line end for each
+/// field, and the empty line.
+fn head_size<B>(request: &hyper::Request<B>) -> usize {
+    const FIRST_LINE: usize = "  HTTP/1.1\r\n".len();
+    let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
+    let authority = match (request.uri().scheme_str(), request.uri().authority()) {
+        (Some(scheme), Some(authority)) => scheme.len() + "://".len() + authority.as_str().len(),
+        (None, Some(authority)) => authority.as_str().len(),
+        (_, None) => 0,
+    };
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    request.method().as_str().len() + target + authority + FIRST_LINE + fields + "\r\n".len()
+}
+
+fn too_long_a_head() -> Response {
+    let detail =
+        format!("The head of the request has more than {MAX_HEAD} bytes. Send less in the address and in fields.");
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    // What follows may be a body of any length.
+    ([(header::CONNECTION, "close")], Problem::new(status, "head_too_large", detail)).into_response()
+}
+
 /// The next connection, once there is a place for it. `None` only if there never will be.
 async fn accept(
     listener: &TcpListener,
@@ -142,12 +177,6 @@ async fn accept(
             }
         }
     }
-}
-
-/// Whether this host name or address is this machine's own, out of reach for others.
-pub fn is_loopback_host(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The address that a listener took, for links and logs.

@@ -1,6 +1,6 @@
 //! People with a browser: who they are, how they get in, and what keeps a foreign page from acting for them.
 //!
-//! Three ways in, tried in this order: the demo (everybody on this machine is one person), a proxy that is
+//! Three ways in, tried in this order: the demo (whoever connects from this machine is one person), a proxy that is
 //! trusted by its address, a session of ours. A session begins with a link that `twelve login-link` prints;
 //! nobody ever types in who they are.
 //!
@@ -19,10 +19,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::ensure;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use hmac::{Hmac, Mac as _};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::auth::is_from_this_machine;
-use super::{Caller, Peer, Service, Via};
+use super::auth::is_trusted;
+use super::{Caller, Peer, Service, Via, secret_file};
 use crate::agent::{Principal, Timestamp};
 use crate::config::{self, HttpConfig, Scope};
 
@@ -42,8 +42,6 @@ pub const LINK_MS: u64 = 10 * 60 * 1_000;
 const MAX_GROUPS: usize = 200;
 /// Shortest `http.secret` that is taken, in bytes.
 const MIN_SECRET: usize = 16;
-/// The name of the file with the secret that was made here.
-const KEY_FILE: &str = "http.key";
 
 type Sealing = Hmac<Sha256>;
 
@@ -57,7 +55,7 @@ type Sealing = Hmac<Sha256>;
 pub fn secret(http: &HttpConfig, data_dir: &Path) -> anyhow::Result<[u8; 32]> {
     let given = http.secret.expose_secret();
     if given.is_empty() {
-        return key_file(data_dir);
+        return secret_file::key(data_dir);
     }
     ensure!(
         given.len() >= MIN_SECRET,
@@ -65,43 +63,6 @@ pub fn secret(http: &HttpConfig, data_dir: &Path) -> anyhow::Result<[u8; 32]> {
         given.len()
     );
     Ok(Sha256::digest(given.as_bytes()).into())
-}
-
-fn key_file(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
-    use std::io::Write as _;
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-    let path = data_dir.join(KEY_FILE);
-    let named = || format!("the key file {}", path.display());
-    if !path.try_exists().with_context(named)? {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).with_context(|| {
-            format!("the data directory {} cannot be made; set `app.data_dir` to another place", data_dir.display())
-        })?;
-        // Written beside, then linked into place: there is a whole key or none, and the first one stays.
-        let fresh = data_dir.join(format!("{KEY_FILE}.{}", HEXLOWER.encode(&random::<8>()?)));
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&fresh).with_context(named)?;
-        writeln!(file, "{}", HEXLOWER.encode(&random::<32>()?)).with_context(named)?;
-        file.sync_all().with_context(named)?;
-        let linked = std::fs::hard_link(&fresh, &path);
-        std::fs::remove_file(&fresh).with_context(named)?;
-        match linked {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).with_context(named),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    let mode = std::fs::metadata(&path).with_context(named)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        bail!(
-            "the key file {path} can be read by others (mode {:o}), so sessions could be forged; delete it (everybody has to sign in again), or `chmod 600` it if you are sure",
-            mode & 0o777
-        );
-    }
-    let text = std::fs::read_to_string(&path).with_context(named)?;
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).ok();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .with_context(|| format!("{} does not hold 64 hexadecimal digits; delete it, and a new one is made", named()))
 }
 
 /// Bytes that nobody can guess.
@@ -281,7 +242,7 @@ fn now(service: &Service) -> Timestamp {
 pub fn find(service: &Service, parts: &Parts) -> Option<Caller> {
     let settings = service.settings();
     if let Some(person) = &settings.demo
-        && is_from_this_machine(parts)
+        && is_trusted(service, parts)
     {
         return Some(caller(service, person.clone(), Vec::new(), Via::Demo));
     }
@@ -440,24 +401,6 @@ mod tests {
         for forged in [format!("{other}.{mac}"), format!("{data}."), data.to_owned(), format!("{data}.{data}")] {
             assert_eq!(unseal::<String>(&secret, "a", &forged), None, "{forged}");
         }
-    }
-
-    #[test]
-    fn the_key_file_is_made_once_and_refused_when_others_can_read_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("deep/data");
-        let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
-            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| key_file(&data).unwrap())).collect();
-            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
-        });
-        assert!(keys.iter().all(|key| *key == keys[0] && *key != [0; 32]));
-        let names: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, [KEY_FILE]);
-        let path = data.join(KEY_FILE);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(key_file(&data).unwrap_err().to_string().contains("can be read by others"));
     }
 
     #[test]

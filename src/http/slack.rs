@@ -5,7 +5,7 @@
 //! one address for all. The signature is over the bytes as they came, so it is checked before anything reads them.
 //!
 //! These paths are for Slack alone: the guard neither counts their requests (all come from a few addresses of
-//! Slack's, or a proxy's), nor reads their bodies as JSON, nor asks which host they name; what it bounds, it bounds
+//! Slack's, or a proxy's), nor asks which host they name; what it bounds, it bounds
 //! here too. They are not in the OpenAPI document: the contract is Slack's.
 
 use axum::Router;

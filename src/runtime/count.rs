@@ -13,7 +13,8 @@ pub(super) fn unnamed_rules<'a>() -> impl Iterator<Item = &'a str> {
     UNNAMED.into_iter().map(|(_, label)| label)
 }
 
-fn rule_label(rule: &str) -> &str {
+/// The label of a rule. Names that are made here tell what was read, which is for people.
+pub(super) fn rule_label(rule: &str) -> &str {
     UNNAMED.iter().find(|(beginning, _)| rule.starts_with(beginning)).map_or(rule, |(_, label)| label)
 }
 

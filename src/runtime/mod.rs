@@ -18,14 +18,18 @@
 //! | `timers` | claiming what is due: timers, and at start the recovery of outstanding effects |
 //! | `project` | summaries, rows of approvals, forks |
 //! | `count` | what operators graph of it |
+//! | `journal` | a line in the log for each decision, refusal and effect |
+//! | `probe` | whether the store takes anything |
 //! | `clock`, `crash` | time; places at which tests kill the process |
 
 mod clock;
 mod count;
 pub mod crash;
 mod intents;
+mod journal;
 mod people;
 mod perform;
+mod probe;
 mod project;
 mod timers;
 
@@ -49,6 +53,7 @@ use crate::tools::{Registry, contained};
 pub use clock::Clock;
 pub use intents::Surfaces;
 pub use perform::model_request;
+pub use probe::PROBE_MS;
 pub use project::{approval_row, project, rebuild, summary};
 
 /// What a runtime is made of.
@@ -217,6 +222,7 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     /// The timer loop looks again.
     rearm: Notify,
+    probed: probe::Probed,
 }
 
 /// One thread in memory. Its lock orders everything that this process does to the thread.
@@ -268,6 +274,7 @@ impl Runtime {
             in_flight: watch::Sender::new(0),
             changes: broadcast::Sender::new(WATCH_QUEUE),
             rearm: Notify::new(),
+            probed: probe::Probed::default(),
             parts: Parts { settings: Settings { max_cached_threads: cached.get(), ..parts.settings }, ..parts },
         }))
     }
@@ -394,6 +401,7 @@ impl Runtime {
         finished: Option<EffectId>,
     ) -> Result<Delivered, DeliverError> {
         let short = slot.short;
+        let who = journal::Brought::of(&input);
         for _ in 0..MAX_CONFLICTS {
             let mut thread = match state.thread.take() {
                 Some(thread) => thread,
@@ -426,9 +434,11 @@ impl Runtime {
             }
             let live = project::Live::of(&thread);
             let before = count::Before::of(&thread);
+            let known = journal::Before::of(&thread);
             let (events, answer) = step(&mut thread, input, &self.rules(spec), now, fastrand::f64());
             let delivered =
                 Delivered { answer, thread: thread.id.clone(), version: thread.version, status: thread.status() };
+            let mut kept: Arc<[Vec<u8>]> = Arc::from([]);
             if !events.is_empty() {
                 let works_on = thread.runnable().next().is_some();
                 let append = Append {
@@ -444,7 +454,7 @@ impl Runtime {
                         Lease { worker: self.0.worker.clone(), until: now }
                     }),
                 };
-                let events: Arc<[Vec<u8>]> = append.events.clone().into();
+                kept = append.events.clone().into();
                 let approvals = !append.approvals.is_empty();
                 crash::point("deliver.before_append");
                 let appending = Instant::now();
@@ -463,9 +473,10 @@ impl Runtime {
                 }
                 // Nobody watching is not an error.
                 let status = delivered.status;
-                let change = Change { thread: short, first, events, status, approvals, deleted: false };
+                let change = Change { thread: short, first, events: kept.clone(), status, approvals, deleted: false };
                 let _ = self.0.changes.send(change);
             }
+            journal::write(&thread, &known, &who, (first, &kept), &delivered.answer);
             if let Some(finished) = finished {
                 state.in_flight.remove(&finished);
             }
@@ -510,6 +521,7 @@ impl Runtime {
             Err(other) => return Err(other),
         }
         let stone = self.0.parts.store.delete(short, &by.id, self.now()).await?;
+        tracing::info!(thread.id = %short, person.id = by.id, person.surface = by.surface(), "a thread was deleted");
         state.thread = None;
         for give_up in state.in_flight.values() {
             give_up.cancel();

@@ -286,8 +286,24 @@ pub struct Tombstone {
     pub by: String,
 }
 
+/// What keeps a store from taking anything, for who may not read more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no room left.
+    Full,
+    /// The file was removed or replaced while it was open: what is written goes nowhere.
+    Gone,
+    ReadOnly,
+    /// What is stored is not what was written.
+    Corrupt,
+    /// Another program keeps the file locked.
+    Busy,
+    /// It is closed, or failed in a way that has no better name.
+    Broken,
+}
+
 /// Why a store did not do it. Each text says what, why and what next.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Somebody else appended first. Load again and decide again.
     #[error("thread {thread} has moved on: expected version {expected}, found {found}")]
@@ -518,6 +534,13 @@ impl Store {
     pub async fn damages(&self, limit: usize) -> Result<Vec<String>, StoreError> {
         match self {
             Store::Embedded(s) => s.damages(limit).await,
+        }
+    }
+
+    /// Writes one row of its own for real, over the last one: whether an append could be kept now.
+    pub async fn probe(&self) -> Result<(), (Fault, StoreError)> {
+        match self {
+            Store::Embedded(s) => s.probe().await,
         }
     }
 

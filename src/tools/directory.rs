@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -395,6 +395,7 @@ impl Directory {
         }
         let open = || -> rusqlite::Result<Option<Connection>> {
             let mut connection = Connection::open(&self.path)?;
+            keep_private(&self.path);
             connection.busy_timeout(BUSY)?;
             // Looked at before the file is touched in any way.
             if kind(&*connection.unchecked_transaction()?)? == Kind::Foreign {
@@ -755,5 +756,17 @@ impl<R: Read> Read for Bounded<R> {
             .checked_sub(read as u64)
             .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_CSV} bytes")))?;
         Ok(read)
+    }
+}
+
+/// Takes away what others may do with the file. By its name: closing a descriptor of it would drop the locks that
+/// SQLite has on it in this process. What SQLite puts beside it gets the same rights.
+fn keep_private(path: &Path) {
+    let Ok(found) = std::fs::metadata(path) else { return };
+    let mode = found.permissions().mode();
+    if mode & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o7700))
+    {
+        tracing::warn!(%error, "the directory of customers can be read by others, and this user may not change that");
     }
 }

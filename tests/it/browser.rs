@@ -328,7 +328,8 @@ impl Shop {
 }
 
 async fn demo(shop: &Shop) -> Site {
-    let plan = Plan { demo: Some(Principal::human("console:you")), ..Plan::default() };
+    let mut plan = Plan { demo: Some(Principal::human("console:you")), ..Plan::default() };
+    plan.http.trust_loopback = true;
     Site::start(shop.runtime().await, plan).await
 }
 

@@ -575,6 +575,31 @@ fn nobody_comes_in_as_the_terminal_an_agent_or_the_engine() {
 }
 
 #[test]
+fn loopback_is_trusted_only_where_nothing_else_reaches_the_service() {
+    assert!(!config("").http.trust_loopback, "not unless somebody says so");
+    for fine in
+        ["", "host = \"localhost\"\n", "host = \"::1\"\nport = 0\n", "secret = \"not-really-a-secret-but-long\"\n"]
+    {
+        assert!(config(&format!("[http]\ntrust_loopback = true\n{fine}")).http.trust_loopback, "{fine}");
+    }
+    for (beside, named) in [
+        ("public_url = \"https://agents.example\"\n", "beside `http.public_url`"),
+        ("public_url = \"http://localhost:8000\"\n", "beside `http.public_url`"),
+        ("host = \"0.0.0.0\"\n", "beside `http.host` (0.0.0.0), which is not a loopback address"),
+        ("host = \"::\"\n", "beside `http.host` (::), which"),
+        ("host = \"agents.example\"\n", "beside `http.host` (agents.example), which"),
+        ("[http.proxy]\nuser_header = \"X-Forwarded-User\"\n", "beside a proxy (`http.proxy.user_header`)"),
+    ] {
+        let words = refused(&format!("[http]\ntrust_loopback = true\n{beside}"));
+        assert!(
+            words.contains("twelve.toml line 2: `http.trust_loopback` can't stand") && words.contains(named),
+            "{words}"
+        );
+        assert!(words.contains("`twelve token local`"), "what to do instead: {words}");
+    }
+}
+
+#[test]
 fn every_token_that_would_let_in_the_wrong_one_or_nobody_is_refused_by_name() {
     let hash = |digit: &str| format!("hash = \"sha256:{}\"", digit.repeat(64));
     let file = format!(

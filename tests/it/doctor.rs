@@ -325,6 +325,21 @@ async fn who_gets_in_and_what_is_off_is_said() {
     assert!(found.one("webhook").1.contains("ALERTS_SECRET"), "{:?}", found.0);
     home.set("ALERTS_SECRET", "not-really-a-secret-but-long-enough").doctor(0).await;
 
+    assert_eq!(found.one("local token").0, "off", "the first start of the service makes it");
+    let trusting = Home::new("[http]\nport = 0\ntrust_loopback = true\n");
+    let data = trusting.dir.path().join("data");
+    twelve::http::secret_file::make_local_token(&data).unwrap();
+    let found = trusting.doctor(0).await;
+    assert_eq!(found.one("local token").0, "ok");
+    let (state, says, next) = found.one("trust_loopback");
+    assert!(
+        state == "warn" && says.contains("also by a proxy") && next.contains("remove `http.trust_loopback`"),
+        "{found:?}",
+        found = found.0
+    );
+    std::fs::set_permissions(data.join("local.token"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(trusting.doctor(1).await.bad().contains(&"local token"), "others can read it");
+
     let found = Home::new("[http]\nhost = \"0.0.0.0\"\nport = 0\n").doctor(0).await;
     assert_eq!(found.bad(), ["tokens"], "a service that others reach and that lets no program in");
 }
@@ -338,6 +353,7 @@ async fn ours() -> (World, SocketAddr) {
         http,
         app_name: "twelve".into(),
         secret: [7; 32],
+        local_token: None,
         demo: None,
         stop,
         triggers: Default::default(),

@@ -58,6 +58,7 @@ pub fn service(world: &World, http: HttpConfig, demo: Option<Principal>, stop: &
         http,
         app_name: "twelve".to_owned(),
         secret: [7; 32],
+        local_token: Some("token-local".into()),
         demo,
         stop: stop.clone(),
         triggers: Default::default(),

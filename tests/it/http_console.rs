@@ -335,7 +335,8 @@ async fn groups_of_a_proxy_decide_who_may_approve() {
 #[tokio::test]
 async fn in_the_demo_this_machine_is_one_person_and_a_foreign_name_for_it_is_not() {
     let world = World::new().await;
-    let plan = Plan { demo: Some(Principal::human("console:you")), ..Plan::default() };
+    let mut plan = Plan { demo: Some(Principal::human("console:you")), ..Plan::default() };
+    plan.http.trust_loopback = true;
     let site = Site::start(world.runtime.clone(), plan).await;
     let mut you = site.visitor();
     assert!(you.get("/").await.text.contains("signed in as you"));

@@ -570,8 +570,7 @@ async fn every_route_refuses_every_wrong_token() {
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let Some(scope) = operation["security"][0]["bearer"][0].as_str() else {
-                let open = [json!([]), json!([{}, {"bearer": ["read"]}])];
-                assert!(open.contains(&operation["security"]), "{path} says that it is open");
+                assert_eq!(operation["security"], json!([]), "{path} says that it is open");
                 continue;
             };
             let plain = |headers: &[(&str, &str)]| request(method.clone(), &path, None, headers, None);
@@ -632,7 +631,8 @@ async fn every_documented_route_is_there_and_every_route_is_documented() {
 
 #[tokio::test]
 async fn the_document_says_whether_a_token_is_needed_here() {
-    let (mine, open) = (Api::new().await, Api::around(World::new().await, http_config(), None));
+    let trusting = HttpConfig { trust_loopback: true, ..http_config() };
+    let (mine, open) = (Api::new().await, Api::around(World::new().await, trusting, None));
     let needs = |api: &Api, pointer: &str| document(&api.service).pointer(pointer).cloned();
     for (pointer, scope) in
         [("/paths/~1agents/get/security", "read"), ("/paths/~1agents~1start/post/security", "start")]
@@ -644,8 +644,9 @@ async fn the_document_says_whether_a_token_is_needed_here() {
 }
 
 #[tokio::test]
-async fn without_tokens_programs_on_this_machine_get_in_and_pages_of_others_do_not() {
-    let api = Api::around(World::new().await, http_config(), None);
+async fn where_loopback_is_trusted_programs_on_this_machine_get_in_and_pages_of_others_do_not() {
+    let trusting = HttpConfig { trust_loopback: true, ..http_config() };
+    let api = Api::around(World::new().await, trusting, None);
     let here = |headers: &[(&str, &str)]| request(Method::GET, "/agents", None, headers, None);
     assert_eq!(api.read(here(&[])).await.ok(200)["items"], json!([]));
     for fine in [
@@ -679,20 +680,69 @@ async fn without_tokens_programs_on_this_machine_get_in_and_pages_of_others_do_n
     let path = format!("/approvals/{}/decision", status["approvals"][0]["id"].as_str().unwrap());
     let decide = request(Method::POST, &path, None, &[], Some(json!({"decision": "approve", "revision": 1})));
     assert_eq!(api.read(decide).await.problem(), (403, "missing_scope".into()));
-    // Where a proxy signs people in, or the service has a public name, nobody is let in for being near.
-    let public = HttpConfig { public_url: "https://agents.example".into(), ..http_config() };
-    let proxied = HttpConfig { public_url: String::new(), ..http_config() };
-    let mut proxied = proxied;
-    proxied.proxy.user_header = "X-Forwarded-User".into();
-    for http in [public, proxied] {
+    // Without the setting nobody is let in for being near.
+    let api = Api::around(World::new().await, http_config(), None);
+    assert_eq!(api.read(here(&[])).await.problem(), (401, "unauthorized".into()));
+}
+
+#[tokio::test]
+async fn a_program_with_the_local_token_starts_reads_and_answers_and_never_decides() {
+    let with_tokens = HttpConfig { tokens: tokens(), ..http_config() };
+    for http in [http_config(), with_tokens] {
         let api = Api::around(World::new().await, http, None);
-        assert_eq!(api.read(here(&[])).await.problem(), (401, "unauthorized".into()));
+        let started = api.post("local", "/agents/start", json!({"message": "ship v1"})).await.ok(202);
+        let id = started["thread_id"].as_str().unwrap();
+        api.world.runtime.settle().await.unwrap();
+        let status = api.get("local", &format!("/agents/{id}/status")).await.ok(200);
+        assert_eq!(status["requester"], "api:local");
+        let path = format!("/approvals/{}/decision", status["approvals"][0]["id"].as_str().unwrap());
+        let decided = api.post("local", &path, json!({"decision": "approve", "revision": 1})).await;
+        assert_eq!(decided.problem(), (403, "missing_scope".into()));
+        let deleted = api.read(request(Method::DELETE, &format!("/agents/{id}"), Some("local"), &[], None)).await;
+        assert_eq!(deleted.problem(), (403, "missing_scope".into()));
+        api.post("local", &format!("/agents/{id}/pause"), json!({})).await.ok(200);
+        api.get("local", "/metrics").await;
     }
+}
+
+/// Bodies cost an anonymous caller nothing of ours: who they are comes first.
+#[tokio::test]
+async fn json_is_read_for_callers_who_may_and_for_nobody_else() {
+    let api = Api::new().await;
+    let broken = |path: &str, name: Option<&str>| {
+        let mut asked = request(Method::POST, path, name, &[("content-type", "application/json")], None);
+        *asked.body_mut() = axum::body::Body::from(r#"{"a":1,"a":"#);
+        asked
+    };
+    let id = "aaaaaaaaaaaaaaaa";
+    for path in [
+        "/agents/start".to_owned(),
+        format!("/agents/{id}/resume"),
+        format!("/agents/{id}/pause"),
+        format!("/agents/{id}/stop"),
+        format!("/agents/{id}/cancel"),
+        format!("/approvals/apr_{id}_1/decision"),
+    ] {
+        assert_eq!(api.read(broken(&path, None)).await.problem().0, 401, "{path}");
+        assert_eq!(api.read(broken(&path, Some("guess"))).await.problem().0, 401, "{path}");
+        assert_eq!(api.read(broken(&path, Some("only-read"))).await.problem().0, 403, "{path}");
+        assert_eq!(
+            api.read(broken(&path, Some("chief"))).await.problem().0,
+            if path == "/agents/start" { 403 } else { 400 },
+            "{path}"
+        );
+    }
+    assert_eq!(api.read(broken("/agents/start", Some("ci"))).await.problem(), (400, "bad_json".into()));
+    // What takes no JSON does not look at it.
+    let mut asked = broken("/agents", Some("ci"));
+    *asked.method_mut() = Method::GET;
+    api.read(asked).await.ok(200);
 }
 
 #[tokio::test]
 async fn in_the_demo_the_person_at_this_machine_may_do_everything() {
-    let api = Api::around(World::new().await, http_config(), Some(ann()));
+    let trusting = HttpConfig { trust_loopback: true, ..http_config() };
+    let api = Api::around(World::new().await, trusting, Some(ann()));
     let started = request(Method::POST, "/agents/start", None, &[], Some(json!({"message": "hi"})));
     let id = api.read(started).await.ok(202)["thread_id"].as_str().unwrap().to_owned();
     let reply = api.read(request(Method::DELETE, &format!("/agents/{id}"), None, &[], None)).await;
@@ -825,7 +875,7 @@ async fn only_so_many_streams_are_open_and_of_one_caller_fewer() {
 
 #[tokio::test]
 async fn half_of_the_connections_stay_for_requests_whatever_streams_are_open() {
-    let http = HttpConfig { max_connections: 8, ..http_config() };
+    let http = HttpConfig { max_connections: 8, trust_loopback: true, ..http_config() };
     let api = Api::around(World::new().await, http, Some(ann()));
     let get = |path: &str| request(Method::GET, path, None, &[], None);
     let started = request(Method::POST, "/agents/start", None, &[], Some(json!({"message": "hi"})));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use twelve::http::Peer;
-use twelve::http::serve::{Limits, is_loopback_host, listen, serve};
+use twelve::http::serve::{Limits, MAX_HEAD, MAX_HEADERS, is_loopback_host, listen, serve};
 
 struct Served {
     address: std::net::SocketAddr,
@@ -74,6 +74,58 @@ async fn a_head_with_too_many_fields_is_refused() {
     let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
     let stream = send(served.address, &head).await;
     assert!(read(stream).await.starts_with("HTTP/1.1 431"));
+}
+
+/// A head of exactly this many bytes, with this many fields.
+fn head_of(size: usize, fields: usize, first_line: &str) -> String {
+    let mut head = format!("{first_line}\r\nHost: localhost\r\nConnection: close\r\n");
+    for n in 3..fields {
+        head += &format!("x-{n}: y\r\n");
+    }
+    let rest = size - head.len() - "x: \r\n\r\n".len();
+    head += &format!("x: {}\r\n\r\n", "y".repeat(rest));
+    assert_eq!((head.len(), head.matches("\r\n").count()), (size, fields + 2));
+    head
+}
+
+#[tokio::test]
+async fn the_bounds_of_a_head_are_exactly_those_that_are_documented() {
+    let docs = include_str!("../../docs/service.md");
+    assert_eq!((MAX_HEAD, MAX_HEADERS), (64 << 10, 100));
+    assert!(docs.contains("| | 64 KiB (first line and fields), 100 fields | 431 |"));
+    let long = format!("GET /?{} HTTP/1.1", "q".repeat(40_000));
+    for (size, fields, first_line, status) in [
+        (MAX_HEAD, 10, "GET / HTTP/1.1", "200"),
+        (MAX_HEAD + 1, 10, "GET / HTTP/1.1", "431"),
+        (MAX_HEAD, 10, &long, "200"),
+        (MAX_HEAD + 1, 10, &long, "431"),
+        (MAX_HEAD + 100, 10, "GET / HTTP/1.1", "431"),
+        (2 * MAX_HEAD - 1, 10, "GET / HTTP/1.1", "431"),
+        (2 * MAX_HEAD, 10, "GET / HTTP/1.1", "431"),
+        (5 * MAX_HEAD, 10, "GET / HTTP/1.1", "431"),
+        (4_000, MAX_HEADERS, "GET / HTTP/1.1", "200"),
+        (4_000, MAX_HEADERS + 1, "GET / HTTP/1.1", "431"),
+    ] {
+        let head = head_of(size, fields, first_line);
+        // At once, and in pieces that end one byte before the bound, at it, and in the middle.
+        for cuts in [vec![], vec![MAX_HEAD - 1], vec![MAX_HEAD], vec![1_000, 30_000, 60_000]] {
+            let served = start(hello(), Limits { header_timeout: Duration::from_secs(20), ..LIMITS }).await;
+            let mut stream = TcpStream::connect(served.address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([head.len()]).filter(|cut| *cut <= head.len()) {
+                // It may have been answered, and the connection closed, before all of it was sent.
+                if stream.write_all(&head.as_bytes()[from..cut]).await.is_err() {
+                    break;
+                }
+                from = cut;
+            }
+            let answer = read(stream).await;
+            // A reset can take the answer with it, if it was refused while more was on its way.
+            let refused_early = answer.is_empty() && status == "431" && size > MAX_HEAD + 1;
+            assert!(refused_early || answer.starts_with(&format!("HTTP/1.1 {status}")), "{size} {fields}: {answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ fn service_of(w: &World, loaded: &Loaded) -> Service {
         http: loaded.config.http.clone(),
         app_name: "twelve".into(),
         secret: [0; 32],
+        local_token: None,
         demo: None,
         stop: Default::default(),
         triggers: Arc::new(compiled(w, loaded).unwrap()),
@@ -291,6 +292,25 @@ async fn attempts_that_come_at_once_start_one_run() {
     let id = answers[0].1["thread"].as_str().unwrap();
     let messages = w.names(id).await.into_iter().filter(|name| *name == "message_received").count();
     assert_eq!((threads(&w).await, messages), (1, 1));
+}
+
+/// The signature is over the raw bytes, so it comes first: nothing is parsed for a stranger.
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_said_to_who_signed_it_and_to_nobody_else() {
+    let w = World::new().await;
+    let service = service(&w);
+    let broken = r#"{"a": 1, "a": "#;
+    assert_eq!(deliver(&w, &service, PATH, ID, broken).await.1["code"], "body");
+    let asked = Request::post(PATH)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("webhook-id", ID)
+        .header("webhook-timestamp", (w.clock.now().0 / 1_000).to_string())
+        .header("webhook-signature", "v1,AAAA")
+        .body(Body::from(broken))
+        .unwrap();
+    let answer = service.router().oneshot(asked).await.unwrap();
+    assert_eq!(answer.status(), 401);
 }
 
 #[tokio::test]

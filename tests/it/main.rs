@@ -18,6 +18,7 @@ mod fakes;
 mod http_api;
 mod http_console;
 mod http_guard;
+mod http_loopback;
 mod http_rest;
 mod http_serve;
 mod http_webhooks;

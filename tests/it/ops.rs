@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use twelve::agent::*;
-use twelve::config::{Loaded, Scope, layers::Sources};
+use twelve::config::{HttpConfig, Loaded, layers::Sources};
 use twelve::http::{Caller, Peer, Service, Settings, Via, access};
 use twelve::metrics::Sampled;
 use twelve::platform::{Platforms, console};
-use twelve::runtime::Said;
+use twelve::runtime::{PROBE_MS, Said};
 use twelve::telemetry;
 
 use crate::world::*;
@@ -213,12 +213,13 @@ async fn a_provider_that_fails_is_counted_by_the_kind_of_failure() {
 }
 
 fn service(world: &World) -> Service {
-    let http = Loaded::from_sources(&Sources::default()).unwrap().config.http;
+    let http = HttpConfig { tokens: crate::http_api::tokens(), ..crate::http_api::http_config() };
     let stop = CancellationToken::new();
     let settings = Settings {
         http,
         app_name: "twelve".into(),
         secret: [7; 32],
+        local_token: Some("token-local".into()),
         demo: None,
         stop,
         triggers: Default::default(),
@@ -260,6 +261,8 @@ async fn readiness_says_what_it_works_with_and_a_drain_ends_it() {
     assert_eq!(body, expected);
 
     world.runtime.drain(Duration::ZERO).await.unwrap();
+    // What was found out just now stands for a moment.
+    world.clock.advance_ms(PROBE_MS);
     let (status, body) = ask(&service, get("/readyz")).await;
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -274,39 +277,182 @@ async fn readiness_says_what_it_works_with_and_a_drain_ends_it() {
     assert_eq!(ask(&service, get("/healthz")).await.0, StatusCode::OK);
 }
 
-#[tokio::test]
-async fn metrics_are_for_tokens_that_may_read_and_for_scrapers_on_this_machine() {
+/// How often the store was written to for nothing but to see whether it can be.
+fn probes(world: &World) -> i64 {
+    let conn = rusqlite::Connection::open_with_flags(
+        world.dir.path().join("twelve.db"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
+    let (rows, n): (i64, i64) =
+        conn.query_row("SELECT count(*), coalesce(sum(n), 0) FROM probe", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+    assert!(rows <= 1, "one row, over and over");
+    n
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_writes_at_most_once_a_second_however_many_ask() {
     let world = World::new().await;
     let service = service(&world);
-    let caller = |scopes: &[Scope]| Caller {
-        principal: Principal::human("api:prometheus"),
-        groups: vec![],
-        scopes: scopes.iter().copied().collect(),
-        via: Via::Token("prometheus".into()),
-    };
-    let with = |scopes: &[Scope]| {
-        let mut request = from("192.0.2.7:4000", get("/metrics"));
-        request.extensions_mut().insert(caller(scopes));
-        request
-    };
+    assert_eq!(probes(&world), 0);
+    for second in 1..=3 {
+        let asked = (0..40).map(|n| ask(&service, get(if n % 2 == 0 { "/readyz" } else { "/readyz/http" })));
+        for (status, body) in futures_util::future::join_all(asked).await {
+            assert_eq!(status, StatusCode::OK, "{body}");
+        }
+        assert_eq!(probes(&world), second);
+        world.clock.advance_ms(PROBE_MS - 1);
+        ask(&service, get("/readyz")).await;
+        assert_eq!(probes(&world), second, "a second has not passed");
+        world.clock.advance_ms(1);
+    }
+    // Those who break off start no attempt of their own each.
+    for _ in 0..20 {
+        drop(tokio::time::timeout(Duration::ZERO, ask(&service, get("/readyz"))).await);
+    }
+    ask(&service, get("/readyz")).await;
+    assert_eq!(probes(&world), 4);
+}
+
+/// Each thing that can happen to the files of a running service: what readiness says, that nothing is acknowledged
+/// meanwhile, and that it heals by itself where it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_to_the_files_is_said_refused_and_healed() {
+    type Act = fn(&std::path::Path);
+    let beside = |path: &std::path::Path, ending: &str| std::path::PathBuf::from(format!("{}{ending}", path.display()));
+    fn aside(path: &std::path::Path, ending: &str) {
+        let name = format!("{}{ending}", path.display());
+        std::fs::rename(&name, format!("{name}.aside")).unwrap();
+    }
+    fn back(path: &std::path::Path, ending: &str) {
+        let name = format!("{}{ending}", path.display());
+        std::fs::rename(format!("{name}.aside"), &name).unwrap();
+    }
+    fn overwrite(path: &std::path::Path, with: &[u8]) {
+        use std::os::unix::fs::FileExt as _;
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(with, 0).unwrap();
+    }
+    let cases: [(&str, Act, Option<Act>, &str); 8] = [
+        ("removed", |path| aside(path, ""), Some(|path| back(path, "")), "removed or replaced"),
+        ("its log removed", |path| aside(path, "-wal"), Some(|path| back(path, "-wal")), "removed or replaced"),
+        ("its index removed", |path| aside(path, "-shm"), Some(|path| back(path, "-shm")), "removed or replaced"),
+        (
+            "replaced by a copy",
+            |path| {
+                aside(path, "");
+                std::fs::copy(format!("{}.aside", path.display()), path).unwrap();
+            },
+            Some(|path| back(path, "")),
+            "removed or replaced",
+        ),
+        (
+            "its directory moved",
+            |path| {
+                let dir = path.parent().unwrap();
+                std::fs::rename(dir, dir.with_extension("moved")).unwrap();
+            },
+            Some(|path| {
+                let dir = path.parent().unwrap();
+                std::fs::rename(dir.with_extension("moved"), dir).unwrap();
+            }),
+            "removed or replaced",
+        ),
+        (
+            "overwritten",
+            |path| overwrite(path, b"nonsense and more"),
+            Some(|path| overwrite(path, b"SQLite format 3\0")),
+            "cannot be read back",
+        ),
+        (
+            "cut off",
+            |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(),
+            None,
+            "cannot be read back",
+        ),
+        (
+            "its log cut off",
+            |path| {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(format!("{}-wal", path.display()))
+                    .unwrap()
+                    .set_len(100)
+                    .unwrap()
+            },
+            None,
+            "cannot be read back",
+        ),
+    ];
+    for (what, harm, heal, says) in cases {
+        let world = World::new().await;
+        let service = service(&world);
+        let path = world.dir.path().join("twelve.db");
+        let start = || {
+            let mut request =
+                Request::post("/agents/start").header("host", "localhost").header("authorization", "Bearer token-ci");
+            request = request.header("content-type", "application/json");
+            request.body(Body::from(r#"{"message":"hi"}"#)).unwrap()
+        };
+        assert_eq!(ask(&service, start()).await.0, 202);
+        world.runtime.settle().await.unwrap();
+        assert_eq!(ask(&service, get("/readyz")).await.0, 200);
+        assert!(beside(&path, "-wal").exists() && beside(&path, "-shm").exists());
+
+        harm(&path);
+        world.clock.advance_ms(PROBE_MS);
+        for route in ["/readyz", "/readyz/http"] {
+            let (status, body) = ask(&service, get(route)).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (status.as_u16(), &body["ready"], &body["store"]["reachable"]),
+                (503, &json!(false), &json!(false)),
+                "{what}"
+            );
+            let reason = body["reasons"][0].as_str().unwrap();
+            assert!(reason.contains(says) && !reason.contains('/'), "{what}: {reason}");
+        }
+        let (status, body) = ask(&service, start()).await;
+        // What cannot be read any more is not written either.
+        let unreadable = what == "its log cut off";
+        assert_eq!(status.as_u16(), if unreadable { 500 } else { 503 }, "{what}: {body}");
+        assert!(unreadable || body.contains("store_not_writable"), "{what}: {body}");
+        let Some(heal) = heal else { continue };
+        heal(&path);
+        world.clock.advance_ms(PROBE_MS);
+        let (status, body) = ask(&service, get("/readyz")).await;
+        assert_eq!(status, 200, "{what}: {body}");
+        assert_eq!(ask(&service, start()).await.0, 202, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_for_tokens_that_may_read_on_this_machine_as_well() {
+    let world = World::new().await;
+    let service = service(&world);
     let header = |name: &str, value: &str| {
         let mut request = from("127.0.0.1:4000", get("/metrics"));
         let name: axum::http::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
         request
     };
+    let bearer = |peer: &str, token: &str| {
+        let mut request = from(peer, get("/metrics"));
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    };
     for (what, request, expected) in [
-        ("on this machine", from("127.0.0.1:4000", get("/metrics")), 200),
-        ("on this machine, by its other address", from("[::1]:4000", get("/metrics")), 200),
-        ("on this machine, mapped", from("[::ffff:127.0.0.1]:4000", get("/metrics")), 200),
+        ("on this machine", from("127.0.0.1:4000", get("/metrics")), 401),
+        ("on this machine, by its other address", from("[::1]:4000", get("/metrics")), 401),
+        ("on this machine, with the local token", bearer("127.0.0.1:4000", "token-local"), 200),
+        ("in a container, with the local token", bearer("172.17.0.1:4000", "token-local"), 200),
+        ("on this machine, with a wrong token", bearer("127.0.0.1:4000", "token-lokal"), 401),
         ("somewhere else", from("192.0.2.7:4000", get("/metrics")), 401),
         ("from nobody knows where", get("/metrics"), 401),
         ("passed on by a proxy", header("x-forwarded-for", "192.0.2.7"), 401),
-        ("passed on by a proxy that only says so", header("via", "1.1 proxy"), 401),
         ("by a name that is not this machine's", header("host", "rebound.example:8000"), 421),
-        ("with a token that may read", with(&[Scope::Read]), 200),
-        ("with a token for everything", with(&[Scope::Admin]), 200),
-        ("with a token that may not", with(&[Scope::Start, Scope::Resume, Scope::Approve]), 403),
+        ("with a token that may read", bearer("192.0.2.7:4000", "token-only-read"), 200),
+        ("with a token for everything", bearer("192.0.2.7:4000", "token-boss"), 200),
+        ("with a token that may not", bearer("192.0.2.7:4000", "token-only-start"), 403),
     ] {
         let (status, body) = ask(&service, request).await;
         assert_eq!(status.as_u16(), expected, "{what}: {body}");
@@ -314,18 +460,22 @@ async fn metrics_are_for_tokens_that_may_read_and_for_scrapers_on_this_machine()
             parse(&body);
         } else {
             let problem: Value = serde_json::from_str(&body).unwrap();
-            let words = if expected == 421 { "for this machine alone" } else { "scope `read`" };
+            let words = match expected {
+                421 => "for this machine alone",
+                403 => "scope `read`",
+                _ => "-H \"Authorization: Bearer $(twelve token local)\"",
+            };
             assert!(problem["detail"].as_str().unwrap().contains(words), "{what}: {body}");
         }
     }
-    let (_, text) = ask(&service, from("127.0.0.1:4000", get("/metrics"))).await;
+    let (_, text) = ask(&service, bearer("127.0.0.1:4000", "token-local")).await;
     let samples = parse(&text);
     // What was refused is counted as well; this scrape is not, it has no answer yet.
     let count = |status: u16| {
         samples[&format!(r#"twelve_http_requests_total{{route="/metrics",method="GET",status="{status}"}}"#)]
     };
-    assert_eq!((count(200), count(401), count(403), count(421)), (5.0, 4.0, 1.0, 1.0));
-    assert_eq!(samples[r#"twelve_http_request_seconds_count{route="/metrics"}"#], 11.0);
+    assert_eq!((count(200), count(401), count(403), count(421)), (4.0, 6.0, 1.0, 1.0));
+    assert_eq!(samples[r#"twelve_http_request_seconds_count{route="/metrics"}"#], 12.0);
 }
 
 /// A log that can be read back.
@@ -388,6 +538,90 @@ async fn a_request_is_one_line_without_path_query_header_or_address() {
     assert!(!text.contains("secret") && !text.contains("192.0.2.7"), "{text}");
 }
 
+/// The fields of the lines of the runtime, without those of threads and times.
+fn journal(text: &str) -> Vec<String> {
+    let of_runtime = |line: &Value| line["target"] == "twelve::runtime::journal";
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(of_runtime);
+    lines
+        .map(|line| {
+            assert_eq!(line["level"], "INFO");
+            let id = line["thread.id"].as_str().unwrap();
+            assert!(id.len() == 16, "{line}");
+            let fields = ["tool.name", "rule", "outcome", "approval.revision", "person.id", "person.surface"];
+            let shown =
+                fields.iter().filter(|name| !line[**name].is_null()).map(|name| format!(" {name}={}", line[*name]));
+            let ids = ["approval.id", "question.id", "call.id"].iter().filter(|name| !line[**name].is_null());
+            let ids: String = ids.map(|name| format!(" {name}")).collect();
+            format!("{}:{}{ids}", line["message"].as_str().unwrap(), shown.collect::<String>().replace('"', ""))
+        })
+        .collect()
+}
+
+/// What people decide, what is refused and what is done, each in a line of its own, without a word of what was said.
+#[tokio::test]
+async fn each_decision_refusal_and_effect_is_a_line() {
+    let text = log_of("info", true, async {
+        let world = World::new().await;
+        world.say("api:1", "ship v1").await;
+        let request = world.pending("api:1").await;
+        let refused = world.vote("api:1", ann(), approve()).await;
+        assert!(matches!(refused, Answer::Refused(_)), "{refused:?}");
+        assert_eq!(world.vote("api:1", bob(), approve()).await, Answer::Accepted);
+        let late = world.vote_on("api:1", &request, Principal::human("slack:T1:U9"), deny("secret words")).await;
+        assert!(matches!(late, Answer::Refused(_)), "{late:?}");
+        world.say("api:2", "ship v2").await;
+        world.vote("api:2", bob(), deny("secret reason")).await;
+        world.say("api:3", "ship v3").await;
+        world.outside.break_with("secret error");
+        world.vote("api:3", bob(), approve()).await;
+        world.say("api:4", "look").await;
+        world.say("api:5", "ship v5").await;
+        world.advance(7_200_000).await;
+        world.give("api:5", Input::Pause { by: ann(), why: "secret why".into() }).await;
+        world.say("api:6", "ship v6").await;
+        world.give("api:6", Input::Stop { by: ann(), why: "secret why".into() }).await;
+    })
+    .await;
+    for secret in ["secret", "ship v", "v1", "v2"] {
+        assert!(!text.contains(secret), "{secret} is in the log: {text}");
+    }
+    let told: Vec<String> = journal(&text).into_iter().filter(|line| line.contains("outcome=")).collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    a rule was applied to a call: tool.name=ship rule=agent:tester:ship outcome=ask call.id
+    a call was planned: tool.name=ship rule=agent:tester:ship outcome=planned approval.id call.id
+    an approval was requested: tool.name=ship rule=agent:tester:ship outcome=asked approval.revision=1 approval.id call.id
+    an input was refused: tool.name=ship rule=agent:tester:ship outcome=requester_may_not person.id=api:ann person.surface=api approval.id call.id
+    a person voted: tool.name=ship rule=agent:tester:ship outcome=approve approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    an approval was decided: tool.name=ship rule=agent:tester:ship outcome=approved approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    a call was started: tool.name=ship rule=agent:tester:ship outcome=started approval.id call.id
+    a call ended: tool.name=ship rule=agent:tester:ship outcome=succeeded approval.id call.id
+    an input was refused: tool.name=ship rule=agent:tester:ship outcome=already_decided person.id=slack:T1:U9 person.surface=slack approval.id call.id
+    a rule was applied to a call: tool.name=ship rule=agent:tester:ship outcome=ask call.id
+    a call was planned: tool.name=ship rule=agent:tester:ship outcome=planned approval.id call.id
+    an approval was requested: tool.name=ship rule=agent:tester:ship outcome=asked approval.revision=1 approval.id call.id
+    a person voted: tool.name=ship rule=agent:tester:ship outcome=deny approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    an approval was decided: tool.name=ship rule=agent:tester:ship outcome=denied approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    a rule was applied to a call: tool.name=ship rule=agent:tester:ship outcome=ask call.id
+    a call was planned: tool.name=ship rule=agent:tester:ship outcome=planned approval.id call.id
+    an approval was requested: tool.name=ship rule=agent:tester:ship outcome=asked approval.revision=1 approval.id call.id
+    a person voted: tool.name=ship rule=agent:tester:ship outcome=approve approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    an approval was decided: tool.name=ship rule=agent:tester:ship outcome=approved approval.revision=1 person.id=api:bob person.surface=api approval.id call.id
+    a call was started: tool.name=ship rule=agent:tester:ship outcome=started approval.id call.id
+    a call ended: tool.name=ship rule=agent:tester:ship outcome=failed approval.id call.id
+    a rule was applied to a call: tool.name=look rule=default outcome=auto call.id
+    a call ended: tool.name=look rule=default outcome=succeeded call.id
+    a rule was applied to a call: tool.name=ship rule=agent:tester:ship outcome=ask call.id
+    a call was planned: tool.name=ship rule=agent:tester:ship outcome=planned approval.id call.id
+    an approval was requested: tool.name=ship rule=agent:tester:ship outcome=asked approval.revision=1 approval.id call.id
+    an approval was decided: tool.name=ship rule=agent:tester:ship outcome=expired approval.revision=1 approval.id call.id
+    an input was refused: outcome=nothing_runs person.id=api:ann person.surface=api
+    a rule was applied to a call: tool.name=ship rule=agent:tester:ship outcome=ask call.id
+    a call was planned: tool.name=ship rule=agent:tester:ship outcome=planned approval.id call.id
+    an approval was requested: tool.name=ship rule=agent:tester:ship outcome=asked approval.revision=1 approval.id call.id
+    an approval was decided: tool.name=ship rule=agent:tester:ship outcome=cancelled person.id=api:ann person.surface=api approval.id call.id
+    ");
+}
+
 #[tokio::test]
 async fn a_line_names_who_was_found_to_ask() {
     for (via, kind, name) in [
@@ -395,6 +629,7 @@ async fn a_line_names_who_was_found_to_ask() {
         (Via::Session, "session", "web:carol"),
         (Via::Proxy, "proxy", "web:carol"),
         (Via::Local, "local", "web:carol"),
+        (Via::Loopback, "loopback", "web:carol"),
         (Via::Demo, "demo", "web:carol"),
     ] {
         let principal = Principal::human("web:carol");

@@ -56,6 +56,7 @@ impl Site {
             http: plan.http,
             app_name: "Twelve".to_owned(),
             secret: SECRET,
+            local_token: None,
             demo: plan.demo,
             stop: stop.clone(),
             triggers: Default::default(),

@@ -267,6 +267,7 @@ async fn a_broken_slack_is_not_ready_with_its_cause_and_takes_no_request_away_fr
         http,
         app_name: "twelve".into(),
         secret: [7; 32],
+        local_token: None,
         demo: None,
         stop,
         triggers: Default::default(),

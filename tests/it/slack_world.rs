@@ -206,6 +206,7 @@ impl Process {
                     http,
                     app_name: "twelve".into(),
                     secret: [0; 32],
+                    local_token: None,
                     demo: None,
                     stop: stop.clone(),
                     triggers: Arc::default(),

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use twelve::agent::{ShortId, Timestamp};
-use twelve::store::{ApprovalFilter, Durability, Filter, Store, StoreConfig, StoreError};
+use twelve::store::{ApprovalFilter, Durability, Fault, Filter, Store, StoreConfig, StoreError};
 
 use crate::store_contract::{append, approval, thread};
 
@@ -327,9 +327,11 @@ async fn on_a_full_disk_an_append_leaves_no_trace_and_reads_go_on() {
         store.delete(thread(0).short(), "console:ops", Timestamp(0)).await,
         Err(StoreError::NotWritable(_))
     ));
+    assert!(matches!(store.probe().await, Err((_, StoreError::NotWritable(_)))));
     check(&versions).await;
     // Space is back.
     limit(None);
+    store.probe().await.unwrap();
     for (n, version) in versions.iter_mut().enumerate() {
         *version = store.append(append(&thread(n), *version, &[&event(n, *version + 1)])).await.unwrap();
     }
@@ -423,6 +425,176 @@ async fn a_second_process_may_look_and_not_write() {
     assert_eq!(store.append(append(&thread(1), 1, &[b"two"])).await.unwrap(), 2);
     assert_eq!(looking.load(t, 0).await.unwrap().events, [b"one", b"two"], "who looks sees what is new");
     store.close().await.unwrap();
+}
+
+/// The lock is the file's own: whatever happens to its names, a second process gets the same answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_of_the_file_lets_a_second_process_write() {
+    const TEST: &str = "no_name_of_the_file_lets_a_second_process_write";
+    if let Some(path) = played_by_child() {
+        let store = open(&path).await;
+        store.append(append(&thread(1), 0, &[b"one"])).await.unwrap();
+        say("open");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let mut child = child(TEST, &path, None);
+    assert_eq!(said(&mut child).next().as_deref(), Some("open"));
+    let is_locked = async |path: &Path, what: &str| {
+        let error = open_error(path).await;
+        assert!(matches!(&error, StoreError::Locked(_)), "{what}: {error:?}");
+        assert!(error.to_string().contains("is in use by"), "{what}: {error}");
+    };
+    is_locked(&path, "its own name").await;
+    fs::remove_file(dir.path().join("threads.db.lock")).unwrap();
+    is_locked(&path, "the lock file removed").await;
+    fs::remove_file(dir.path().join("threads.db.lock")).unwrap();
+    fs::write(dir.path().join("threads.db.lock"), "another file").unwrap();
+    is_locked(&path, "the lock file replaced").await;
+    let hard = dir.path().join("hard.db");
+    fs::hard_link(&path, &hard).unwrap();
+    is_locked(&hard, "a hard link").await;
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let moved = elsewhere.join("moved.db");
+    fs::rename(&path, &moved).unwrap();
+    is_locked(&moved, "renamed").await;
+    // Whoever looks is not kept out, and changes nothing about it.
+    let looking = Store::open_read_only(&moved).await;
+    drop(looking);
+    is_locked(&moved, "renamed, and looked at").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::rename(&moved, &path).unwrap();
+    assert_eq!(open(&path).await.load(thread(1).short(), 0).await.unwrap().events, [b"one"]);
+}
+
+/// The kinds of locks (`POSIX`, `FLOCK`) that this process has on a file, by the kernel's list.
+fn locks_on(path: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
+    let pid = std::process::id().to_string();
+    let list = fs::read_to_string("/proc/locks").unwrap();
+    let mine = list.lines().filter(|line| line.contains(&inode) && line.split_whitespace().any(|word| word == pid));
+    let mut kinds: Vec<String> = mine.filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned)).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+/// Closing any descriptor of a file takes all POSIX locks of the process on it away: those of SQLite.
+#[tokio::test]
+async fn a_refused_second_opening_in_the_same_process_takes_no_lock_from_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let store = open(&path).await;
+    store.append(append(&thread(1), 0, &[b"one"])).await.unwrap();
+    assert_eq!(store.load(thread(1).short(), 0).await.unwrap().events.len(), 1);
+    let before = locks_on(&path);
+    assert_eq!(before, ["FLOCK", "POSIX"]);
+    let link = dir.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let hard = dir.path().join("hard.db");
+    fs::hard_link(&path, &hard).unwrap();
+    for name in [&path, &link, &hard] {
+        assert!(matches!(open_error(name).await, StoreError::Locked(_)));
+        assert_eq!(locks_on(&path), before, "{}", name.display());
+    }
+    let looking = Store::open_read_only(&path).await.unwrap();
+    looking.close().await.unwrap();
+    drop(looking);
+    assert_eq!(locks_on(&path), before);
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(locks_on(&path), [""; 0], "nothing is left");
+    // Again, and with somebody who looks all the while.
+    let store = open(&path).await;
+    let looking = Store::open_read_only(&path).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(looking.load(thread(1).short(), 0).await.unwrap().events.len(), 1);
+    let store = open(&path).await;
+    assert_eq!(store.append(append(&thread(1), 1, &[b"two"])).await.unwrap(), 2);
+    assert_eq!(looking.load(thread(1).short(), 0).await.unwrap().events.len(), 2);
+}
+
+#[tokio::test]
+async fn the_files_are_this_users_alone_also_where_they_were_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("threads.db");
+    let modes = || {
+        let mut found: Vec<(String, u32)> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().permissions().mode() & 0o777))
+            .collect();
+        found.sort();
+        found
+    };
+    let private =
+        ["threads.db", "threads.db-shm", "threads.db-wal", "threads.db.lock"].map(|name| (name.to_owned(), 0o600));
+    let store = open(&path).await;
+    assert_eq!(modes(), private);
+    store.close().await.unwrap();
+    // As an older program left them.
+    for (name, _) in modes() {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o664)).unwrap();
+    }
+    let store = open(&path).await;
+    assert_eq!(modes(), private);
+    assert_eq!(store.append(append(&thread(1), 0, &[b"one"])).await.unwrap(), 1);
+}
+
+/// What was acknowledged is in the log alone when that is removed: it is brought to where the next start looks.
+#[tokio::test]
+async fn what_was_acknowledged_outlives_a_removed_log() {
+    let dir = tempfile::tempdir().unwrap();
+    for killed in [true, false] {
+        let path = dir.path().join(format!("{killed}.db"));
+        let store = open(&path).await;
+        for seq in 0..5 {
+            store.append(append(&thread(1), seq, &[&event(1, seq + 1)])).await.unwrap();
+        }
+        fs::remove_file(dir.path().join(format!("{killed}.db-wal"))).unwrap();
+        assert!(matches!(store.append(append(&thread(1), 5, &[b"six"])).await, Err(StoreError::NotWritable(_))));
+        assert!(matches!(store.probe().await, Err((Fault::Gone, _))));
+        // As a process that is killed leaves it: the database alone.
+        let left = dir.path().join(format!("left-{killed}.db"));
+        let found = if killed {
+            fs::copy(&path, &left).unwrap();
+            left
+        } else {
+            store.close().await.unwrap();
+            path
+        };
+        drop(store);
+        let events = open(&found).await.load(thread(1).short(), 0).await.unwrap().events;
+        assert_eq!(events, (1..=5).map(|seq| event(1, seq)).collect::<Vec<_>>(), "killed: {killed}");
+    }
+}
+
+/// The end of a process whose files were replaced must not touch what stands there now.
+#[tokio::test]
+async fn closing_a_store_that_was_replaced_leaves_the_other_one_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("threads.db"), dir.path().join("aside.db"));
+    let store = open(&path).await;
+    store.append(append(&thread(1), 0, &[b"one"])).await.unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        fs::rename(format!("{}{ending}", path.display()), format!("{}{ending}", aside.display())).unwrap();
+    }
+    // A backup is put in its place, with a log that has not been moved into the database.
+    for ending in ["", "-wal"] {
+        fs::copy(format!("{}{ending}", aside.display()), format!("{}{ending}", path.display())).unwrap();
+    }
+    assert!(matches!(store.append(append(&thread(1), 1, &[b"two"])).await, Err(StoreError::NotWritable(_))));
+    store.close().await.unwrap();
+    drop(store);
+    let store = open(&path).await;
+    assert_eq!(store.load(thread(1).short(), 0).await.unwrap().events, [b"one"], "what was acknowledged is there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

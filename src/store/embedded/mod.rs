@@ -11,6 +11,7 @@
 //! Left out: what an event means, clocks, retries.
 
 mod approvals;
+mod files;
 mod lock;
 mod schema;
 mod summary;
@@ -25,12 +26,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use self::files::Files;
+use self::lock::{InUse, Lock};
 pub use self::schema::FORMAT;
 use self::schema::{MAX_EVENTS, damaged, event_id, explain};
 use self::writer::{Answer, Change, Request, Writer};
 use super::{
-    Append, ApprovalCursor, ApprovalFilter, ApprovalPage, Cursor, Digest, Durability, Filter, Loaded, MAX_FOUND, Page,
-    Projection, ShortId, StoreConfig, StoreError, Summary, ThreadId, Timestamp, Tombstone,
+    Append, ApprovalCursor, ApprovalFilter, ApprovalPage, Cursor, Digest, Durability, Fault, Filter, Loaded, MAX_FOUND,
+    Page, Projection, ShortId, StoreConfig, StoreError, Summary, ThreadId, Timestamp, Tombstone,
 };
 
 /// Reads at the same time; each has a connection. More wait their turn.
@@ -54,6 +57,8 @@ struct Readers {
     turns: Arc<Semaphore>,
     /// Connections that nobody uses now; made when they are first needed.
     idle: Mutex<Vec<Connection>>,
+    /// The last of these fields: it outlives every connection.
+    _in_use: Arc<InUse>,
 }
 
 impl Embedded {
@@ -70,15 +75,27 @@ impl Embedded {
                     ))
                 })?;
             }
-            let lock = lock::acquire(&path)?;
-            let conn = schema::open_writer(&path, durability)?;
+            let lock = Lock::acquire(&path)?;
+            let readers = Arc::new(Readers::new(path.clone(), lock.in_use()));
+            let opened = schema::open_writer(&path, durability).and_then(|conn| {
+                let files = Files::of(&path, lock.database()).map_err(|e| {
+                    StoreError::NotWritable(format!("The files of the store {} cannot be found ({e}).", path.display()))
+                })?;
+                Ok((conn, files))
+            });
+            let (conn, files) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    lock.release();
+                    return Err(error);
+                }
+            };
             let (requests, queue) = mpsc::channel(writer::QUEUE);
-            let writer = Writer { path: path.clone(), conn, lock };
+            let writer = Writer { path: path.clone(), conn, files, lock };
             let thread = std::thread::Builder::new()
                 .name("store".to_owned())
                 .spawn(move || writer.run(queue))
                 .map_err(|e| StoreError::Failed(format!("The store cannot start its writer: {e}.")))?;
-            let readers = Arc::new(Readers::new(path.clone()));
             Ok(Embedded(Arc::new(Inner { path, durability, writer: Some(requests), thread: Some(thread), readers })))
         })
         .await
@@ -87,8 +104,12 @@ impl Embedded {
     pub async fn open_read_only(path: &Path) -> Result<Embedded, StoreError> {
         let path = path.to_owned();
         blocking(move || {
+            // What is not there is named by the opening.
+            let in_use = InUse::of(&path).map(Arc::new);
             let conn = schema::open_reader(&path)?;
-            let readers = Arc::new(Readers::new(path.clone()));
+            let in_use = in_use
+                .map_err(|e| StoreError::Failed(format!("The store {} cannot be looked at ({e}).", path.display())))?;
+            let readers = Arc::new(Readers::new(path.clone(), in_use));
             readers.put_back(conn);
             Ok(Embedded(Arc::new(Inner { path, durability: Durability::Disk, writer: None, thread: None, readers })))
         })
@@ -291,6 +312,16 @@ impl Embedded {
         .await
     }
 
+    pub async fn probe(&self) -> Result<(), (Fault, StoreError)> {
+        let closed = || (Fault::Broken, self.closed());
+        let Some(writer) = &self.0.writer else {
+            return Err((Fault::ReadOnly, StoreError::NotWritable("The store is open for reading only.".to_owned())));
+        };
+        let (answer, outcome) = oneshot::channel();
+        writer.send(Request::Probe(answer)).await.map_err(|_| closed())?;
+        outcome.await.map_err(|_| closed())?
+    }
+
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.readers.close().await;
         if let Some(writer) = &self.0.writer {
@@ -372,8 +403,8 @@ impl Drop for Inner {
 }
 
 impl Readers {
-    fn new(path: PathBuf) -> Self {
-        Self { path, turns: Arc::new(Semaphore::new(READERS)), idle: Mutex::new(Vec::new()) }
+    fn new(path: PathBuf, in_use: Arc<InUse>) -> Self {
+        Self { path, turns: Arc::new(Semaphore::new(READERS)), idle: Mutex::new(Vec::new()), _in_use: in_use }
     }
 
     fn take(&self) -> Result<Connection, StoreError> {

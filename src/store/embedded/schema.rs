@@ -9,6 +9,7 @@
 //! | `approvals` | one row for each approval, see `approvals.rs` |
 //! | `projection` | by which version of the program summaries and rows of approvals were computed |
 //! | `tombstones` | what remains of deleted threads |
+//! | `probe` | one row that is overwritten to see whether anything can be written |
 //!
 //! A thread's number `no` in the upper bits of an event's rowid keeps the events of one thread side by
 //! side in one B-tree without a second index, so the tail of a thread is one seek however long it is;
@@ -20,10 +21,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
-use crate::store::{Durability, Projection, ShortId, StoreError};
+use crate::store::{Durability, Fault, Projection, ShortId, StoreError};
 
 /// `PRAGMA application_id`: "TWLV". It tells our files from other programs' databases.
-const APPLICATION_ID: i64 = 0x5457_4C56;
+pub const APPLICATION_ID: i64 = 0x5457_4C56;
 
 /// What brings a file from version `n` to `n + 1`, in order; `PRAGMA user_version` says where it is.
 /// A step that has been released is never edited.
@@ -103,6 +104,23 @@ CREATE INDEX threads_changed ON threads (updated_at, short, status, agent, reque
 CREATE INDEX threads_waiting ON threads (updated_at, short, status, agent, requester) WHERE waiting = 1;
 ";
 
+/// What [`probe`] overwrites. Not a step of its own: a program that does not know the table still opens the file.
+const PROBE: &str = "CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER NOT NULL, room BLOB NOT NULL) STRICT";
+
+/// How much is written to see whether there is room, in bytes: more than a usual commit, which changes some ten pages
+/// of 4 KiB. Otherwise the last free kilobytes of a disk would look like room.
+const PROBE_BYTES: i64 = 64 << 10;
+
+/// Writes for real, and leaves one row that says how often.
+pub fn probe(conn: &Connection) -> rusqlite::Result<()> {
+    // SQLite leaves out pages that do not change, so the content is another one each time.
+    conn.prepare_cached(
+        "INSERT INTO probe VALUES (1, 1, randomblob(?1)) ON CONFLICT (one) DO UPDATE SET n = n + 1, room = excluded.room",
+    )?
+    .execute([PROBE_BYTES])
+    .map(drop)
+}
+
 /// Bits of an event's rowid that hold its sequence number.
 const SEQ_BITS: u32 = 31;
 
@@ -158,6 +176,7 @@ pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, St
             tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
             tx.commit()?;
         }
+        conn.execute_batch(PROBE)?;
         Ok(mode)
     };
     match set_up(&mut conn).map_err(|e| explain(path, None, &e))?.as_str() {
@@ -233,6 +252,18 @@ fn version(conn: &Connection, path: &Path) -> Result<usize, StoreError> {
     }
 }
 
+/// What keeps a store from working, by the error of SQLite.
+pub fn fault(error: &rusqlite::Error) -> Fault {
+    let Some(code) = error.sqlite_error_code() else { return Fault::Corrupt };
+    match code {
+        ErrorCode::DiskFull => Fault::Full,
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Fault::ReadOnly,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Fault::Corrupt,
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => Fault::Busy,
+        _ => Fault::Broken,
+    }
+}
+
 /// What an error of SQLite means here; `thread` if it came up while one thread was read or written.
 pub fn explain(path: &Path, thread: Option<ShortId>, error: &rusqlite::Error) -> StoreError {
     let path = path.display();
@@ -294,6 +325,22 @@ mod tests {
             let conn = open_writer(&dir.path().join(name), durability).unwrap();
             assert_eq!(conn.pragma_query_value(None, "synchronous", |row| row.get(0)), Ok(synchronous));
             assert_eq!(conn.pragma_query_value(None, "journal_mode", |row| row.get(0)), Ok("wal".to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told_apart() {
+        let found = |extended| fault(&rusqlite::Error::SqliteFailure(ffi::Error::new(extended), None));
+        for (expected, codes) in [
+            (Fault::Full, &[ffi::SQLITE_FULL][..]),
+            (Fault::ReadOnly, &[ffi::SQLITE_READONLY, ffi::SQLITE_READONLY_DBMOVED, ffi::SQLITE_PERM][..]),
+            (Fault::Corrupt, &[ffi::SQLITE_CORRUPT, ffi::SQLITE_CORRUPT_INDEX, ffi::SQLITE_NOTADB][..]),
+            (Fault::Busy, &[ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED][..]),
+            (Fault::Broken, &[ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_NOMEM][..]),
+        ] {
+            for code in codes {
+                assert_eq!(found(*code), expected, "{code}");
+            }
         }
     }
 

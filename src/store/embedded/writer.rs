@@ -8,10 +8,12 @@
 //! Leases live in memory. Only one process has the store, so a lease that does not outlive it is void
 //! at the next start without a look at any thread, and taking, keeping or giving up a lease costs no
 //! write.
+//!
+//! Each commit looks whether the files are still where their names lead ([`super::files`]): what could not be
+//! found again after a restart is refused.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +21,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::files::Files;
+use super::lock::Lock;
 use super::schema::{self, explain};
 use super::{approvals, summary};
-use crate::store::{Append, Lease, Projection, ShortId, StoreError, Timestamp};
+use crate::store::{Append, Fault, Lease, Projection, ShortId, StoreError, Timestamp};
 
 /// Requests that wait for the writer; a caller beyond that waits to be queued.
 pub const QUEUE: usize = 1_024;
@@ -59,6 +63,8 @@ pub enum Request {
         worker: String,
         answer: Answer<()>,
     },
+    /// Answered once something was really written, or with what is in the way.
+    Probe(oneshot::Sender<Result<(), (Fault, StoreError)>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -86,15 +92,16 @@ pub enum Change {
 pub struct Writer {
     pub path: PathBuf,
     pub conn: Connection,
+    pub files: Files,
     /// Held until the last write is done.
-    pub lock: File,
+    pub lock: Lock,
 }
 
 impl Writer {
     /// Serves requests until all handles are gone or one asked to close, then folds the write-ahead log
     /// into the database and gives the lock back.
     pub fn run(self, mut requests: mpsc::Receiver<Request>) {
-        let Writer { path, conn, lock } = self;
+        let Writer { path, conn, mut files, lock } = self;
         let mut leases = Leases::default();
         let mut closing = Vec::new();
         while let Some(first) = next_request(&mut requests) {
@@ -114,13 +121,15 @@ impl Writer {
                         requests.close();
                         closing.push(answer);
                     }
-                    Request::Claim { .. } | Request::Renew { .. } | Request::Release { .. } => rest.push(request),
+                    Request::Claim { .. } | Request::Renew { .. } | Request::Release { .. } | Request::Probe(_) => {
+                        rest.push(request);
+                    }
                 }
                 let full = changes.len() + rest.len() >= GROUP_MAX || bytes >= GROUP_BYTES;
                 next = if full { None } else { requests.try_recv().ok() };
             }
 
-            let outcomes = commit(&conn, &path, &changes);
+            let outcomes = commit(&conn, &path, &mut files, &changes);
             for ((change, answer), outcome) in changes.into_iter().zip(answers).zip(outcomes) {
                 if outcome.is_ok() {
                     match change {
@@ -149,6 +158,9 @@ impl Writer {
                         leases.release(thread, &worker);
                         let _ = answer.send(Ok(()));
                     }
+                    Request::Probe(answer) => {
+                        let _ = answer.send(probe(&conn, &path, &mut files));
+                    }
                     Request::Change(..) | Request::Close(_) => {} // taken above
                 }
             }
@@ -157,10 +169,9 @@ impl Writer {
             // Nothing is lost: the next start reads the log.
             tracing::warn!(error = %e, "the write-ahead log of the store stays beside it");
         }
+        // Where another database stands in the place of this one, SQLite leaves the other one's log alone.
         drop(conn);
-        // Said, not left to the closing of the file: a process that is being started this very moment has
-        // a copy of it until it runs its program.
-        let _ = lock.unlock();
+        lock.release();
         for answer in closing {
             let _ = answer.send(());
         }
@@ -188,8 +199,47 @@ fn fold_log(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
-/// Puts changes into the file in one commit, or one by one if that fails. One outcome for each.
-fn commit(conn: &Connection, path: &Path, changes: &[Change]) -> Vec<Result<u64, StoreError>> {
+/// Brings what was acknowledged from a log whose name is gone into the database, where the next start finds it.
+fn save(conn: &Connection, fault: Fault) {
+    if fault != Fault::Gone {
+        return;
+    }
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        tracing::warn!(%error, "what the write-ahead log holds could not be moved into the database");
+    }
+}
+
+/// Writes one row for real. What may be in the way of appends is in the way of this.
+fn probe(conn: &Connection, path: &Path, files: &mut Files) -> Result<(), (Fault, StoreError)> {
+    files.check().inspect_err(|(fault, _)| save(conn, *fault))?;
+    schema::probe(conn).map_err(|e| (schema::fault(&e), explain(path, None, &e)))?;
+    files.kept()
+}
+
+/// Puts changes into the file, if it is still where its name leads; and says that they are kept only if it still is
+/// when that is done. One outcome for each.
+fn commit(conn: &Connection, path: &Path, files: &mut Files, changes: &[Change]) -> Vec<Result<u64, StoreError>> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let outcomes = match files.check() {
+        Ok(()) => write(conn, path, changes),
+        Err((fault, error)) => {
+            save(conn, fault);
+            return changes.iter().map(|_| Err(error.clone())).collect();
+        }
+    };
+    if outcomes.iter().all(Result::is_err) {
+        return outcomes;
+    }
+    match files.kept() {
+        Ok(()) => outcomes,
+        Err((_, error)) => outcomes.into_iter().map(|outcome| outcome.and(Err(error.clone()))).collect(),
+    }
+}
+
+/// In one commit, or one by one if that fails.
+fn write(conn: &Connection, path: &Path, changes: &[Change]) -> Vec<Result<u64, StoreError>> {
     match group(conn, changes) {
         Ok(outcomes) => outcomes,
         Err(e) => match changes {
@@ -199,7 +249,7 @@ fn commit(conn: &Connection, path: &Path, changes: &[Change]) -> Vec<Result<u64,
             all if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 all.iter().map(|_| Err(explain(path, None, &e))).collect()
             }
-            all => all.iter().flat_map(|one| commit(conn, path, std::slice::from_ref(one))).collect(),
+            all => all.iter().flat_map(|one| write(conn, path, std::slice::from_ref(one))).collect(),
         },
     }
 }
