@@ -228,7 +228,14 @@ fn the_terminal_shows_every_string_of_a_request_in_the_strict_view() {
     let by = || Principal::human(evil());
     let model = ModelStamp { provider: evil(), model: evil(), prompt: "0".into() };
     let bodies = vec![
-        Body::ModelReplied { seen: 1, step: NextStep::Call { calls, why }, model, usage: Usage::default() },
+        Body::ModelReplied {
+            seen: 1,
+            step: NextStep::Call { calls, why },
+            model,
+            usage: Usage::default(),
+            sent: 0,
+            correction: String::new(),
+        },
         Body::ToolFinished {
             call: CallId::new(short, 1, 0),
             outcome: Outcome::Failed { error: evil() },
@@ -242,6 +249,7 @@ fn the_terminal_shows_every_string_of_a_request_in_the_strict_view() {
             outside: Some(evil()),
             prefetch: Vec::new(),
             attached: vec![Attached::File { name: evil(), place: "F1".into() }],
+            context: Vec::new(),
         },
         Body::Paused { by: by(), why: evil() },
         Body::QuestionAnswered { question: QuestionId::new(short, 1, 0), by: by(), text: evil() },
