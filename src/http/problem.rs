@@ -75,6 +75,7 @@ impl From<Refusal> for Problem {
             Refusal::Expired { .. } => (StatusCode::GONE, "expired"),
             Refusal::NoSuchApproval { .. } => (StatusCode::NOT_FOUND, "no_such_approval"),
             Refusal::InvalidEdit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_edit"),
+            Refusal::LooksSecret { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "looks_like_a_secret"),
             Refusal::NotEditable => (StatusCode::UNPROCESSABLE_ENTITY, "not_editable"),
             Refusal::NothingChanged => (StatusCode::UNPROCESSABLE_ENTITY, "nothing_changed"),
             Refusal::NoSuchQuestion => (StatusCode::CONFLICT, "no_such_question"),

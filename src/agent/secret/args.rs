@@ -38,21 +38,29 @@ pub struct Look {
     pub suspects: Vec<Suspect>,
     /// Whether a value is there that is let pass because people said so.
     pub passed: bool,
+    /// Whether a whole value is what stands in place of a secret: whoever wrote it cannot see the secret either.
+    pub quotes_a_mark: bool,
     /// Whether the filter has no key, so that nothing can be let pass.
     keyless: Option<&'static str>,
 }
 
 impl Look {
+    /// Of these values alone.
+    pub(in crate::agent) fn at(suspects: Vec<Suspect>) -> Self {
+        Self { suspects, ..Self::default() }
+    }
+
     /// Whether nothing stands in the way of the call.
     pub fn is_clear(&self) -> bool {
-        self.configured.is_empty() && self.suspects.is_empty() && self.keyless.is_none()
+        self.configured.is_empty() && self.suspects.is_empty() && self.keyless.is_none() && !self.quotes_a_mark
     }
 
     /// For people and models: `` `token` (github token) and `argv.2` (assigned secret) ``.
     pub fn describe(&self) -> String {
         let configured = self.configured.iter().map(|path| (path.as_str(), CONFIGURED));
         let suspects = self.suspects.iter().map(|s| (s.argument.as_str(), s.pattern.as_str()));
-        let keyless = self.keyless.iter().map(|label| ("", *label));
+        let marked = self.quotes_a_mark.then_some(("", "what is written in place of a secret"));
+        let keyless = self.keyless.iter().map(|label| ("", *label)).chain(marked);
         let one = |(path, label): (&str, &str)| match path {
             "" => format!("something in them ({label})"),
             path => format!("`{path}` ({label})"),
@@ -110,6 +118,7 @@ impl SecretFilter {
         for view in &views {
             self.look_at(view, &mut look);
         }
+        look.quotes_a_mark = holds_a_mark(args);
         look
     }
 
@@ -158,7 +167,8 @@ impl SecretFilter {
     pub fn masked(&self, args: &Value) -> Value {
         let masked = self.mask(args, None);
         let text = canonical(&masked);
-        match self.look(&masked).is_clear() {
+        let look = self.look(&masked);
+        match look.configured.is_empty() && look.suspects.is_empty() && look.keyless.is_none() {
             true => masked,
             // Spread over several arguments, or in a name.
             false => match self.clean(&text) {
@@ -207,6 +217,19 @@ impl SecretFilter {
             }
             Value::Null | Value::Bool(_) => value.clone(),
         }
+    }
+}
+
+/// Whether a text in it is nothing but what stands in place of a secret.
+fn holds_a_mark(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let rest = text.trim().strip_prefix(super::MARK);
+            rest.is_some_and(|rest| rest.find(']').is_some_and(|end| end + 1 == rest.len()))
+        }
+        Value::Array(items) => items.iter().any(holds_a_mark),
+        Value::Object(members) => members.values().any(holds_a_mark),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -347,7 +370,7 @@ mod tests {
             "text": "mail hush-hush-hush now", "list": [{"name": "API_KEY", "value": "q7Zx9Lm2Kw"}]});
         let masked = filter().masked(&args);
         insta::assert_snapshot!(canonical(&masked), @r#"{"argv":["a","--password","[secret removed: assigned secret]","b"],"env":{"MODE":"x","TOKEN":"[secret removed: github token]"},"list":[{"name":"API_KEY","value":"[secret removed: assigned secret]"}],"n":3,"service":"api","text":"mail [secret removed: configured secret] now"}"#);
-        assert!(filter().look(&masked).is_clear());
+        assert!(filter().look(&masked).suspects.is_empty() && filter().look(&masked).quotes_a_mark);
         let in_a_name = json!({github(): 1});
         assert!(!canonical(&filter().masked(&in_a_name)).contains(&github()));
     }

@@ -196,6 +196,7 @@ const TABLE: &[Row] = &[
     ("azure secret", &["8Q~", "7Q~"], Body::Base64, 28, Look::Digit),
     ("openshift token", &["sha256~"], Body::Url, 43, Look::Any),
     ("elastic key", &["essu_"], Body::Base64, 40, Look::Any),
+    ("token of this service", &["twelve_"], Body::Url, 40, Look::Digit),
     ("twilio key", &["SK"], Body::Hex, 32, Look::Any),
     // A snowflake in Base64 begins with one of the digits.
     ("discord token", &["MT", "Mj", "Mz", "ND", "NT", "Nj", "Nz", "OD", "OT"], Body::Base64, 55, Look::Discord),
