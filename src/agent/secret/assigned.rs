@@ -84,6 +84,8 @@ pub(super) const NAMES: &[(&str, Class)] = &[
     ("code", Class::Signature),
     ("auth", Class::Auth),
     ("identified by", Class::Clause),
+    ("requirepass", Class::Clause),
+    ("masterauth", Class::Clause),
 ];
 
 pub(super) const LABEL: &str = "assigned secret";
@@ -274,6 +276,7 @@ const OTHER_ENDS: &[&str] = &[
     "SCOPE",
     "SCOPES",
     "STORE",
+    "WITH",
 ];
 
 /// What stands between a name and its value.
@@ -319,8 +322,12 @@ static BETWEEN: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// `…", "value": "`, `…"\n  value: `, `…" value="`.
 static PAIR: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"^["'\\]{0,4}\s{0,4},?(?:\s|\\n|\\r){0,40}["'\\]{0,4}(?i:value|val)["'\\]{0,4}\s{0,4}[:=]\s{0,4}"#)
-        .ok()
+    Regex::new(concat!(
+        r#"^["'\\]{0,4}\s{0,4},?(?:(?:\s|\\n|\\r){0,40}["'\\]{0,4}(?i:value|val)["'\\]{0,4}\s{0,4}[:=]\s{0,4}"#,
+        // `variable "db_password" { default = "…" }`
+        r#"|\{[^{}]{0,160}?(?-u:\b)default\s{0,8}=\s{0,8})"#
+    ))
+    .ok()
 });
 
 /// `Some(`, `SecretString::new(`, `ConvertTo-SecureString `, and the letters before a string's quote.
@@ -371,6 +378,8 @@ pub(super) fn value_of(class: Class, text: &str, start: usize, end: usize) -> Op
     let secret = match class {
         Class::Signature => in_url && is_random(assigned.value, 20) && assigned.is_given(),
         Class::Key if bare_key => in_url && is_random(assigned.value, 20) && assigned.is_given(),
+        // `identified by` is said of other things as well.
+        Class::Clause if name_is_prose(text, at, &assigned.name) => false,
         _ if netrc || sql => assigned.value.len() >= 3 && assigned.is_given() && !is_common(assigned.value),
         _ => assigned.is_secret(),
     };
@@ -379,6 +388,12 @@ pub(super) fn value_of(class: Class, text: &str, start: usize, end: usize) -> Op
     }
     let (value, _) = if value.end < JUDGED { (value, quoted) } else { read_value(rest, rest.len())? };
     Some(at + value.start..at + value.end)
+}
+
+/// `identified by` without a string behind it.
+fn name_is_prose(text: &str, at: usize, name: &str) -> bool {
+    let string = text.get(at..).is_some_and(|rest| rest.trim_start_matches('\\').starts_with(['\'', '"']));
+    name.ends_with("by") && !string
 }
 
 /// Bytes of the identifier that the name at `start` is the end of.
@@ -431,7 +446,9 @@ fn read_between(class: Class, text: &str, name_start: usize, end: usize) -> Opti
         return Some((Between::Pair, true, end + close + 1));
     }
     let window = rest.get(..limit(rest)).unwrap_or(rest);
-    if let Some(pair) = PAIR.as_ref().and_then(|r| r.find(window)) {
+    // What every one of them has in it is looked for first.
+    let may_pair = ["val", "Val", "VAL", "default"].iter().any(|word| window.contains(word));
+    if let Some(pair) = PAIR.as_ref().filter(|_| may_pair).and_then(|r| r.find(window)) {
         return Some((Between::Pair, true, end + pair.end()));
     }
     let closers = rest.bytes().take(8).take_while(|b| matches!(b, b'"' | b'\'' | b'\\' | b'`' | b'*')).count();
@@ -446,6 +463,10 @@ fn read_between(class: Class, text: &str, name_start: usize, end: usize) -> Opti
     let skipped = closers + bracket;
     rest = rest.get(skipped..)?;
     // `define('DB_PASSWORD', '…')`, `("api_key", "…")`.
+    // `<string name="api_key">…`.
+    if closers > 0 && rest.starts_with('>') {
+        return Some((Between::Pair, true, end + skipped + 1));
+    }
     if closers > 0
         && let Some(next) = rest.strip_prefix(',')
     {
@@ -458,22 +479,18 @@ fn read_between(class: Class, text: &str, name_start: usize, end: usize) -> Opti
         return Some((Between::Space, false, end + 1));
     }
     let window = rest.get(..limit(rest)).unwrap_or(rest);
+    if let Some((sign, lead, length)) = sign_at(window) {
+        return after_sign(text, name_start, end + skipped + lead + length, sign, lead == 0);
+    }
+    // Words and qualifiers between begin with a space.
+    if !window.starts_with([' ', '\t']) {
+        return None;
+    }
     let found = BETWEEN.as_ref()?.captures(window)?;
     let whole = found.get(0)?;
     let at = end + skipped + whole.end();
     if let Some(sign) = found.name("sign") {
-        let next = text.get(at..)?;
-        // `a::b`, `https://`, and a part of a longer name: `arn:…:secret:db`.
-        let within = text.get(..name_start).is_some_and(|t| t.ends_with(':'));
-        if sign.as_str() == ":" && (within || next.starts_with(':') || next.starts_with("//")) {
-            return None;
-        }
-        let glued =
-            found.name("left").is_some_and(|m| m.is_empty()) && found.name("right").is_some_and(|m| m.is_empty());
-        // A tag (`!!str`) and the sign of a block stand before the value in YAML.
-        let tag = if next.starts_with("!!") { next.find(' ').filter(|n| *n < 20).map_or(0, |n| n + 1) } else { 0 };
-        let block = tag + BLOCK.as_ref().and_then(|r| r.find(next)).map_or(0, |m| m.end());
-        return Some((Between::Sign, glued || block > 0, at + block));
+        return after_sign(text, name_start, end + skipped + sign.end(), sign.as_str(), false);
     }
     if found.name("is").is_some() {
         return Some((Between::Is, false, at));
@@ -486,6 +503,51 @@ fn read_between(class: Class, text: &str, name_start: usize, end: usize) -> Opti
         Class::Session | Class::Signature | Class::Auth => None,
         _ => Some((Between::Space, false, at)),
     }
+}
+
+/// The sign at the front of `rest`, the white space before it and its length.
+fn sign_at(rest: &str) -> Option<(&'static str, usize, usize)> {
+    const SIGNS: &[&str] = &["=>", ":=", "===", "==", "!==", "!=", "->", "→", "=", ":", "："];
+    let lead = rest.bytes().take(24).take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let at = rest.get(lead..)?;
+    SIGNS.iter().find(|sign| at.starts_with(**sign)).map(|sign| (*sign, lead, sign.len()))
+}
+
+/// Where the value begins behind the sign that ends at `at`.
+fn after_sign(
+    text: &str,
+    name_start: usize,
+    at: usize,
+    sign: &str,
+    glued_before: bool,
+) -> Option<(Between, bool, usize)> {
+    let rest = text.get(at..)?;
+    let stars = rest.bytes().take(2).take_while(|b| *b == b'*').count();
+    let spaces = rest.bytes().skip(stars).take(24).take_while(|b| matches!(b, b' ' | b'\t')).count();
+    // A value of stars is a stand-in, bold ends before white space.
+    let skip = if spaces > 0 { stars + spaces } else { 0 };
+    let next = rest.get(skip..)?;
+    // `a::b`, `https://`, and a part of a longer name: `arn:…:secret:db`.
+    let within = text.get(..name_start).is_some_and(|t| t.ends_with(':'));
+    if sign == ":" && (within || next.starts_with(':') || next.starts_with("//")) {
+        return None;
+    }
+    // A tag (`!!str`), an anchor (`&pw`) and the sign of a block stand before the value in YAML.
+    let tag = if next.starts_with("!!") || (next.starts_with('&') && skip > 0) { tag_length(next) } else { 0 };
+    let block = tag
+        + BLOCK
+            .as_ref()
+            .filter(|_| next.starts_with(['|', '>', '!', '&']))
+            .and_then(|r| r.find(next))
+            .map_or(0, |m| m.end());
+    Some((Between::Sign, (glued_before && skip == 0) || block > 0, at + skip + block))
+}
+
+/// Bytes of `!!str ` or `&anchor `.
+fn tag_length(next: &str) -> usize {
+    let word =
+        next.bytes().skip(1).take(20).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'!')).count();
+    if next.as_bytes().get(word + 1) == Some(&b' ') { word + 2 } else { 0 }
 }
 
 /// The value at the front of `rest`, and whether it is quoted.
@@ -594,27 +656,28 @@ fn is_sql(before: &str) -> bool {
 impl Assigned<'_> {
     /// Whether the value is there at all: no stand-in, no path, no code, no other name.
     fn is_given(&self) -> bool {
-        let call = !self.quoted
-            && (self.after.starts_with(['(', '[', '{']) || self.after.starts_with("::") || self.after.starts_with("<"));
-        let call = call
-            && !self.after.starts_with("</")
-            && self.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':'));
-        let logic = !self.quoted
-            && self.class != Class::Signature
-            && ["&&", "||", "=>", "=="]
-                .iter()
-                .any(|sign| self.value.find(sign).is_some_and(|at| at + sign.len() < self.value.len()));
-        let ternary = !self.quoted
-            && self.glued
-            && self.value.contains('?')
-            && self.value.contains(':')
-            && !has_digit(self.value);
-        !is_placeholder(self.value)
-            && !is_path(self.value)
-            && !call
-            && !logic
-            && !ternary
-            && (self.quoted || !is_code(self.value))
+        !is_placeholder(self.value) && !is_path(self.value) && (self.quoted || !self.is_program_text())
+    }
+
+    /// Code where a value would stand: a call, a type, a macro, an expression of minified JavaScript.
+    fn is_program_text(&self) -> bool {
+        let (value, after) = (self.value, self.after);
+        let opens = after.starts_with(['(', '[', '{'])
+            || after.starts_with("::")
+            || (after.starts_with('<') && !after.starts_with("</"));
+        let call = opens && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'!'));
+        let word = value.split(['(', '[']).next().unwrap_or("");
+        let called = word.len() < value.len()
+            && !word.is_empty()
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'!'));
+        let named = called || value.contains("::") || value.contains("![") || value.contains("](");
+        let number = value.len() <= 10 && value.strip_prefix("0x").is_some_and(is_hex);
+        // `PASSWORD: ObjectIdentifier = …`: a type, and the value behind it.
+        let typed = self.between == Between::Sign && !self.glued && after.trim_start().starts_with("= ");
+        let inside = |sign: &str| value.find(sign).is_some_and(|at| at + sign.len() < value.len());
+        let logic = self.class != Class::Signature && ["&&", "||", "=>", "=="].iter().any(|sign| inside(sign));
+        let ternary = self.glued && value.contains('?') && value.contains(':') && !has_digit(value);
+        number || call || named || typed || logic || ternary || is_code(value)
     }
 
     fn is_secret(&self) -> bool {
@@ -639,15 +702,21 @@ impl Assigned<'_> {
     fn is_talk(&self) -> bool {
         let joined = self.value.contains(['_', '-', '.', ' ']) || self.value.bytes().any(|b| b.is_ascii_uppercase());
         let deliberate = self.quoted || self.shouted || self.between == Between::Flag;
-        let called = names_a_credential(self.value) && (joined || self.value.len() < 10 || !deliberate);
+        // No variable has a hyphen in its name.
+        let hyphens = self.value.contains('-') && !self.value.contains(['_', '.', ' ']) && self.is_of_a_password();
+        let called = names_a_credential(self.value) && (joined && !hyphens || self.value.len() < 10 || !deliberate);
         is_common(self.value) || called
+    }
+
+    fn is_of_a_password(&self) -> bool {
+        matches!(self.class, Class::Password | Class::ShortPassword | Class::Clause)
     }
 
     fn is_password(&self) -> bool {
         let value = self.value;
         let digits = value.bytes().filter(u8::is_ascii_digit).count();
-        // `--- PASS: TestLogin2`.
-        let verdict = self.name == "pass" && self.shouted && !self.glued;
+        // `--- PASS: TestLogin2`, `pass to f32`.
+        let verdict = self.name == "pass" && (self.shouted && !self.glued || !self.is_explicit());
         if value.chars().count() < 4 || verdict || (!self.quoted && is_common_throughout(value)) {
             return false;
         }

@@ -493,6 +493,16 @@ const LAST_SECRETS: &[&str] = &[
     "new MongoClient('mongodb://u:«p4ss»@h')",
     "Password: \"«hunter2»\",",
     ":password => \"«hunter2»\"",
+    "variable \"db_password\" { default = \"«Sup3r!»\" }",
+    "docker run -e MYSQL_ROOT_PASSWORD=«my-secret-pw» mysql",
+    "requirepass «foobared1»",
+    "<string name=\"api_key\">«{an:39}»</string>",
+    "db_password: &pw «hunter22»",
+    "user/pass: «admin/S3cret99»",
+    "{\"db\":{\"password\":\"«qwertyuiop»\"}}",
+    "grant_type=password&username=a&password=«Sommer2026»",
+    "Use token «{an:32}» to log in.",
+    "totp_secret: «JBSWY3DPEHPK3PXP»",
     "setApiKey(\"«{an:32}»\")",
 ];
 
@@ -563,6 +573,11 @@ const LAST_HARMLESS: &[&str] = &[
     "d=\"M10 20L30 40C50 60 70 80 90 100Z\" fill=\"#1a2b3c\"",
     "eyJ is how JSON in Base64 begins; a JWT has three parts",
     "color: var(--token-1); .secret-box{display:none} .pass-2{margin:2px}",
+    "set the --password flag or the DB_PASSWORD variable",
+    "<label for=\"password\">Your password</label><p id=\"token\">none</p>",
+    "variable \"db_password\" { type = string }",
+    "default-token-x7k2p, sha-3f78685, 192.168.1.1:5432:tcp:open, main.rs:5432:12:error:x",
+    "Please reset your password: follow the link.",
     "Lorem ipsum dolor sit amet, token dolor, secret sit",
 ];
 

@@ -48,8 +48,14 @@ fn is_digest_word(value: &str) -> bool {
 
 /// What a header of authorization carries: more is taken for one than in prose.
 fn is_header(value: &str) -> bool {
-    let odd = value.len() >= 16 && variety(value) >= 8 && !is_name(value);
-    !is_placeholder(value) && !is_common(value) && (is_basic(value) || is_random(value, 8) || odd)
+    let odd =
+        !value.bytes().all(|b| b.is_ascii_alphabetic()) && value.len() >= 16 && variety(value) >= 8 && !is_name(value);
+    !is_placeholder(value)
+        && !is_common(value)
+        && !value.contains("::")
+        && !value.starts_with(':')
+        && !value.contains('(')
+        && (is_basic(value) || is_random(value, 8) || odd)
 }
 
 fn is_given(value: &str) -> bool {

@@ -342,6 +342,7 @@ between about against within across along among around behind below beneath besi
 outside toward until whatever whenever wherever however therefore thus hence instead otherwise anyway maybe perhaps \
 people person team teams someone somebody anyone anybody everyone everybody nobody anything something nothing everything \
 rejected accepted denied allowed forbidden unauthorized unauthenticated authenticated confirmed confirm confirmation \
+flag flags switch switches argument arguments click link links visit contact follow instead ask asks \
 redacted masked removed omitted placeholder example sample dummy foo bar baz test tests testing pass passes passed \
 ";
 
