@@ -10,7 +10,7 @@
 //! | `tokens` | credentials that are known by how they begin (`ghp_…`) |
 //! | `shapes` | key blocks, headers, cookies, links, password files, manifests |
 //! | `commands` | passwords in command lines (`mysql -p…`) |
-//! | `assigned` | values behind a name (`password: …`), told from prose, code and references by `value` |
+//! | `assigned`, `names` | values behind a name (`password: …`), told from prose, code and references by `value` |
 //! | `published` | the rules of gitleaks, as data |
 //! | `args` | the same in the arguments of a call, argument by argument |
 //!
@@ -25,6 +25,7 @@ mod assigned;
 mod commands;
 #[cfg(test)]
 mod corpus;
+mod names;
 mod published;
 mod shapes;
 mod tokens;
@@ -204,7 +205,7 @@ pub fn is_secret_name(name: &str) -> bool {
 #[derive(Clone, Copy)]
 enum Lead {
     Token(usize),
-    Name(assigned::Class),
+    Name(names::Class),
     Program(usize),
     Shape(usize),
     Published(usize),
@@ -241,7 +242,7 @@ static KEYWORDS: LazyLock<Option<Keywords>> = LazyLock::new(|| {
     let mut by_word: BTreeMap<String, Vec<Lead>> = BTreeMap::new();
     let mut add = |word: &str, lead| by_word.entry(word.to_owned()).or_default().push(lead);
     tokens::prefixes().for_each(|(row, prefix)| add(prefix, Lead::Token(row)));
-    assigned::NAMES.iter().for_each(|(name, class)| add(name, Lead::Name(*class)));
+    names::NAMES.iter().for_each(|(name, class)| add(name, Lead::Name(*class)));
     commands::programs().for_each(|(row, program)| add(program, Lead::Program(row)));
     for (n, shape) in shapes::SHAPES.iter().enumerate() {
         shape.keywords.iter().for_each(|keyword| add(keyword, Lead::Shape(n)));
