@@ -344,6 +344,11 @@ mod tests {
         }
         let passed = filter().look(&json!({"password": "hunter2"})).suspects.iter().map(|s| s.hash).collect();
         assert!(!filter().letting(&passed).look(&json!({"password": "hunter22"})).is_clear());
+        let letting = filter().letting(&passed);
+        assert_eq!(
+            letting.clean("password: hunter2, password: hunter22"),
+            "password: hunter2, password: [secret removed: assigned secret]"
+        );
     }
 
     #[test]
