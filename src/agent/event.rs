@@ -40,7 +40,7 @@ pub struct Event {
     pub body: Body,
 }
 
-fn is_zero(n: &u32) -> bool {
+fn is_none_masked(n: &u32) -> bool {
     *n == 0
 }
 
@@ -280,7 +280,7 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         context: Vec<Passage>,
         /// How many values that look like secrets were taken out of the text.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "is_none_masked")]
         masked: u32,
     },
     /// What was attached to the message in event `message`, or why it could not be read.
