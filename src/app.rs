@@ -202,7 +202,7 @@ impl Blueprint {
             providers: providers(config, &self.agents)?,
             requester: config.approvals.requester_may_approve,
             people: self.people,
-            secrets: self.loaded.secret_filter(),
+            secrets: self.loaded.secret_filter().with_key(config::installation_key(&config.app.data_dir)?),
             settings: settings(config),
             platforms,
             clock,

@@ -147,8 +147,9 @@ fn edit(thread: &Thread, approval: &Approval, args: Proposed, rules: &Rules) -> 
     if args == approval.args {
         return Err(Refusal::NothingChanged);
     }
-    if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
-        return Err(invalid(format!("they contain what looks like a secret ({label})")));
+    let look = rules.secrets.look(&args);
+    if !look.is_clear() {
+        return Err(Refusal::looks_secret(look));
     }
     if thread.calls.get(&approval.call).is_none_or(|c| c.gated.tool != facts.name) {
         return Err(invalid(format!("they are for the tool `{}`", facts.name)));

@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::doubt::Doubt;
 use super::id::{ApprovalId, CallId, Digest, EffectId, Principal, QuestionId, ThreadId, Timestamp};
 use super::intent::{Attached, Gathered, Intent, Passage};
 use super::model::{ModelErrorKind, ModelStamp, Usage};
@@ -37,6 +38,10 @@ pub struct Event {
     /// Digest of the encoded event before; [`Digest::ZERO`] for the first.
     pub prev: Digest,
     pub body: Body,
+}
+
+fn is_none_masked(n: &u32) -> bool {
+    *n == 0
 }
 
 /// A call with everything that was decided about it when the model's reply came in.
@@ -101,6 +106,18 @@ pub enum QuestionCause {
     Errors { tool: String },
     /// The provider did not answer, however often it was asked.
     ModelDown,
+    /// A value looks like a secret, so a call was not made; its approvers may say that it is none.
+    LooksSecret { doubt: Box<Doubt> },
+}
+
+impl QuestionCause {
+    /// Whether words of a person take its place.
+    pub(super) fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Agent | Self::LooksSecret { .. } => true,
+            Self::StepBudget | Self::TokenBudget | Self::Errors { .. } | Self::ModelDown => false,
+        }
+    }
 }
 
 /// One person's answer to an approval.
@@ -262,6 +279,9 @@ pub enum Body {
         /// Texts from outside that were handed over with it: data, not the sender's words.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         context: Vec<Passage>,
+        /// How many values that look like secrets were taken out of the text.
+        #[serde(default, skip_serializing_if = "is_none_masked")]
+        masked: u32,
     },
     /// What was attached to the message in event `message`, or why it could not be read.
     Gathered {
@@ -346,6 +366,12 @@ pub enum Body {
     QuestionAnswered {
         question: QuestionId,
         by: Principal,
+        /// Groups that the transport verified, where the answer needs an approver.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
+        /// The identity among the approvers under which the answer counts, as with a vote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        named: Option<String>,
         text: String,
     },
     /// Written before a tool runs that must not run twice. Uses its approval up.

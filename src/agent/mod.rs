@@ -13,6 +13,7 @@
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
 //! | `heard` | whose words have entered a thread, hence who counts as having asked |
 //! | `people` | who is behind one or more identities; whether two are one person |
+//! | `doubt` | values that only look like secrets: the question to people, and what their answer leads to |
 //! | `intent` | what was done in a chat surface and is kept before it can be done; what has to be fetched first |
 //! | `sources` | deliveries that were seen, so that a second one changes nothing |
 //! | `untrusted` | which texts from outside have entered a thread |
@@ -28,6 +29,7 @@
 mod approval;
 mod ballot;
 pub mod cases;
+mod doubt;
 mod event;
 mod heard;
 mod id;
@@ -53,6 +55,7 @@ mod written;
 
 pub use approval::*;
 pub use ballot::{Wants, as_approver, eligible};
+pub use doubt::*;
 pub use event::*;
 pub use heard::Heard;
 pub use id::*;

@@ -86,7 +86,7 @@ impl Approvers {
 }
 
 /// The terms under which a call asks. Stamped on the approval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Name of the rule that made it ask.
     pub rule: String,
@@ -269,6 +269,18 @@ impl Policy {
             self.ask("default: tools with side effects ask", tool, self.approvers.clone(), None, self.route.clone())
         } else {
             Verdict::Auto { rule: "default: tools that only read run".to_owned() }
+        }
+    }
+
+    /// The terms under which a call asks although no rule makes it ask.
+    pub(super) fn general(&self, rule: &str, tool: &ToolFacts) -> Terms {
+        Terms {
+            rule: rule.to_owned(),
+            risk: tool.risk,
+            approvers: self.approvers.clone(),
+            expires_after_ms: self.expires_after_ms,
+            untrusted: Untrusted::default(),
+            route: self.route.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::approval::{Approval, ApprovalState};
 use super::id::{ApprovalId, Principal, Timestamp};
+use super::secret::{Look, Suspect};
 use super::window::Ending;
 
 /// Why an input changed nothing. The text is shown privately, to the one who brought it.
@@ -34,6 +35,9 @@ pub enum Refusal {
     NoSuchApproval { id: ApprovalId },
     #[error("These arguments can't be used: {why}.")]
     InvalidEdit { why: String },
+    /// Values in it look like secrets; people may say that they are none.
+    #[error("These arguments can't be used: {what}. {next}")]
+    LooksSecret { what: String, next: &'static str, suspects: Vec<Suspect> },
     #[error("The arguments of this tool can't be changed. Deny it and say what you want instead.")]
     NotEditable,
     #[error("Nothing was changed. Approve the request as it is, or change an argument.")]
@@ -99,6 +103,7 @@ impl Refusal {
             Self::Expired { .. } => "expired",
             Self::NoSuchApproval { .. } => "no_such_approval",
             Self::InvalidEdit { .. } => "invalid_edit",
+            Self::LooksSecret { .. } => "looks_like_a_secret",
             Self::NotEditable => "not_editable",
             Self::NothingChanged => "nothing_changed",
             Self::NoSuchQuestion => "no_such_question",
@@ -115,6 +120,23 @@ impl Refusal {
             Self::AlreadyPaused => "already_paused",
             Self::NotPaused => "not_paused",
         }
+    }
+
+    /// For a person's change of arguments in which values look like secrets.
+    pub(super) fn looks_secret(look: Look) -> Self {
+        let next = if !look.configured.is_empty() {
+            "A secret of this installation never passes through here; the tools that need it have it."
+        } else if look.suspects.is_empty() {
+            "Secrets never pass through here."
+        } else {
+            "Secrets never pass through here. If it is not one, answer the question in the conversation with \"Not a secret\" and make the change again."
+        };
+        let what = if look.quotes_a_mark {
+            format!("{} stands in place of a value that was taken out", look.describe())
+        } else {
+            format!("{} looks like a secret", look.describe())
+        };
+        Self::LooksSecret { what, next, suspects: look.suspects }
     }
 
     pub(crate) fn already_decided(approval: &Approval) -> Self {

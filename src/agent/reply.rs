@@ -5,10 +5,12 @@
 
 use serde_json::Value;
 
+use super::doubt::{Doubt, Settled, Where};
 use super::event::{AnswerKind, GatedCall, NextStep};
 use super::id::Principal;
 use super::model::{Finish, ModelError, ModelErrorKind};
 use super::policy::{Terms, Verdict};
+use super::secret::Look;
 use super::step::{Checked, Proposed, RequesterRule, Rules};
 use super::thread::Thread;
 use super::untrusted::Untrusted;
@@ -24,12 +26,16 @@ pub const ASK_HUMAN: &str = "ask_human";
 /// reason a call that was let through stays so when the text comes in before it has run.
 ///
 /// `asked_here`: everybody whose words could have led to it sat at this machine's own terminal.
+///
+/// A call with values that look like secrets is not made; what people are to be asked about them is added to `doubts`.
 pub(super) fn gate(
     proposed: Proposed,
     asked_here: bool,
     untrusted: &Untrusted,
+    settled: &Settled,
     rules: &Rules,
     held: Option<&str>,
+    doubts: &mut Vec<Doubt>,
 ) -> GatedCall {
     let Proposed { tool, raw, checked } = proposed;
     // A name that no tool has is the model's own words.
@@ -45,19 +51,63 @@ pub(super) fn gate(
         (Ok(checked), None) => checked,
         (Ok(_), Some(error)) | (Err(error), _) => return invalid(error),
     };
-    if let Some(label) = rules.secrets.find(&super::json::canonical(&args)) {
-        return invalid(format!(
-            "the arguments contain what looks like a secret ({label}); secrets never pass through here"
-        ));
-    }
+    let look = rules.secrets.look(&args);
     let mut verdict = rules.policy.verdict_after(untrusted, &rules.spec.name, &facts, &args);
+    if matches!(verdict, Verdict::Auto { .. }) && look.passed {
+        // A value passes because a person said what it is, who could not see it. So people see it before it is used.
+        let terms = rules.policy.general("a value that looked like a secret is shown before it is used", &facts);
+        verdict = Verdict::Ask { terms: Terms { untrusted: untrusted.clone(), ..terms } };
+    }
     if let Verdict::Ask { terms } = verdict {
         verdict = Verdict::Ask { terms: with_requester_rule(terms, rules, asked_here) };
     }
     if let Some(why) = held.filter(|_| facts.side_effects || !matches!(verdict, Verdict::Auto { .. })) {
         verdict = Verdict::Held { why: why.to_owned() };
     }
+    if look.is_clear() {
+        return GatedCall { tool, args, title, facts: Some(facts), verdict };
+    }
+    let terms = match &verdict {
+        Verdict::Ask { terms } => Some(terms.clone()),
+        Verdict::Auto { .. } => Some(with_requester_rule(rules.policy.general("", &facts), rules, asked_here)),
+        Verdict::Deny { .. } | Verdict::Held { .. } | Verdict::Invalid { .. } => None,
+    };
+    // The title is made of the arguments, so it is left out with them.
+    let (title, args) = (named, rules.secrets.masked(&args));
+    if let Some(terms) = terms {
+        let (error, asks) = suspected(&look, settled);
+        if asks {
+            doubts.push(Doubt::new(&tool, Where::Call, look.suspects, terms));
+        }
+        verdict = Verdict::Invalid { error };
+    }
     GatedCall { tool, args, title, facts: Some(facts), verdict }
+}
+
+/// What the model is told of values that look like secrets, and whether people are asked about them.
+fn suspected(look: &Look, settled: &Settled) -> (String, bool) {
+    let values = look.describe();
+    if !look.configured.is_empty() {
+        let text = format!(
+            "not made: the arguments hold a secret of this installation: {values}. It never passes through here. Leave it \
+             out: the tools that need it have it"
+        );
+        (text, false)
+    } else if look.quotes_a_mark {
+        let text = "not made: an argument is `[secret removed: …]`, which stands in place of a value that you cannot see. \
+                    Leave it out, or ask a person how the tool can get the value without you";
+        (text.to_owned(), false)
+    } else if settled.knows_secret(look) {
+        (format!("not made: a person said that this is a secret: {values}. Do not use it"), false)
+    } else if look.suspects.is_empty() {
+        (format!("not made: {values} looks like a secret; secrets never pass through here"), false)
+    } else {
+        let text = format!(
+            "not made: the arguments hold what looks like a secret: {values}. A person is asked whether it is one; you will \
+             be told the answer"
+        );
+        (text, true)
+    }
 }
 
 /// Terms that say whether those who asked may approve, where the rule is silent.
@@ -84,6 +134,7 @@ pub(super) fn next_step(
     calls: Vec<Proposed>,
     finish: Finish,
     rules: &Rules,
+    doubts: &mut Vec<Doubt>,
 ) -> Result<(NextStep, String), ModelError> {
     let failed = |kind, message: &str| ModelError { kind, message: message.to_owned(), retry_after_ms: None };
     let text = rules.secrets.clean(text.trim()).into_owned();
@@ -106,7 +157,7 @@ pub(super) fn next_step(
             Ok((NextStep::Done { text }, correction))
         };
     }
-    Ok((calls_step(thread, seen, text, calls, rules), String::new()))
+    Ok((calls_step(thread, seen, text, calls, rules, doubts), String::new()))
 }
 
 /// A text as an answer. A call that is written out instead of made is none: the model is told so once, then a person.
@@ -120,7 +171,14 @@ fn answer(thread: &Thread, text: String, rules: &Rules) -> (String, String) {
 }
 
 /// The step of a reply that makes calls.
-fn calls_step(thread: &Thread, seen: u64, text: String, calls: Vec<Proposed>, rules: &Rules) -> NextStep {
+fn calls_step(
+    thread: &Thread,
+    seen: u64,
+    text: String,
+    calls: Vec<Proposed>,
+    rules: &Rules,
+    doubts: &mut Vec<Doubt>,
+) -> NextStep {
     let asked_here = all_here(thread.heard.everybody());
     if let Some(ask) = calls.iter().find(|c| c.tool == ASK_HUMAN) {
         return match parse_ask(&ask.raw) {
@@ -141,8 +199,10 @@ fn calls_step(thread: &Thread, seen: u64, text: String, calls: Vec<Proposed>, ru
                     Proposed { checked: Err(error), ..ask.clone() },
                     asked_here,
                     &thread.untrusted,
+                    &thread.settled,
                     rules,
                     None,
+                    doubts,
                 )],
                 why: text,
             },
@@ -153,7 +213,10 @@ fn calls_step(thread: &Thread, seen: u64, text: String, calls: Vec<Proposed>, ru
         let first = calls
             .into_iter()
             .take(1)
-            .map(|c| gate(Proposed { checked: Err(many.clone()), ..c }, asked_here, &thread.untrusted, rules, None))
+            .map(|c| {
+                let c = Proposed { checked: Err(many.clone()), ..c };
+                gate(c, asked_here, &thread.untrusted, &thread.settled, rules, None, doubts)
+            })
             .collect();
         return NextStep::Call { calls: first, why: text };
     }
@@ -165,7 +228,7 @@ fn calls_step(thread: &Thread, seen: u64, text: String, calls: Vec<Proposed>, ru
         None
     };
     // What came in after the model looked counts as read: it is never less than what the model has seen.
-    let gated = |call| gate(call, asked_here, &thread.untrusted, rules, held);
+    let gated = |call| gate(call, asked_here, &thread.untrusted, &thread.settled, rules, held, doubts);
     NextStep::Call { calls: calls.into_iter().map(gated).collect(), why: text }
 }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::approval::{Approval, ApprovalState, approval_digest};
 use super::ballot::{Counted, as_approver, ballot};
+use super::doubt::{Doubt, NOT_A_SECRET, Where};
 use super::event::*;
 use super::id::*;
 use super::intent::{
@@ -24,9 +25,9 @@ use super::people::People;
 use super::policy::{Policy, Verdict};
 use super::refusal::Refusal;
 use super::reply::{all_here, gate, next_step};
-use super::secret::SecretFilter;
+use super::secret::{SecretFilter, Suspect, removals};
 use super::spec::AgentSpec;
-use super::thread::{Effect, Stage, Thread};
+use super::thread::{Call, Effect, Stage, Thread};
 use super::tool::{Outcome, Plan, ToolFacts};
 use super::untrusted::{Untrusted, one_line};
 use super::window::{Compaction, WindowLimits};
@@ -190,6 +191,8 @@ pub enum Input {
     Answer {
         question: QuestionId,
         by: Principal,
+        /// As the transport verified them; they count where the answer needs an approver.
+        groups: Vec<String>,
         text: String,
         source: Option<String>,
     },
@@ -302,6 +305,9 @@ pub fn step(thread: &mut Thread, mut input: Input, rules: &Rules, now: Timestamp
     // Clocks of two machines differ; a log's time never goes back, so what has expired by it stays so.
     let now = now.max(thread.updated_at);
     let mut log = Recorder { thread, now, source: None, events: Vec::new() };
+    // What people said is not a secret passes in this thread.
+    let letting = rules.secrets.letting(&log.thread.settled.passes);
+    let rules = &Rules { secrets: &letting, ..*rules };
     // First what time alone has done: a vote after the expiry finds the request expired.
     log.settle(rules);
     let answer = log.decide(input, rules, dice);
@@ -411,7 +417,8 @@ impl Recorder<'_> {
                 if self.thread.outstanding().get(&effect) != Some(&Effect::CallModel) {
                     return Answer::Stale;
                 }
-                match next_step(self.thread, seen, &text, calls, finish, rules) {
+                let mut doubts = Vec::new();
+                match next_step(self.thread, seen, &text, calls, finish, rules, &mut doubts) {
                     Ok((step, correction)) => {
                         let newer = self.thread.has_news_since(seen);
                         let question = match &step {
@@ -422,6 +429,7 @@ impl Recorder<'_> {
                         if let Some((text, answer)) = question {
                             self.ask(QuestionCause::Agent, text, answer);
                         }
+                        self.raise(doubts);
                     }
                     Err(error) => self.model_failed(effect, &error, usage, rules, dice),
                 }
@@ -437,15 +445,24 @@ impl Recorder<'_> {
             Input::Planned { effect, plan } => match self.thread.outstanding().get(&effect) {
                 Some(Effect::PlanTool { call }) => {
                     let call = *call;
-                    let plan = clean_plan(plan, rules.secrets);
+                    let (plan, doubt) = self.clean_plan(call, plan, rules);
                     self.answer(effect, Body::ToolPlanned { call, plan });
+                    self.raise(doubt);
                     Answer::Accepted
                 }
                 Some(_) | None => Answer::Stale,
             },
             Input::Start { effect, facts, plan } => {
-                let plan = plan.map(|plan| clean_plan(plan, rules.secrets));
-                self.start(effect, &facts, plan)
+                let call = match self.thread.outstanding().get(&effect) {
+                    Some(Effect::RunTool { call }) => *call,
+                    Some(_) | None => return Answer::Stale,
+                };
+                let (plan, doubt) = plan.map(|plan| self.clean_plan(call, plan, rules)).unzip();
+                let answer = self.start(effect, &facts, plan);
+                if !self.thread.calls.contains_key(&call) {
+                    self.raise(doubt.into_iter().flatten());
+                }
+                answer
             }
             Input::Finished { effect, outcome, duration_ms } => match self.thread.outstanding().get(&effect) {
                 // What was never started cannot have taken effect; it can only have failed before.
@@ -486,14 +503,19 @@ impl Recorder<'_> {
                         self.record_with(source, None, cast);
                         Answer::Accepted
                     }
-                    Err(refusal) => Answer::Refused(refusal),
+                    Err(refusal) => {
+                        if let Refusal::LooksSecret { suspects, .. } = &refusal {
+                            self.doubt_edit(approval, suspects.clone());
+                        }
+                        Answer::Refused(refusal)
+                    }
                 }
             }
-            Input::Answer { question, by, text, source } => {
+            Input::Answer { question, by, groups, text, source } => {
                 if self.is_duplicate(source.as_deref()) {
                     return Answer::Duplicate;
                 }
-                self.human_answer(question, by, &text, source, rules)
+                self.human_answer(question, by, groups, &text, source, rules)
             }
             Input::Mark { call, by, groups, mark } => {
                 if by.kind != PrincipalKind::Human {
@@ -626,6 +648,7 @@ impl Recorder<'_> {
         let starts_run = self.thread.run.is_none();
         // Calls that come along with a message are gated like those of a reply: by what is in the thread, and
         // in this very message, since their arguments may have been made from it.
+        let mut doubts = Vec::new();
         let mut untrusted = self.thread.untrusted.clone();
         if let Some(label) = &outside {
             untrusted.add(self.thread.version + 1, label);
@@ -635,14 +658,19 @@ impl Recorder<'_> {
         }
         let calls = if starts_run {
             let asked_here = all_here(self.thread.heard.everybody().chain([&from]));
-            prefetch.into_iter().map(|p| gate(p, asked_here, &untrusted, rules, None)).collect()
+            let settled = &self.thread.settled;
+            prefetch.into_iter().map(|p| gate(p, asked_here, &untrusted, settled, rules, None, &mut doubts)).collect()
         } else {
             Vec::new()
         };
-        let text = rules.secrets.clean(text).into_owned();
+        let clean = rules.secrets.clean(text).into_owned();
+        // What a person quotes from here was taken out before.
+        let masked = removals(&clean).saturating_sub(removals(text)) as u32;
+        let text = clean;
         let attached = attachable(attached, rules.secrets);
-        let received = Body::MessageReceived { from, text, outside, prefetch: calls, attached, context };
+        let received = Body::MessageReceived { from, text, outside, prefetch: calls, attached, context, masked };
         self.record_with(source, None, received);
+        self.raise(doubts);
         Answer::Accepted
     }
 
@@ -650,6 +678,7 @@ impl Recorder<'_> {
         &mut self,
         question: QuestionId,
         by: Principal,
+        groups: Vec<String>,
         text: &str,
         source: Option<String>,
         rules: &Rules,
@@ -680,11 +709,80 @@ impl Recorder<'_> {
             }
         };
         let ends = asked.cause != QuestionCause::Agent && text == STOP;
-        self.record_with(source, None, Body::QuestionAnswered { question, by: by.clone(), text });
+        let (groups, named) = match &asked.cause {
+            QuestionCause::LooksSecret { doubt } if text == NOT_A_SECRET => {
+                match doubt.clears(&by, &groups, rules.people) {
+                    Ok(named) => (groups, named),
+                    Err(refusal) => return Answer::Refused(refusal),
+                }
+            }
+            _ => (Vec::new(), None),
+        };
+        self.record_with(source, None, Body::QuestionAnswered { question, by: by.clone(), groups, named, text });
         if ends {
             self.record(Body::Stopped { by, why: "instead of going on".to_owned() });
         }
         Answer::Accepted
+    }
+
+    /// Asks people about values that look like secrets; once, however often they come.
+    fn raise(&mut self, doubts: impl IntoIterator<Item = Doubt>) {
+        for doubt in doubts {
+            let is_open = self.thread.questions.values().any(|open| match &open.cause {
+                QuestionCause::LooksSecret { doubt: other } => {
+                    other.place == doubt.place && other.suspects == doubt.suspects
+                }
+                _ => false,
+            });
+            // After a stop nothing waits for the answer.
+            if is_open || doubt.suspects.is_empty() || self.thread.run.is_none() {
+                continue;
+            }
+            let doubt = match doubt.requesters.is_empty() {
+                true => Doubt { requesters: self.thread.heard.everybody().cloned().collect(), ..doubt },
+                false => doubt,
+            };
+            let text = doubt.question();
+            self.ask(QuestionCause::LooksSecret { doubt: Box::new(doubt) }, text, Doubt::answers());
+        }
+    }
+
+    /// The same for a person's change of a request.
+    fn doubt_edit(&mut self, approval: ApprovalId, suspects: Vec<Suspect>) {
+        let Some(request) = self.thread.approvals.get(&approval) else { return };
+        let doubt = Doubt::new(&request.tool, Where::Edit, suspects, request.terms.clone());
+        let requesters = request.requesters.clone();
+        self.raise([Doubt { requesters, ..doubt }]);
+    }
+
+    /// A plan is shown and logged, and its digest is compared with a later one's: nothing in its facts can be blotted
+    /// out, so a plan that rests on what looks like a secret is not one. People may say that it is none.
+    fn clean_plan(
+        &self,
+        call: CallId,
+        plan: Result<Plan, String>,
+        rules: &Rules,
+    ) -> (Result<Plan, String>, Vec<Doubt>) {
+        let clean = |text: &str| rules.secrets.clean(text).into_owned();
+        let Plan { summary, facts } = match plan {
+            Ok(plan) => plan,
+            Err(error) => return (Err(clean(&error)), Vec::new()),
+        };
+        let look = rules.secrets.look(&facts);
+        if look.is_clear() {
+            return (Ok(Plan { summary: clean(&summary), facts }), Vec::new());
+        }
+        let error = format!("not made: what it would do holds what looks like a secret: {}", look.describe());
+        let Some(Call { gated, .. }) = self.thread.calls.get(&call).map(Box::as_ref) else {
+            return (Err(error), Vec::new());
+        };
+        let doubt = match (&gated.verdict, look.configured.is_empty() && !self.thread.settled.knows_secret(&look)) {
+            (Verdict::Ask { terms }, true) => Some(Doubt::new(&gated.tool, Where::Plan, look.suspects, terms.clone())),
+            _ => None,
+        };
+        let asked =
+            if doubt.is_some() { ". A person is asked whether it is one; you will be told the answer" } else { "" };
+        (Err(format!("{error}{asked}")), doubt.into_iter().collect())
     }
 
     fn ask(&mut self, cause: QuestionCause, text: String, answer: AnswerKind) {
@@ -976,16 +1074,6 @@ fn due_timer(thread: &Thread, now: Timestamp) -> Option<Body> {
         | Stage::Started
         | Stage::Lost => None,
     })
-}
-
-/// A plan is shown and logged, and its digest is compared with a later one's: nothing in its facts can
-/// be blotted out, so a plan that rests on a secret is no plan.
-fn clean_plan(plan: Result<Plan, String>, secrets: &SecretFilter) -> Result<Plan, String> {
-    let Plan { summary, facts } = plan.map_err(|error| secrets.clean(&error).into_owned())?;
-    match secrets.find(&super::json::canonical(&facts)) {
-        Some(label) => Err(format!("the plan contains what looks like a secret ({label})")),
-        None => Ok(Plan { summary: secrets.clean(&summary).into_owned(), facts }),
-    }
 }
 
 fn clean_outcome(outcome: Outcome, secrets: &SecretFilter) -> Outcome {

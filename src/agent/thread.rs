@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Status;
 use super::approval::{Approval, ApprovalState, CastVote};
+use super::doubt::{NOT_A_SECRET, Settled, Where};
 use super::event::*;
 use super::heard::Heard;
 use super::id::*;
@@ -172,6 +173,8 @@ pub struct Thread {
     pub untrusted: Untrusted,
     /// Whose words have ever entered it, likewise.
     pub heard: Heard,
+    /// What people have said of values that look like secrets.
+    pub settled: Settled,
     pub window: Window,
     pub posts: BTreeMap<Posting, PostState>,
     /// What this log holds if it is no conversation.
@@ -184,6 +187,10 @@ pub struct Thread {
 const REMEMBERED_APPROVALS: usize = 100;
 /// Postings that are remembered so that they can be edited or tried again.
 const REMEMBERED_POSTS: usize = 200;
+/// What the model is told of a message from which something was taken out.
+const TAKEN_OUT: &str = "Where this message has `[secret removed: …]`, the person wrote what looks like a secret; it was taken \
+    out before you could read it. Do not ask for it here. If a tool needs it, say so: a person gives it to the tool in \
+    another way.";
 /// Characters of the title of a thread.
 const TITLE_CHARS: usize = 80;
 
@@ -224,6 +231,7 @@ impl Thread {
             step_failed: None,
             untrusted: Untrusted::default(),
             heard: Heard::default(),
+            settled: Settled::default(),
             window: Window::default(),
             posts: BTreeMap::new(),
             intent: None,
@@ -411,7 +419,7 @@ impl Thread {
                 // The last words of the agent among them count as the last answer.
                 self.window.answered(seq);
             }
-            Body::MessageReceived { from, text, outside, prefetch, attached, context } => {
+            Body::MessageReceived { from, text, outside, prefetch, attached, context, masked } => {
                 self.last_human = seq;
                 self.heard.note(seq, event.at, from, text);
                 if let Some(label) = outside {
@@ -419,6 +427,10 @@ impl Thread {
                 }
                 let block = Block::Human { from: from.clone(), text: text.clone() };
                 self.window.push(Entry::new(seq, block, outside.is_some()));
+                if *masked > 0 {
+                    self.window.push(Entry::trusted(seq, Block::Notice { text: TAKEN_OUT.to_owned() }));
+                    self.post(Posting::Notice { seq }, issue);
+                }
                 for Passage { label, text } in context {
                     self.untrusted.add(seq, label);
                     let block = Block::Attached { label: label.clone(), text: text.clone() };
@@ -428,8 +440,10 @@ impl Thread {
                     self.title = title(text);
                 }
                 let overtaken: Vec<QuestionId> =
-                    self.questions.iter().filter(|(_, q)| q.cause == QuestionCause::Agent).map(|(id, _)| *id).collect();
+                    self.questions.iter().filter(|(_, q)| q.cause.is_overtaken()).map(|(id, _)| *id).collect();
                 self.close_questions(overtaken, issue);
+                // Somebody may have pressed the wrong button: after new words it is asked again.
+                self.settled.secrets.clear();
                 if self.run.is_none() {
                     self.start_run(seq, from);
                 }
@@ -568,6 +582,7 @@ impl Thread {
                 self.post(Posting::Card { approval: *approval }, issue);
             }
             Body::ApprovalResolved { approval, revision, resolution } => {
+                self.close_doubts_of_edits(issue);
                 self.resolve(seq, event.at, *approval, *revision, resolution, issue);
             }
             Body::QuestionAsked { question, cause, text, answer } => {
@@ -576,14 +591,26 @@ impl Thread {
                 self.questions.insert(*question, asked);
                 self.post(Posting::Question { question: *question }, issue);
             }
-            Body::QuestionAnswered { question, by, text } => {
+            Body::QuestionAnswered { question, by, groups, named, text } => {
                 let Some(asked) = self.questions.remove(question) else { return };
                 self.last_human = seq;
                 self.window.push(Entry::trusted(seq, Block::Answer { from: by.clone(), text: text.clone() }));
-                self.heard.note(seq, event.at, by, text);
+                match &asked.cause {
+                    // Pressing a button that says what a value is tells the agent nothing to do.
+                    QuestionCause::LooksSecret { doubt } => {
+                        let not_secret = text == NOT_A_SECRET && doubt.is_cleared(by, groups, named.as_ref());
+                        self.settled.note(&doubt.suspects, not_secret);
+                        self.window.push(Entry::trusted(seq, Block::Notice { text: doubt.told(not_secret) }));
+                    }
+                    QuestionCause::Agent
+                    | QuestionCause::StepBudget
+                    | QuestionCause::TokenBudget
+                    | QuestionCause::Errors { .. }
+                    | QuestionCause::ModelDown => self.heard.note(seq, event.at, by, text),
+                }
                 if let Some(run) = &mut self.run {
                     match asked.cause {
-                        QuestionCause::Agent => {}
+                        QuestionCause::Agent | QuestionCause::LooksSecret { .. } => {}
                         QuestionCause::StepBudget => run.steps = 0,
                         QuestionCause::TokenBudget => run.tokens = 0,
                         QuestionCause::Errors { tool } => {
@@ -941,6 +968,14 @@ impl Thread {
         self.run = None;
         self.end = end;
         self.post(Posting::Notice { seq }, issue);
+    }
+
+    /// A request is decided: whether somebody's change of it held a secret matters no more.
+    fn close_doubts_of_edits(&mut self, issue: &mut Issue) {
+        let of_edit =
+            |q: &Question| matches!(&q.cause, QuestionCause::LooksSecret { doubt } if doubt.place == Where::Edit);
+        let open = self.questions.iter().filter(|(_, q)| of_edit(q)).map(|(id, _)| *id).collect();
+        self.close_questions(open, issue);
     }
 
     fn close_questions(&mut self, questions: Vec<QuestionId>, issue: &mut Issue) {

@@ -634,7 +634,7 @@ impl Chat {
             }
         };
         let by = self.me.clone();
-        self.deliver(Step::Answer { question, by, text, source: None }).await
+        self.deliver(Step::Answer { question, by, groups: Vec::new(), text, source: None }).await
     }
 
     async fn history(&mut self) -> Result<(), DeliverError> {

@@ -78,7 +78,7 @@ pub async fn run(args: RunArgs, blueprint: Blueprint) -> anyhow::Result<ExitCode
     let question = if context.is_empty() { only_question(&runtime, &thread).await? } else { None };
     let delivered = match question {
         Some(question) => {
-            let answer = Input::Answer { question, by: me, text: message, source: None };
+            let answer = Input::Answer { question, by: me, groups: Vec::new(), text: message, source: None };
             runtime.deliver(thread.short(), answer).await?
         }
         None => runtime.message(&thread, &args.agent, Said { context, ..Said::by(me, message) }).await?,
@@ -175,7 +175,7 @@ fn tell(steps: &mut Steps, change: &Change, thread: &ThreadId) {
     for (seq, bytes) in (change.first..).zip(change.events.iter()) {
         let Ok(event) = Event::decode(bytes, seq) else { continue };
         let mut lines = steps.tell(change.thread, &event);
-        if matches!(event.body, Body::ModelFailed { .. }) {
+        if matches!(event.body, Body::ModelFailed { .. } | Body::MessageReceived { masked: 1.., .. }) {
             let vacant = Thread::vacant(thread.clone());
             let notice = crate::platform::outbound(&vacant, &Posting::Notice { seq }, Some(&event));
             lines.extend(notice.iter().flat_map(|n| screen::posting(n, event.at)));

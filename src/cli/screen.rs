@@ -102,7 +102,8 @@ pub fn posting(outbound: &Outbound, now: Timestamp) -> Vec<Line> {
                 QuestionCause::StepBudget
                 | QuestionCause::TokenBudget
                 | QuestionCause::Errors { .. }
-                | QuestionCause::ModelDown => "Question (from the engine): ",
+                | QuestionCause::ModelDown
+                | QuestionCause::LooksSecret { .. } => "Question (from the engine): ",
             };
             let mut lines = prose(Style::Waiting, label, &question.text);
             lines.push(Line::plain(&format!("  {}", how_to_answer(&question.answer))));

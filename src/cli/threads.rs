@@ -147,7 +147,7 @@ pub async fn threads(command: Threads, blueprint: Blueprint) -> anyhow::Result<E
         }
         Threads::Answer { question, text, doing } => {
             let question: QuestionId = question.parse()?;
-            let input = |by| Input::Answer { question, by, text, source: None };
+            let input = |by| Input::Answer { question, by, groups: Vec::new(), text, source: None };
             act(blueprint, &doing, question.thread, input).await
         }
         Threads::Stuck { older, json } => stuck(&blueprint, older, json).await,

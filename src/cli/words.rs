@@ -162,7 +162,14 @@ pub fn waits(thread: &Thread, events: &[Event]) -> Vec<Wait> {
         waits.push(Wait {
             kind: if model { "model" } else { "question" },
             what: format!("{}: {}", if model { "the model is down" } else { "question" }, quote(&question.text)),
-            who: "anyone here".to_owned(),
+            who: match &question.cause {
+                QuestionCause::LooksSecret { doubt } => doubt.terms.approvers.describe(),
+                QuestionCause::Agent
+                | QuestionCause::StepBudget
+                | QuestionCause::TokenBudget
+                | QuestionCause::Errors { .. }
+                | QuestionCause::ModelDown => "anyone here".to_owned(),
+            },
             since: at(id.seq),
             next: format!(
                 "twelve threads answer {id} '...'   {}",
@@ -514,6 +521,7 @@ mod tests {
                 text: "deploy api v1.2.3".to_owned(),
                 outside: None,
                 prefetch: Vec::new(),
+                masked: 0,
             },
             Body::ModelReplied {
                 seen: 2,

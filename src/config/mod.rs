@@ -6,6 +6,7 @@
 //! files and the environment.
 
 mod ids;
+mod key;
 pub mod layers;
 mod slack;
 
@@ -24,6 +25,7 @@ use crate::agent::{
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
 pub use ids::{Ids, MAX_PERSON, is_name_char};
+pub use key::{KEY_FILE, installation_key};
 pub use slack::{SlackChannel, SlackConfig, SlackWorkspace, Threads, is_slack_itself, is_slash_command};
 
 /// Every setting with its default and a sentence.

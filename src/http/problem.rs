@@ -75,6 +75,7 @@ impl From<Refusal> for Problem {
             Refusal::Expired { .. } => StatusCode::GONE,
             Refusal::NoSuchApproval { .. } => StatusCode::NOT_FOUND,
             Refusal::InvalidEdit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::LooksSecret { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::NotEditable => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::NothingChanged => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::NoSuchQuestion => StatusCode::CONFLICT,

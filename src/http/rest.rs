@@ -254,7 +254,9 @@ pub async fn start(
     if let (true, Some(source)) = (again, &keyed) {
         let kept = runtime.parts().secrets.clean(&message).into_owned();
         let handed = passages(context, &runtime.parts().secrets);
-        let is_same = |body: &Body| matches!(body, Body::MessageReceived { text, context, .. } if *text == kept && *context == handed);
+        // Cleaned anew: what people let pass in this thread stands there as it is.
+        let cleaned = |text: &str| runtime.parts().secrets.clean(text) == kept;
+        let is_same = |body: &Body| matches!(body, Body::MessageReceived { text, context, .. } if cleaned(text) && *context == handed);
         replayed(&service, short, source, is_same).await?;
     }
     let now = runtime.thread(short).await?;
@@ -571,8 +573,9 @@ pub async fn resume(
     if let Some(source) = source.as_deref().filter(|source| thread.knows_source(source)) {
         let kept = runtime.parts().secrets.clean(text.trim()).into_owned();
         let said = replayed(&service, short, source, |body| match body {
-            Body::QuestionAnswered { text, .. } => text.eq_ignore_ascii_case(&kept),
-            Body::MessageReceived { text, .. } => text.trim() == kept,
+            // Cleaned anew: what people let pass in this thread stands there as it is.
+            Body::QuestionAnswered { text, .. } => runtime.parts().secrets.clean(text).eq_ignore_ascii_case(&kept),
+            Body::MessageReceived { text, .. } => runtime.parts().secrets.clean(text.trim()) == kept,
             _ => false,
         })
         .await?;
@@ -596,7 +599,11 @@ pub async fn resume(
     let by = caller.principal.clone();
     match question {
         Some(question) => {
-            taken(runtime.deliver(short, Input::Answer { question, by, text, source }).await?)?;
+            taken(
+                runtime
+                    .deliver(short, Input::Answer { question, by, groups: caller.groups.clone(), text, source })
+                    .await?,
+            )?;
         }
         None if thread.paused.is_some() => {
             if !text.trim().is_empty() {

@@ -253,6 +253,15 @@ pub fn outbound(thread: &Thread, posting: &Posting, event: Option<&Event>) -> Op
     }
 }
 
+/// What people are told of a message from which values were taken out.
+pub fn masked_words(masked: u32) -> String {
+    let what = if masked == 1 { "Something" } else { "Some things" };
+    format!(
+        "{what} in this message looked like a secret and was taken out: neither the agent nor the log has it. If it is a \
+         secret, change it where it is used, since it was written here. If not, say it in other words."
+    )
+}
+
 /// The words for an event that people are told of.
 fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
     let with = |text: String, why: &str| Outbound::Notice {
@@ -276,6 +285,7 @@ fn notice(thread: &Thread, event: &Event) -> Option<Outbound> {
         }
         // The question that follows says it.
         Body::ModelFailed { retry_at: None, .. } => None,
+        Body::MessageReceived { masked, .. } if *masked > 0 => Some(Outbound::Notice { text: masked_words(*masked) }),
         Body::Paused { by, why } => Some(with(format!("Paused by {by}"), why)),
         Body::Resumed { by } => Some(with(format!("Resumed by {by}"), "")),
         Body::Stopped { by, why } => Some(with(format!("Stopped by {by}; nothing more will run"), why)),

@@ -60,6 +60,7 @@ pub fn refused(refusal: &Refusal) -> String {
         | Refusal::Changed
         | Refusal::NoSuchApproval { .. }
         | Refusal::InvalidEdit { .. }
+        | Refusal::LooksSecret { .. }
         | Refusal::NotEditable
         | Refusal::NothingChanged
         | Refusal::NoSuchQuestion

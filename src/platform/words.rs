@@ -90,7 +90,7 @@ pub fn event_line(event: &Event) -> String {
             let (said, more) = (said.get(..end).unwrap_or(""), if end < said.len() { "…" } else { "" });
             format!("{}: {said}{more}", if *done { "done" } else { "refused" })
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached, context } => {
+        Body::MessageReceived { from, text, outside, prefetch, attached, context, masked: _ } => {
             let wrote = match outside {
                 Some(label) => format!("passed on a text from outside ({})", quote(label)),
                 None => "wrote".to_owned(),
@@ -154,7 +154,7 @@ pub fn event_line(event: &Event) -> String {
             Resolution::Cancelled => format!("approval {approval} revision {revision} is cancelled"),
         },
         Body::QuestionAsked { question, text, .. } => format!("question {question}: {}", quote(text)),
-        Body::QuestionAnswered { question, by, text } => {
+        Body::QuestionAnswered { question, by, text, .. } => {
             format!("{} answers {question}: {}", quote(by.label()), quote(text))
         }
         Body::ToolStarted { call, digest, .. } => match digest {

@@ -269,10 +269,15 @@ impl Runtime {
         if !self.sees(actor, &thread, standing).await? {
             return Ok(unknown());
         }
-        let input =
-            Input::Answer { question, by: actor.by.clone(), text: text.to_owned(), source: Some(actor.source()) };
+        // Whether a value is a secret is the approvers' business.
+        let groups = match thread.questions.get(&question).map(|asked| &asked.cause) {
+            Some(QuestionCause::LooksSecret { doubt }) => self.groups(actor, &thread, &doubt.terms).await?,
+            _ => Vec::new(),
+        };
+        let (by, text, source) = (actor.by.clone(), text.to_owned(), Some(actor.source()));
+        let input = Input::Answer { question, by, groups, text: text.clone(), source };
         let answer = self.pass_on(actor, question.thread, input, "question").await?;
-        Ok(outcome(answer, || replies::answered(text)))
+        Ok(outcome(answer, || replies::answered(&text)))
     }
 
     async fn mark(&self, actor: &Actor<'_>, call: CallId, mark: &Mark) -> Step<Told> {

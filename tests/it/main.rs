@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod demo_service;
 mod doctor;
+mod doubts;
 mod fake_service;
 mod fake_slack;
 mod fakes;

@@ -54,7 +54,8 @@ async fn a_question_is_shown_and_closed_and_a_stop_is_told() {
     w.say("console:t", "ask me").await;
     assert_eq!(taken(&drawn), ["question: Which one? (scripted question)"]);
     let question = *w.thread("console:t").await.questions.first_key_value().unwrap().0;
-    w.give("console:t", Input::Answer { question, by: ann(), text: "1".into(), source: None }).await;
+    w.give("console:t", Input::Answer { question, by: ann(), groups: Vec::new(), text: "1".into(), source: None })
+        .await;
     assert_eq!(taken(&drawn), ["edit question closed", "answer: thank you (scripted answer)"]);
     w.say("console:t", "ship v1").await;
     taken(&drawn);

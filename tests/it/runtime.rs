@@ -169,7 +169,8 @@ async fn a_provider_that_is_down_is_asked_again_later_and_then_a_person_is() {
     assert_eq!(asked.cause, QuestionCause::ModelDown);
     let attempts = w.names("api:t").await.iter().filter(|n| **n == "model_failed").count();
     assert_eq!(attempts, 3);
-    let answer = Input::Answer { question: *question, by: ann(), text: "stop".into(), source: None };
+    let answer =
+        Input::Answer { question: *question, by: ann(), groups: Vec::new(), text: "stop".into(), source: None };
     assert_eq!(w.give("api:t", answer).await, Answer::Accepted);
     assert_eq!(w.thread("api:t").await.status(), Status::Stopped);
 }

@@ -75,7 +75,11 @@ async fn what_stays_too_long_is_tried_once_with_less_and_then_a_person_is_asked_
         // "go on" does not send the same again.
         fake.push(too_long(vendor));
         fake.push(Reply::say("fine now"));
-        w.give("api:t", Input::Answer { question: *question, by: ann(), text: "go on".into(), source: None }).await;
+        w.give(
+            "api:t",
+            Input::Answer { question: *question, by: ann(), groups: Vec::new(), text: "go on".into(), source: None },
+        )
+        .await;
         assert_eq!(w.answer("api:t").await, "fine now");
         let lengths: Vec<usize> = windows(&fake).iter().map(String::len).collect();
         assert!(lengths.windows(2).all(|w| w[1] < w[0]), "{lengths:?}");

@@ -35,7 +35,8 @@ async fn the_same_conversation_runs_against_both_vendors_tool_calls_included() {
         w.say("api:t", "thanks").await;
         let thread = w.thread("api:t").await;
         let question = *thread.questions.first_key_value().unwrap().0;
-        w.give("api:t", Input::Answer { question, by: ann(), text: "no".into(), source: None }).await;
+        w.give("api:t", Input::Answer { question, by: ann(), groups: Vec::new(), text: "no".into(), source: None })
+            .await;
         assert_eq!(w.answer("api:t").await, "Good.");
         // The second request shows the first result, in our format, to either vendor.
         let second = String::from_utf8(fake.received()[1].body.clone()).unwrap();
@@ -103,7 +104,11 @@ async fn three_errors_in_a_row_end_at_a_person() {
         let thread = w.thread("api:t").await;
         let (question, asked) = thread.questions.first_key_value().unwrap();
         assert_eq!(asked.text, "ship failed 3 times in a row. Should I go on?");
-        w.give("api:t", Input::Answer { question: *question, by: ann(), text: "go on".into(), source: None }).await;
+        w.give(
+            "api:t",
+            Input::Answer { question: *question, by: ann(), groups: Vec::new(), text: "go on".into(), source: None },
+        )
+        .await;
         assert_eq!(w.answer("api:t").await, "Better now.");
     }
 }

@@ -342,7 +342,8 @@ async fn answer(front: &Front, sent: &inbound::Submission) -> Result<Act, Taken>
     let question: QuestionId = sent.metadata.parse().map_err(|_| closed())?;
     let text = typed(&sent.state, field::ANSWER).unwrap_or_default();
     thread_of(front, question.thread, &sent.by).await.ok_or_else(closed)?;
-    let input = Input::Answer { question, by: principal(&sent.by), text: text.clone(), source: None };
+    let input =
+        Input::Answer { question, by: principal(&sent.by), groups: Vec::new(), text: text.clone(), source: None };
     match front.0.runtime.rehearse(question.thread, input).await {
         Ok(Answer::Refused(refusal)) => Err(refused(sent, &replies::refused(&refusal))),
         Ok(_) | Err(_) => Ok(Act::Answer { question, text }),

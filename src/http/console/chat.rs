@@ -305,7 +305,13 @@ pub async fn answer(
     may(&caller, Scope::Resume)?;
     let thread = their_thread(&service, &caller, &short).await?;
     let question: QuestionId = fields.text("question").parse().map_err(|_| unreadable("the question"))?;
-    let input = Input::Answer { question, by: caller.principal, text: fields.text("text").to_owned(), source: None };
+    let input = Input::Answer {
+        question,
+        by: caller.principal.clone(),
+        groups: caller.groups.clone(),
+        text: fields.text("text").to_owned(),
+        source: None,
+    };
     deliver(&service, thread.short, input, None, &format!("#{question}")).await
 }
 

@@ -391,7 +391,13 @@ impl Told<'_> {
                 self.items.push(notice(format!("{what}: {}", prose(said)), tone));
             }
             // What came with it is told when it has been read.
-            Body::MessageReceived { from, text, prefetch, outside, context, attached: _ } => {
+            Body::MessageReceived { from, text, prefetch, outside, context, attached: _, masked } => {
+                let taken_out = (*masked > 0).then(|| Item::Notice {
+                    key: format!("{key}-masked"),
+                    text: crate::platform::masked_words(*masked),
+                    tone: "rest",
+                    at: at.clone(),
+                });
                 self.items.push(Item::Said {
                     key: key.clone(),
                     who: line(from.label()),
@@ -400,6 +406,7 @@ impl Told<'_> {
                     text: prose(text.trim()),
                     at: at.clone(),
                 });
+                self.items.extend(taken_out);
                 if !context.is_empty() {
                     let names: Vec<String> = context.iter().map(|passage| line(&passage.label)).collect();
                     self.items.push(notice(format!("Handed over with it, from outside: {}", names.join("; ")), "rest"));
@@ -441,7 +448,7 @@ impl Told<'_> {
                 self.questions.insert(*question, self.items.len());
                 self.items.push(Item::Question(self.question(*question, &asked, at)));
             }
-            Body::QuestionAnswered { question, by, text } => {
+            Body::QuestionAnswered { question, by, text, .. } => {
                 let place = self.questions.get(question).and_then(|place| self.items.get_mut(*place));
                 if let Some(Item::Question(view)) = place {
                     view.answer = Some((line(by.label()), prose(text)));

@@ -171,7 +171,7 @@ fn press(t: &mut Sim, (what, a, b, c): Op) -> Option<(CallId, Value)> {
         17 => {
             let question = pick(&t.thread.questions.keys().copied().collect::<Vec<_>>(), b)?;
             let text = ["go on", "stop", "1", "perhaps"][usize::from(c % 4)].to_owned();
-            t.feed(Input::Answer { question, by: anybody(a), text, source: None });
+            t.feed(Input::Answer { question, by: anybody(a), groups: Vec::new(), text, source: None });
         }
         18 => {
             let call = pick(&t.thread.calls.keys().copied().collect::<Vec<_>>(), b)?;
@@ -698,6 +698,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             text,
             prefetch: vec![gated; usize::from(c % 3)],
             context: vec![passage("y"); usize::from(b % 2)],
+            masked: u32::from(b % 2),
         },
         2 => Body::ModelReplied {
             seen: u64::from(a),
@@ -756,7 +757,7 @@ fn anything(t: &Sim, (what, a, b, c): Op) -> Body {
             },
         },
         8 => Body::QuestionAsked { question, cause: QuestionCause::StepBudget, text, answer: AnswerKind::YesNo },
-        9 => Body::QuestionAnswered { question, by, text },
+        9 => Body::QuestionAnswered { question, by, groups: Vec::new(), named: None, text },
         10 => Body::ToolStarted { effect: EffectId::new(short, u64::from(a), 0), call, digest: None },
         11 => Body::ToolFinished { call, outcome, duration_ms: u64::MAX },
         12 => Body::OutcomeLost { call },

@@ -7,6 +7,7 @@
 
 mod attached;
 mod chain;
+mod doubts;
 mod laws;
 mod people;
 mod policy;
@@ -37,6 +38,8 @@ pub struct Sim {
     pub requester: RequesterRule,
     /// Lists everybody of the tests as a person of their own.
     pub people: People,
+    /// Knows one secret and has the key of an installation.
+    pub secrets: SecretFilter,
     pub retry: Retry,
     pub window: window::WindowLimits,
     pub message_max_bytes: usize,
@@ -50,6 +53,9 @@ pub struct Sim {
     pub mirror: Thread,
     shown: usize,
 }
+
+/// The one secret that the tests' installation is configured with.
+pub const CONFIGURED: &str = "hush-hush-hush";
 
 pub fn ops() -> Principal {
     Principal::human("console:ops")
@@ -177,6 +183,7 @@ impl Sim {
                 expires_after_ms: HOUR,
                 ..Policy::default()
             },
+            secrets: SecretFilter::new([CONFIGURED]).with_key([7; 32]),
             requester: RequesterRule::Never,
             people: directory(&[
                 ("ops", &["console:ops"]),
@@ -219,13 +226,12 @@ impl Sim {
 
     /// Gives an input to the core, keeps what a store would, and folds the bytes again.
     pub fn feed(&mut self, input: Input) -> Answer {
-        let secrets: SecretFilter = Default::default();
         let rules = Rules {
             spec: &self.spec,
             policy: &self.policy,
             requester: self.requester,
             people: &self.people,
-            secrets: &secrets,
+            secrets: &self.secrets,
             window: self.window,
             retry: self.retry,
             message_max_bytes: self.message_max_bytes,
@@ -371,7 +377,7 @@ impl Sim {
     }
 
     pub fn reply(&mut self, by: Principal, text: &str) -> Answer {
-        self.feed(Input::Answer { question: self.question(), by, text: text.into(), source: None })
+        self.feed(Input::Answer { question: self.question(), by, groups: Vec::new(), text: text.into(), source: None })
     }
 
     pub fn mark(&mut self, by: Principal, mark: Mark) -> Answer {
@@ -576,7 +582,7 @@ fn show(event: &Event, log: &[Event]) -> String {
             };
             format!("agent={agent} by={by}{fork} carried={}{untrusted}", carried.len())
         }
-        Body::MessageReceived { from, text, outside, prefetch, attached: _, context } => {
+        Body::MessageReceived { from, text, outside, prefetch, context, .. } => {
             let handed = context.iter().map(|p| format!(" context={}", p.label)).collect::<String>();
             let outside = outside.as_ref().map_or(String::new(), |label| format!(" outside={label}"));
             format!("{from}: {text:?}{outside}{handed} {}", gated(prefetch))
@@ -632,7 +638,7 @@ fn show(event: &Event, log: &[Event]) -> String {
         Body::QuestionAsked { question, cause, text, answer } => {
             format!("#{} {cause:?} {text:?} {answer:?}", question.seq)
         }
-        Body::QuestionAnswered { question, by, text } => format!("#{} {by}: {text:?}", question.seq),
+        Body::QuestionAnswered { question, by, text, .. } => format!("#{} {by}: {text:?}", question.seq),
         Body::ToolStarted { call, digest, .. } => {
             format!("{} digest={}", tool(call), if digest.is_some() { "yes" } else { "no" })
         }

@@ -773,7 +773,8 @@ fn what_was_delivered_twice_is_applied_once() {
     t.runs("deploy");
     t.ask(json!({"question": "Which?"}));
     let question = t.question();
-    let answer = || Input::Answer { question, by: ops(), text: "that".into(), source: Some("a1".into()) };
+    let answer =
+        || Input::Answer { question, by: ops(), groups: Vec::new(), text: "that".into(), source: Some("a1".into()) };
     assert_eq!((t.feed(answer()), t.feed(answer())), (Answer::Accepted, Answer::Duplicate));
     assert_eq!(t.events().iter().filter(|e| e.source.is_some()).count(), 3);
 }
@@ -817,7 +818,7 @@ fn the_agent_asks_and_a_person_answers() {
     assert_eq!(t.reply(bob(), "2"), Answer::Accepted);
     assert!(t.thread.heard.everybody().any(|who| *who == bob()));
     assert_eq!(t.runnable(), ["ask the model"]);
-    let late = Input::Answer { question: open, by: bob(), text: "1".into(), source: None };
+    let late = Input::Answer { question: open, by: bob(), groups: Vec::new(), text: "1".into(), source: None };
     assert_eq!(t.feed(late), Answer::Refused(Refusal::NoSuchQuestion));
     assert_snapshot!(t.trace(), @r#"
     3 model_replied seen=2 ask "Which one?"
@@ -1776,7 +1777,7 @@ fn a_vacant_thread_answers_everything_and_stays_vacant() {
         Answer::Refused(Refusal::NoSuchApproval { id: approval })
     );
     let question = QuestionId::new(short, 1, 0);
-    let answer = Input::Answer { question, by: ops(), text: "x".into(), source: None };
+    let answer = Input::Answer { question, by: ops(), groups: Vec::new(), text: "x".into(), source: None };
     assert_eq!(t.feed(answer), Answer::Refused(Refusal::NoSuchQuestion));
     assert_eq!(
         [t.pause(), t.resume(), t.stop(), t.cancel()],
@@ -1802,6 +1803,10 @@ fn no_secret_gets_into_the_log_by_any_way_in() {
     t.plan = why();
     t.calls(&[("deploy", prod())]);
     t.planned();
+    assert_eq!(t.runnable(), [] as [&str; 0], "people are asked about the values before the model goes on");
+    while !t.thread.questions.is_empty() {
+        t.reply(ops(), A_SECRET);
+    }
     assert_eq!(t.runnable(), ["ask the model"], "a plan that rests on a secret is no plan");
     t.plan = "v1 -> v2".into();
     t.deploy_requested();

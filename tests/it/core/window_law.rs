@@ -143,7 +143,7 @@ fn act(t: &mut Sim, (what, a, b): Op, next: &mut usize, longest: usize, refuses:
     };
     let size = [0, 40, 300, 2_500, 9_000][usize::from(b % 5)];
     if let Some(question) = t.thread.questions.keys().next().copied() {
-        t.feed(Input::Answer { question, by: ops(), text: "go on".into(), source: None });
+        t.feed(Input::Answer { question, by: ops(), groups: Vec::new(), text: "go on".into(), source: None });
     }
     if t.thread.run.is_none() || what % 8 == 0 {
         let said = fresh(size);
