@@ -249,10 +249,17 @@ fn the_terminal_shows_every_string_of_a_request_in_the_strict_view() {
             outside: Some(evil()),
             prefetch: Vec::new(),
             attached: vec![Attached::File { name: evil(), place: "F1".into() }],
+            masked: 0,
             context: Vec::new(),
         },
         Body::Paused { by: by(), why: evil() },
-        Body::QuestionAnswered { question: QuestionId::new(short, 1, 0), by: by(), text: evil() },
+        Body::QuestionAnswered {
+            question: QuestionId::new(short, 1, 0),
+            by: by(),
+            text: evil(),
+            groups: vec![],
+            named: None,
+        },
     ];
     let mut steps = Steps::default();
     for (seq, body) in (1..).zip(bodies) {

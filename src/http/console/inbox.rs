@@ -562,6 +562,7 @@ mod tests {
                     text: PROSE_SAMPLE.to_owned(),
                     outside: Some(evil()),
                     context: Vec::new(),
+                    masked: 0,
                     prefetch: Vec::new(),
                     attached: Vec::new(),
                 },
