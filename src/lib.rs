@@ -46,8 +46,9 @@
 //!    and calls [`agent::step`], which records `MessageReceived` and folds it; the fold issues the effect
 //!    `CallModel`. The event is appended, and only then is the person told that it is kept.
 //! 2. `CallModel` is performed: [`agent::window::Window::render`] is what the model sees. The reply comes
-//!    back as an input, its calls with canonical arguments ([`tools::canon`]); the gate stamps a verdict on each call ([`agent::Policy::verdict`]) and the event
-//!    `ModelReplied` carries both. A status check runs at once; `deploy_service` asks.
+//!    back as an input, its calls with canonical arguments ([`tools::canon`]); the gate stamps a verdict on each call
+//!    ([`agent::Policy::verdict`]) and the event `ModelReplied` carries both. A status check runs at once;
+//!    `deploy_service` asks.
 //! 3. The tool says what it would do (`PlanTool`: "now v1.2.2 -> v1.2.3"). `ApprovalRequested` records
 //!    everything people see and the SHA-256 over it. The thread rests: no task, no timer, one row.
 //! 4. The process is killed. Nothing is lost, since nothing was held.
@@ -83,6 +84,12 @@
 //!     cannot be told whether two identities are one person, the decision is refused ([`agent::eligible`]).
 //! 13. What others wrote reaches people's eyes by [`agent::visible`] only, on every surface: what a decision rests on
 //!     in the strict view, from which it can be read back; answers and messages in the prose view.
+//! 14. What a rule judges is what runs: arguments have one spelling ([`tools::canon`]) before gate, card, digest and
+//!     tool, and the tool acts on these bytes.
+//! 15. The model's window never says less than happened ([`agent::window`]): no result goes unread, no failure is
+//!     hidden by another call's success, people's instructions survive shortening and forks.
+//! 16. An address is no identity: who asks over HTTP is said by a token, a session or a proxy ([`http::auth`]), unless
+//!     an operator trusts this machine.
 //!
 //! # Where this differs from the first design
 //! - Decisions ([`agent::step`]) and the fold ([`agent::reduce`]) are two functions: deciding reads
