@@ -4,11 +4,11 @@
 use super::approval::{Approval, ApprovalState};
 use super::event::{Spoken, Vote};
 use super::id::{ApprovalId, Principal, PrincipalKind};
+use super::input::{Ballot, Checked, Proposed, Rules};
 use super::people::{People, Sameness};
 use super::policy::{Terms, Verdict};
 use super::refusal::Refusal;
 use super::reply::with_requester_rule;
-use super::step::{Ballot, Checked, Proposed, Rules};
 use super::thread::{Call, Thread};
 
 /// A decision that counts, as it enters the log.

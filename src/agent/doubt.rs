@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::ballot::as_approver;
 use super::event::AnswerKind;
 use super::id::{Digest, Principal, PrincipalKind};
+use super::input::STOP;
 use super::people::{People, Sameness};
 use super::policy::Terms;
 use super::refusal::Refusal;
 use super::secret::{Look, Suspect};
-use super::step::STOP;
 
 /// The answer that lets the value pass.
 pub const NOT_A_SECRET: &str = "Not a secret";

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Mark;
 use super::id::{ApprovalId, CallId, Principal, QuestionId, ShortId};
+use super::refusal::Refusal;
 use super::secret::SecretFilter;
 use super::untrusted::one_line;
 
@@ -324,6 +325,17 @@ fn cut(text: String, room: usize) -> String {
     let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let (kept, missing) = text.split_at(end);
     format!("{kept}\n[cut here: {} more bytes]", missing.len())
+}
+
+/// Why texts from outside cannot come with a message.
+pub fn refuse_context(context: &[Passage]) -> Option<Refusal> {
+    let bytes = context.iter().map(|p| p.label.len() + p.text.len()).sum();
+    if context.len() > MAX_PASSAGES || bytes > MAX_GATHERED_BYTES {
+        let (max_texts, max_bytes) = (MAX_PASSAGES, MAX_GATHERED_BYTES);
+        return Some(Refusal::ContextTooLong { texts: context.len(), bytes, max_texts, max_bytes });
+    }
+    let empty = context.iter().position(|p| p.label.trim().is_empty() || p.text.trim().is_empty())?;
+    Some(Refusal::EmptyContext { number: empty + 1 })
 }
 
 /// Where an approval is put before people, besides its own conversation.

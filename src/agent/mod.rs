@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `event` | the envelope, every fact that can be in a log, the hash chain |
 //! | `thread` | what a log folds to ([`reduce`]), outstanding effects, status, timers |
+//! | `input` | what comes into a decision and out of it: inputs, the rules as of now, answers |
 //! | `step` | decisions: an input and the state become events; the gate right before a call runs |
+//! | `due` | what a state calls for by itself: requests, questions, timers, a shorter window |
 //! | `reply`, `ballot` | what a model's reply, and what a person's decision, amounts to |
 //! | `policy`, `approval` | verdicts; votes, quorum, digest |
 //! | `heard` | whose words have entered a thread, hence who counts as having asked |
@@ -30,9 +32,11 @@ mod approval;
 mod ballot;
 pub mod cases;
 mod doubt;
+mod due;
 mod event;
 mod heard;
 mod id;
+mod input;
 mod intent;
 pub mod json;
 mod model;
@@ -59,6 +63,7 @@ pub use doubt::*;
 pub use event::*;
 pub use heard::Heard;
 pub use id::*;
+pub use input::*;
 pub use intent::*;
 pub use model::*;
 pub use people::*;
