@@ -5,6 +5,8 @@
 //! from. [`Loaded::from_sources`] is a pure function of texts; only [`Loaded::from_process`] looks at
 //! files and the environment.
 
+mod bounds;
+mod checks;
 mod ids;
 mod key;
 pub mod layers;
@@ -19,9 +21,11 @@ use serde::Deserialize;
 
 use crate::agent::secret::is_secret_name;
 use crate::agent::{
-    AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, MAX_ERRORS, MAX_OUTPUT_TOKENS, MAX_STEPS, MAX_TOKENS, People,
-    PersonEntry, Policy, RequesterRule, Route, Rule, SecretFilter, did_you_mean, serde_words, span,
+    AgentFile, Agents, Approvers, Limits, MAX_AGENT_FILE, People, PersonEntry, Policy, RequesterRule, Route, Rule,
+    SecretFilter, did_you_mean, serde_words, span,
 };
+use bounds::{BOUNDS, Bound, KEPT};
+use checks::{check_each, check_groups, check_rules, check_tokens, variables};
 use layers::{MAX_FILE, Settings, Sources, place, shown};
 
 pub use ids::{Ids, MAX_PERSON, is_name_char};
@@ -581,114 +585,10 @@ pub fn is_loopback(url: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
-/// What a value has to be, beyond its type.
-enum Bound {
-    OneOf(&'static [&'static str]),
-    /// Both ends included.
-    Whole(i64, i64),
-    /// Above the first, at most the second.
-    Fraction(f64, f64),
-    /// Milliseconds, both ends included.
-    Span(u64, u64),
-    Url,
-    NotEmpty,
-    /// The beginning of ids of people.
-    Prefix,
-    LogFilter,
-}
-
-const SECOND: u64 = 1_000;
-const DAY: u64 = 86_400 * SECOND;
-
-/// The bounds of all settings that have any. The upper ends are far beyond use; they catch wrong units.
-const BOUNDS: [(&str, Bound); 43] = [
-    ("app.name", Bound::NotEmpty),
-    ("app.data_dir", Bound::NotEmpty),
-    ("log.level", Bound::OneOf(&["error", "warn", "info", "debug", "trace"])),
-    ("log.filter", Bound::LogFilter),
-    ("store.durability", Bound::OneOf(&["process", "disk"])),
-    ("model.provider", Bound::OneOf(&["auto", "openai", "anthropic", "scripted"])),
-    ("model.max_context_tokens", Bound::Whole(1_000, 10_000_000)),
-    ("model.context_compression_threshold", Bound::Fraction(0.0, 1.0)),
-    ("model.keep_last_events", Bound::Whole(1, 10_000)),
-    ("model.max_entries", Bound::Whole(10, 100_000)),
-    ("model.timeout", Bound::Span(SECOND, DAY)),
-    ("model.max_attempts", Bound::Whole(1, 100)),
-    ("model.retry_base", Bound::Span(1, DAY)),
-    ("model.retry_cap", Bound::Span(1, DAY)),
-    ("providers.openai.base_url", Bound::Url),
-    ("providers.anthropic.base_url", Bound::Url),
-    ("runtime.max_concurrent_effects", Bound::Whole(1, 100_000)),
-    ("runtime.max_cached_threads", Bound::Whole(1, 10_000_000)),
-    ("runtime.drain_timeout", Bound::Span(0, DAY)),
-    ("runtime.lease", Bound::Span(SECOND, DAY)),
-    ("runtime.message_max_bytes", Bound::Whole(1_000, 10_000_000)),
-    ("runtime.keep_intents", Bound::Span(26 * 3_600 * SECOND, 10 * 365 * DAY)),
-    ("approvals.expires_after", Bound::Span(SECOND, 365 * DAY)),
-    ("approvals.requester_may_approve", Bound::OneOf(&["never", "local", "always"])),
-    ("approvals.approvers.quorum", Bound::Whole(1, 100)),
-    ("limits.max_steps", Bound::Whole(1, MAX_STEPS as i64)),
-    ("limits.max_tokens", Bound::Whole(1, MAX_TOKENS as i64)),
-    ("limits.max_errors", Bound::Whole(1, MAX_ERRORS as i64)),
-    ("limits.max_output_tokens", Bound::Whole(1, MAX_OUTPUT_TOKENS as i64)),
-    ("http.host", Bound::NotEmpty),
-    ("http.port", Bound::Whole(0, 65_535)),
-    ("http.max_body", Bound::Whole(1_000, 100_000_000)),
-    ("http.header_timeout", Bound::Span(100, 10 * 60 * SECOND)),
-    ("http.body_timeout", Bound::Span(100, 10 * 60 * SECOND)),
-    ("http.max_connections", Bound::Whole(1, 100_000)),
-    ("http.requests_per_minute", Bound::Whole(1, 10_000_000)),
-    ("http.session", Bound::Span(60 * SECOND, 365 * DAY)),
-    ("http.proxy.prefix", Bound::Prefix),
-    ("slack.api_url", Bound::Url),
-    ("slack.threads", Bound::OneOf(&["all", "mentions"])),
-    ("slack.max_file", Bound::Whole(0, 10_000_000)),
-    ("slack.max_earlier", Bound::Whole(0, 1_000)),
-    ("triggers.catch_up", Bound::Span(0, 7 * DAY)),
-];
-
-impl Bound {
-    /// What the value has to be, if it is not.
-    fn refuses(&self, value: &toml::Value) -> Option<String> {
-        let text = value.as_str().unwrap_or("");
-        match self {
-            Self::OneOf(words) => (!words.contains(&text)).then(|| format!("has to be {}", one_of(words))),
-            Self::Whole(least, most) => (!value.as_integer().is_some_and(|n| (*least..=*most).contains(&n)))
-                .then(|| format!("has to be a whole number from {least} to {most}")),
-            Self::Fraction(above, most) => (!value.as_float().is_some_and(|n| n > *above && n <= *most))
-                .then(|| format!("has to be a number above {above} and at most {most}")),
-            Self::Span(least, most) => match span::parse(text) {
-                Ok(ms) if (*least..=*most).contains(&ms) => None,
-                Ok(_) => Some(format!("has to be from {} to {}", span::show(*least), span::show(*most))),
-                Err(_) => Some("has to be a length of time such as \"90s\" or \"2h 30m\"".to_owned()),
-            },
-            Self::Url => match reqwest::Url::parse(text) {
-                Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => Some(NOT_A_URL.to_owned()),
-                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                    Some("must not hold a user name or password: they would stand in messages and logs".to_owned())
-                }
-                Ok(_) => None,
-                Err(_) => Some(NOT_A_URL.to_owned()),
-            },
-            Self::Prefix if is_reserved(text) => Some(format!("can't be \"{text}\": {KEPT}")),
-            Self::NotEmpty | Self::Prefix => text.trim().is_empty().then(|| "must not be empty".to_owned()),
-            Self::LogFilter => {
-                let readable = text.is_empty() || text.parse::<tracing_subscriber::filter::Targets>().is_ok();
-                (!readable).then(|| "has to be a list like \"twelve::store=trace,hyper=debug\"".to_owned())
-            }
-        }
-    }
-}
-
-const KEPT: &str = "ids that begin with `console:`, `agent:` or `system:` stand for this machine's terminal, for agents and for the engine";
-const NOT_A_URL: &str = "has to be a URL that starts with http:// or https://";
-
-fn one_of(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => quoted.concat(),
-    }
+/// Whether this host name or address is this machine's own, out of reach for others.
+pub fn is_loopback_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Everything that is wrong with the configuration, one sentence each.
@@ -896,182 +796,6 @@ fn masked(path: &str, value: &toml::Value, filter: &SecretFilter) -> toml::Value
 
 fn plain(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Reads each rule by itself, so that every bad one is reported, by its name; leaves the good ones.
-fn check_rules(settings: &mut Settings, problems: &mut Vec<String>) {
-    let Some(setting) = settings.get_mut("policy.rules") else { return };
-    let at = place(&setting.origin);
-    let Some(rules) = setting.value.as_array_mut() else { return };
-    let mut number = 0;
-    let mut names: Vec<String> = Vec::new();
-    rules.retain(|rule| {
-        number += 1;
-        let name = rule.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
-        match rule.clone().try_into::<Rule>() {
-            Ok(rule) if names.contains(&rule.name) => {
-                problems.push(format!("{at}: policy rule {number}{name}: another rule has this name; cards and logs name rules, so names differ"));
-                false
-            }
-            Ok(rule) => {
-                names.push(rule.name);
-                true
-            }
-            Err(e) => {
-                problems.push(format!("{at}: policy rule {number}{name}: {}", serde_words(e.message())));
-                false
-            }
-        }
-    });
-}
-
-/// Reads each token by itself, likewise.
-fn check_tokens(settings: &mut Settings, problems: &mut Vec<String>) {
-    let prefix = settings.get("http.proxy.prefix").map_or_else(String::new, |s| plain(&s.value));
-    let ids = Ids { proxy_prefix: &prefix, people: &People::default() };
-    let Some(setting) = settings.get_mut("http.tokens") else { return };
-    let at = place(&setting.origin);
-    let Some(tokens) = setting.value.as_array_mut() else { return };
-    let mut good: Vec<TokenConfig> = Vec::new();
-    let mut number = 0;
-    tokens.retain(|table| {
-        number += 1;
-        let name = table.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
-        let why = match table.clone().try_into::<TokenConfig>() {
-            Err(e) => serde_words(e.message()),
-            Ok(token) => match token_problem(&token, &good, &ids) {
-                Some(why) => why,
-                None => {
-                    good.push(token);
-                    return true;
-                }
-            },
-        };
-        problems.push(format!("{at}: token {number}{name}: {why}"));
-        false
-    });
-}
-
-/// What is wrong with a token, given those before it.
-fn token_problem(token: &TokenConfig, before: &[TokenConfig], ids: &Ids) -> Option<String> {
-    let person = token.person.as_deref();
-    if !TokenConfig::is_name(&token.name) {
-        return Some("its name has to be 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and not `local`".to_owned());
-    }
-    let Some(digest) = token.digest() else {
-        return Some("its hash has to be `sha256:` and 64 hexadecimal digits; `twelve token` makes one".to_owned());
-    };
-    if before.iter().any(|other| other.name == token.name) {
-        return Some("another token has this name; logs name tokens, so names differ".to_owned());
-    }
-    if let Some(other) = before.iter().find(|other| other.digest().as_ref() == Some(&digest)) {
-        return Some(format!("it has the hash of the token `{}`; one token is one caller", other.name));
-    }
-    if token.scopes.is_empty() {
-        return Some("it has no scopes, so it would be good for nothing; name some of \"start\", \"read\", \"resume\", \"approve\", \"admin\"".to_owned());
-    }
-    if person.is_none() && token.scopes.contains(&Scope::Approve) {
-        return Some("only people decide, so the scope \"approve\" needs `person`, the id of the one who decides with it, for example \"web:ann\"".to_owned());
-    }
-    let wrong = ids.person(person?).err()?;
-    Some(format!("its person: {wrong}"))
-}
-
-/// Reads each table of an array by itself, so that every bad one is reported, by its name; leaves the
-/// good ones.
-fn check_each<T: serde::de::DeserializeOwned>(
-    path: &str,
-    what: &str,
-    settings: &mut Settings,
-    problems: &mut Vec<String>,
-) {
-    let Some(setting) = settings.get_mut(path) else { return };
-    let at = place(&setting.origin);
-    let Some(tables) = setting.value.as_array_mut() else { return };
-    let mut number = 0;
-    tables.retain(|table| {
-        number += 1;
-        let name = table.get("name").and_then(toml::Value::as_str).map_or_else(String::new, |n| format!(" `{n}`"));
-        let read = table.clone().try_into::<T>();
-        read.map_err(|e| problems.push(format!("{at}: {what} {number}{name}: {}", serde_words(e.message())))).is_ok()
-    });
-}
-
-/// What the variables hold that the settings name: the environment's before those of `.env`. Empty ones count
-/// as not set.
-fn variables(config: &Config, sources: &Sources) -> BTreeMap<String, SecretString> {
-    // What is wrong with the file has been said when it was merged.
-    let dot_env = sources.dot_env.map(|text| layers::parse_dot_env(text, &mut Vec::new())).unwrap_or_default();
-    let value = |name: &str| {
-        let of = |all: &[(String, String)]| {
-            all.iter().rfind(|(n, v)| n == name && !v.trim().is_empty()).map(|(_, v)| SecretString::from(v.trim()))
-        };
-        of(sources.environment).or_else(|| of(&dot_env))
-    };
-    let names = config.triggers.webhooks.iter().map(|webhook| webhook.secret_env.as_str());
-    let names = names.chain(config.slack.variables());
-    names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
-}
-
-/// Settings that only make sense together.
-fn check_groups(config: &Config, settings: &Settings, problems: &mut Vec<String>) {
-    let at = |path: &str| settings.get(path).map_or_else(String::new, |s| place(&s.origin));
-    if let Some(why) = config.missing_for(config.provider()) {
-        problems.push(format!("{}: {why}", at("model.provider")));
-    }
-    if config.model.retry_base > config.model.retry_cap {
-        problems.push(format!(
-            "{}: `model.retry_base` ({}) is above `model.retry_cap` ({}, {})",
-            at("model.retry_base"),
-            span::show(config.model.retry_base),
-            span::show(config.model.retry_cap),
-            at("model.retry_cap"),
-        ));
-    }
-    if config.model.keep_last_events >= config.model.max_entries {
-        problems.push(format!(
-            "{}: `model.keep_last_events` ({}) has to be below `model.max_entries` ({}, {})",
-            at("model.keep_last_events"),
-            config.model.keep_last_events,
-            config.model.max_entries,
-            at("model.max_entries"),
-        ));
-    }
-    if let (true, Some(other)) = (config.http.trust_loopback, opens_loopback(&config.http)) {
-        problems.push(format!(
-            "{}: `http.trust_loopback` can't stand beside {other}: what a proxy passes on connects from this machine as \
-             well, so anybody outside would get in without a token. Remove it; programs on this machine send the local \
-             token, which `twelve token local` prints",
-            at("http.trust_loopback"),
-        ));
-    }
-    let Approvers { users, groups, quorum, .. } = config.approvers();
-    if groups.is_empty() && !users.is_empty() && !users.iter().any(|u| u == "*") && quorum as usize > users.len() {
-        problems.push(format!(
-            "{}: `approvals.approvers.quorum` is {quorum}, but only {} may decide",
-            at("approvals.approvers.quorum"),
-            users.len()
-        ));
-    }
-}
-
-/// The setting by which others than this machine reach the service, if one does.
-fn opens_loopback(http: &HttpConfig) -> Option<String> {
-    if !http.public_url.is_empty() {
-        Some("`http.public_url`".to_owned())
-    } else if !http.proxy.user_header.is_empty() {
-        Some("a proxy (`http.proxy.user_header`)".to_owned())
-    } else if !is_loopback_host(&http.host) {
-        Some(format!("`http.host` ({}), which is not a loopback address", http.host))
-    } else {
-        None
-    }
-}
-
-/// Whether this host name or address is this machine's own, out of reach for others.
-pub fn is_loopback_host(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Reads a text file of at most `max` bytes.
