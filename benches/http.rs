@@ -283,6 +283,7 @@ async fn floor(dir: &Path) {
             pushes: false,
             parent: None,
             carried: Vec::new(),
+            heard: Vec::new(),
             untrusted: Untrusted::default(),
         };
         let received = Body::MessageReceived {
@@ -290,6 +291,7 @@ async fn floor(dir: &Path) {
             attached: Vec::new(),
             from: ann,
             text,
+            masked: 0,
             prefetch: Vec::new(),
             outside: None,
         };

@@ -315,6 +315,7 @@ async fn floor(dir: &Path) {
             pushes: true,
             parent: None,
             carried: Vec::new(),
+            heard: Vec::new(),
             untrusted: Untrusted::default(),
         };
         let text = field("text");
@@ -323,6 +324,7 @@ async fn floor(dir: &Path) {
             attached: Vec::new(),
             from,
             text,
+            masked: 0,
             prefetch: Vec::new(),
             outside: None,
         };

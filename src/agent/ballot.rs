@@ -94,7 +94,7 @@ pub fn eligible(
         return Ok(named);
     }
     if approval.bars_requesters() {
-        let asked = thread.calls.get(&approval.call);
+        let asked = thread.calls.get(&approval.call).map(Box::as_ref);
         for requester in &approval.requesters {
             match people.compare(requester, by) {
                 Sameness::Different => {}
@@ -126,7 +126,7 @@ pub fn as_approver(terms: &Terms, by: &Principal, groups: &[String], people: &Pe
 }
 
 /// The refusal for one who asked: their own words, and when.
-fn requested(terms: &Terms, asked: Option<&Box<Call>>, requester: &Principal) -> Refusal {
+fn requested(terms: &Terms, asked: Option<&Call>, requester: &Principal) -> Refusal {
     let spoken = asked.and_then(|call| call.requesters.iter().find(|spoken| spoken.who == *requester));
     Refusal::Requester {
         waits_for: terms.approvers.describe(),

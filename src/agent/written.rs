@@ -143,7 +143,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 fn without_inline_code(prose: &str) -> String {
     let line = |line: &str| {
         let pieces: Vec<&str> = line.split('`').collect();
-        let closed = pieces.len() - usize::from(pieces.len() % 2 == 0);
+        let closed = pieces.len() - usize::from(pieces.len().is_multiple_of(2));
         let kept = pieces.iter().enumerate().filter(|(i, _)| i % 2 == 0 || *i >= closed);
         kept.map(|(_, piece)| *piece).collect::<Vec<_>>().join("code")
     };

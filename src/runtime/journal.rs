@@ -116,14 +116,14 @@ impl Before {
         if !tracing::enabled!(Level::INFO) {
             return Self::default();
         }
-        let known = |(id, call): (&CallId, &Box<Call>)| Known {
+        let known = |(id, call): (&CallId, &Call)| Known {
             id: *id,
             tool: tool(&call.gated).map(str::to_owned),
             rule: rule(&call.gated.verdict).map(str::to_owned),
             approval: call.approval,
         };
         Self {
-            calls: thread.calls.iter().map(known).collect(),
+            calls: thread.calls.iter().map(|(id, call)| known((id, call))).collect(),
             open: thread.pending_approvals().map(|approval| approval.id).collect(),
         }
     }

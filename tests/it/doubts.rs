@@ -60,7 +60,6 @@ async fn a_message_says_that_something_was_taken_out_of_it() {
     assert!(told.contains("it was taken out before you could read it"), "{told}");
     // What is quoted from here was taken out before.
     w.say("api:t", "it says [secret removed: aws key]").await;
-    assert!(matches!(w.log("api:t").await.last().map(|e| &e.body), Some(_)));
     let again =
         w.log("api:t").await.into_iter().filter(|e| matches!(e.body, Body::MessageReceived { masked: 1.., .. }));
     assert_eq!(again.count(), 1);

@@ -307,7 +307,7 @@ fn host_before(rest: &str, first: usize) -> Option<usize> {
     };
     // An address in the query (`?user=a@b`) is behind a question mark.
     let query = rest.find('?').unwrap_or(rest.len());
-    all.filter(|at| *at < query).filter(looks_like_host).last().or(Some(first))
+    all.filter(|at| *at < query).rfind(looks_like_host).or(Some(first))
 }
 
 /// `user:password@host`, as documentation shows it.

@@ -119,9 +119,7 @@ fn is_symbol_password(value: &str) -> bool {
     let Some(rest) = value.strip_prefix(['!', '@', '#', '&', '$', '%', '*', '(']) else { return false };
     if value.starts_with('$') {
         // A shell variable has letters, digits and underscores; a password has a sign besides.
-        return has_digit(rest)
-            && has_letter(rest)
-            && rest.contains(|c: char| matches!(c, '!' | '@' | '#' | '%' | '^' | '&' | '*' | '?'));
+        return has_digit(rest) && has_letter(rest) && rest.contains(['!', '@', '#', '%', '^', '&', '*', '?']);
     }
     has_digit(rest) && has_letter(rest) && !rest.contains(['{', '}', '(', ')', '<', '>', '/'])
 }

@@ -534,6 +534,7 @@ mod tests {
             used(crate::agent::Ending::Succeeded, &long),
             used(crate::agent::Ending::Failed, &long),
         ];
+        let unseen = regex::Regex::new(r#"(?s) (name|value|id|for)="[^"]*""#).unwrap();
         for (state, result) in states {
             let approval = Approval { state, result, ..approval(thread.short) };
             let event = |body| Event {
@@ -588,7 +589,7 @@ mod tests {
             let page = Page { title: format!("{}: {}", card.state, card.title), ..page() };
             let shown = ApprovalPage { page, items, card, history, back: "inbox", sees_thread: true }.render().unwrap();
             // What a form carries and does not show.
-            let seen = regex::Regex::new(r#"(?s) (name|value|id|for)="[^"]*""#).unwrap().replace_all(&shown, "");
+            let seen = unseen.replace_all(&shown, "");
             assert_eq!(wrong(&seen), None, "{seen}");
             assert!(seen.matches("\\u{202e}").count() > 15, "{seen}");
             assert!(seen.contains("spaces  and\n\n  lines"), "{seen}");

@@ -51,8 +51,8 @@ fn read(pattern: &str) -> Option<Hir> {
 fn dead(pattern: &str, hir: &Hir, kind: Kind) -> Option<String> {
     let shape = automaton(&read(kind.shape())?)?;
     let dotted = dots(hir);
-    let all = branches(hir).into_iter().chain(branches(&dotted)).chain(midway(&dotted, kind));
-    let dead = all.filter(|branch| automaton(branch).is_some_and(|branch| disjoint(&branch, &shape))).next()?;
+    let mut all = branches(hir).into_iter().chain(branches(&dotted)).chain(midway(&dotted, kind));
+    let dead = all.find(|branch| automaton(branch).is_some_and(|branch| disjoint(&branch, &shape)))?;
     let literal = literal(&dots(&dead));
     let meant = literal.as_ref().and_then(|(text, whole)| {
         let canonical = if *whole { kind.canonical(text).ok().filter(|form| form != text) } else { None };
