@@ -1,6 +1,6 @@
 //! Foreign text on its way to people's eyes: nothing in it is hidden, and nothing in it pretends.
 //!
-//! Two views. The **strict** one ([`line`], [`text`], [`value`], [`json`]) is for everything that a decision rests on:
+//! Two views. The **strict** one ([`line()`], [`text`], [`value`], [`json`]) is for everything that a decision rests on:
 //! arguments, plans, titles, names, notes ([`composed`] for sentences of ours that hold some). What is not seen, or changes how other text is seen, is written out as
 //! `\u{200b}`; a row of the same as `\u{fe0f*35}`. What is shown can be read back, character by character: two
 //! different texts never look the same. The **prose** one ([`prose`]) is for answers and messages: what scripts and
@@ -36,7 +36,7 @@ pub fn line(text: &str) -> String {
     strict::view(text, strict::Form::Line)
 }
 
-/// A sentence or row of ours on one line, with foreign text in it: as [`line`], but spaces within it are ours.
+/// A sentence or row of ours on one line, with foreign text in it: as [`line()`], but spaces within it are ours.
 pub fn composed(text: &str) -> String {
     strict::view(text, strict::Form::Composed)
 }
