@@ -45,8 +45,8 @@ impl Blueprint {
     /// Everything that is wrong, one sentence a line.
     pub fn new(loaded: config::Loaded) -> anyhow::Result<Self> {
         let config = &loaded.config;
-        let tools: ToolsConfig = config.tools.clone().try_into().map_err(|e| tools_problem(&e))?;
-        let tools = Registry::from_config(&tools, &config.app.data_dir)?;
+        let tools_config: ToolsConfig = config.tools.clone().try_into().map_err(|e| tools_problem(&e))?;
+        let tools = Registry::from_config(&tools_config, &config.app.data_dir)?;
         let facts: Vec<_> = tools.names().filter_map(|name| tools.facts(name).cloned()).collect();
         let given = Given {
             app_name: &config.app.name,
@@ -62,6 +62,7 @@ impl Blueprint {
         let problems = config.problems_with(&agents);
         let mut policy = config.policy(&agents);
         fold_mail(&mut policy.rules, &tools);
+        let tools = judging_redirects(tools, tools_config, &policy, &config.app.data_dir)?;
         let (people, wrong_people) = match config.directory() {
             Ok(people) => (people, Vec::new()),
             Err(wrong) => (People::default(), wrong),
@@ -233,6 +234,22 @@ fn keep_private(data_dir: &Path) {
             tracing::warn!(%error, "other users may look into the data directory, and this user may not change that");
         }
     }
+}
+
+/// The tools, following no redirects where a rule looks at the address of `http_get`: it would not see where one leads.
+fn judging_redirects(
+    tools: Registry,
+    mut config: ToolsConfig,
+    policy: &Policy,
+    data_dir: &std::path::Path,
+) -> anyhow::Result<Registry> {
+    const FOLLOWS: &str = "http_get";
+    let judged = policy.rules.iter().any(|rule| glob(&rule.tool, FOLLOWS) && rule.args.contains_key("url"));
+    if !judged || config.http.max_redirects == 0 {
+        return Ok(tools);
+    }
+    config.http.max_redirects = 0;
+    Registry::from_config(&config, data_dir)
 }
 
 /// What is wrong with rules that no call can ever match: a misspelt `deny` would else forbid nothing, in

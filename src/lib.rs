@@ -104,8 +104,8 @@
 //!   log knows the sources that it has seen.
 //! - The directory of people is `[[people]]`, and matching by verified mail is `approvals.match_verified_mail`: TOML
 //!   has no place for a single setting beside an array of tables of the same name.
-//! - Approvers who deny with a reason do not count as having asked by it: they could as well have changed the
-//!   arguments, which makes nobody a requester either.
+//! - The words of a decision (the reason of a denial or a stop, the note of a mark) reach the model and do not make their
+//!   author one who asked: an approver who gives a reason could never approve again in that thread.
 //! - A press of a button is a log of its own with one effect, not an event of the thread that it is about: it has
 //!   to be kept before anybody can know whether it counts, and it is a record also when it did not.
 //! - Slack's socket is a loop of ours over tungstenite; slack-morphism serves the Web API

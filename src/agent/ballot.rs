@@ -5,10 +5,12 @@ use super::approval::{Approval, ApprovalState};
 use super::event::{Spoken, Vote};
 use super::id::{ApprovalId, Principal, PrincipalKind};
 use super::input::{Ballot, Checked, Proposed, Rules};
+use super::json::canonical;
 use super::people::{People, Sameness};
 use super::policy::{Terms, Verdict};
 use super::refusal::Refusal;
 use super::reply::with_requester_rule;
+use super::secret::removals;
 use super::thread::{Call, Thread};
 
 /// A decision that counts, as it enters the log.
@@ -150,6 +152,14 @@ fn edit(thread: &Thread, approval: &Approval, args: Proposed, rules: &Rules) -> 
     let look = rules.secrets.look(&args);
     if !look.is_clear() {
         return Err(Refusal::looks_secret(look));
+    }
+    let taken_out = |args: &serde_json::Value| removals(&canonical(args));
+    if taken_out(&args) > taken_out(&approval.args) {
+        return Err(invalid(
+            "a value in them looked like a secret and was taken out on the way; make this change in the console or at the \
+             terminal, where people can be asked about it"
+                .to_owned(),
+        ));
     }
     if thread.calls.get(&approval.call).is_none_or(|c| c.gated.tool != facts.name) {
         return Err(invalid(format!("they are for the tool `{}`", facts.name)));

@@ -20,7 +20,7 @@ use super::tool::{Outcome, Plan, ToolFacts};
 use super::untrusted::Untrusted;
 
 /// Version of the envelope and of the bodies that this program writes. It reads all versions up to it.
-pub const EVENT_VERSION: u16 = 1;
+pub const EVENT_VERSION: u16 = 2;
 
 /// One fact in a thread's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -456,6 +456,15 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Body {
+    /// The version of the format that a program has to know to read it: a question about a value that looks like a
+    /// secret came with 2. Everything else is as it was, so a log without one is read by every program.
+    pub fn version(&self) -> u16 {
+        match self {
+            Body::QuestionAsked { cause: QuestionCause::LooksSecret { .. }, .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// The event's type as it stands in the log.
     pub fn name(&self) -> &'static str {
         match self {

@@ -4,8 +4,9 @@
 //! everybody who has ever written in a thread counts for the calls that a model makes after it could read the words,
 //! and for none that it made before. Each person's first and latest words are kept, so that a refusal can quote them.
 //!
-//! A decision is no request: what approvers write with a denial, a note or a mark does not count here, since an
-//! approver can as well change the arguments, which makes nobody a requester either.
+//! A decision is not a request: the reason of a denial or a stop and the note of a mark reach the model too, and do not
+//! count. An approver who gave a reason could otherwise never approve anything again in that thread; and an approver can
+//! as well change the arguments, which makes nobody a requester either.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

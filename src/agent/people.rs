@@ -7,8 +7,8 @@
 //!
 //! Two identities are compared in three steps, and each step can only be stricter than the next:
 //! 1. The same identity, or the same person by a stamp or by the directory: [`Sameness::Same`].
-//! 2. Two different people by the directory, two identities in one place (one workspace, one sign-in), or a
-//!    program on either side: [`Sameness::Different`].
+//! 2. Two different people by the directory, two names in one place (one workspace, one sign-in) that differ in more
+//!    than what people type now one way, now the other, or a program on either side: [`Sameness::Different`].
 //! 3. Everything else is [`Sameness::Unknown`], and whoever asks stays closed.
 
 use std::collections::BTreeMap;
@@ -182,10 +182,22 @@ impl People {
             return Sameness::Same;
         }
         let known = |names: &[Option<&str>; 2]| names.iter().any(Option::is_some);
-        if (known(&of_a) && known(&of_b)) || place(&a.id) == place(&b.id) {
-            Sameness::Different
-        } else {
+        if known(&of_a) && known(&of_b) {
+            return Sameness::Different;
+        }
+        if place(&a.id) != place(&b.id) {
+            return Sameness::Unknown;
+        }
+        // In one place two ids are two people, but for names that people type: `Ann` is `ann`, and `ann` may be
+        // `ann@example.com`.
+        let (a, b) = (typed(&a.id), typed(&b.id));
+        let local = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+        if a == b {
+            Sameness::Same
+        } else if local(&a) == local(&b) {
             Sameness::Unknown
+        } else {
+            Sameness::Different
         }
     }
 
@@ -198,6 +210,12 @@ impl People {
 pub fn is_same_person(a: &Principal, b: &Principal) -> bool {
     let both_human = a.kind == PrincipalKind::Human && b.kind == PrincipalKind::Human;
     a == b || (both_human && a.person.is_some() && a.person == b.person)
+}
+
+/// The name in an identity without what people type now one way, now the other: case, and Unicode's compatibility forms.
+fn typed(id: &str) -> String {
+    let name = id.rsplit_once(':').map_or(id, |(_, name)| name);
+    icu_normalizer::ComposingNormalizer::new_nfkc().normalize(&name.to_lowercase()).into_owned()
 }
 
 /// Where an identity was verified: everything before its last part, the surface and the workspace.
@@ -236,8 +254,13 @@ mod tests {
             ("slack:T1:U8", "web:kim", Sameness::Unknown),
             ("slack:T1:U1", "web:kim", Sameness::Unknown),
             ("web:kim", "console:kim", Sameness::Unknown),
-            // Compared as they stand: another letter is another identity.
+            // The directory compares ids as they stand: another letter is another identity, and not another person.
             ("web:Ann", "slack:T1:U1", Sameness::Unknown),
+            ("web:Kim", "web:kim", Sameness::Same),
+            ("web:ｋim", "web:kim", Sameness::Same),
+            ("web:kim@example.com", "web:kim", Sameness::Unknown),
+            ("web:kim@a.example", "web:kim@b.example", Sameness::Unknown),
+            ("web:kim@a.example", "web:jo@a.example", Sameness::Different),
         ] {
             assert_eq!(compare(a, b), expected, "{a} {b}");
             assert_eq!(compare(b, a), expected, "{b} {a}");

@@ -71,7 +71,7 @@ impl Recorder<'_> {
 
     fn record_with(&mut self, source: Option<String>, answers: Option<EffectId>, body: Body) {
         let event = Event {
-            v: EVENT_VERSION,
+            v: body.version(),
             seq: self.thread.version + 1,
             at: self.now,
             source: source.or_else(|| self.source.take()),

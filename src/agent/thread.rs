@@ -17,6 +17,7 @@ use super::doubt::{NOT_A_SECRET, Settled, Where};
 use super::event::*;
 use super::heard::Heard;
 use super::id::*;
+use super::input::STOP;
 use super::intent::{Attached, Gathered, Intent, Passage};
 use super::policy::Verdict;
 use super::sources::Sources;
@@ -598,9 +599,12 @@ impl Thread {
                 match &asked.cause {
                     // Pressing a button that says what a value is tells the agent nothing to do.
                     QuestionCause::LooksSecret { doubt } => {
-                        let not_secret = text == NOT_A_SECRET && doubt.is_cleared(by, groups, named.as_ref());
-                        self.settled.note(&doubt.suspects, not_secret);
-                        self.window.push(Entry::trusted(seq, Block::Notice { text: doubt.told(not_secret) }));
+                        // Who stops the run has not said what the value is.
+                        if text != STOP {
+                            let not_secret = text == NOT_A_SECRET && doubt.is_cleared(by, groups, named.as_ref());
+                            self.settled.note(&doubt.suspects, not_secret);
+                            self.window.push(Entry::trusted(seq, Block::Notice { text: doubt.told(not_secret) }));
+                        }
                     }
                     QuestionCause::Agent
                     | QuestionCause::StepBudget
@@ -934,6 +938,9 @@ impl Thread {
     fn close_approvals_of(&mut self, call: CallId, state: ApprovalState, issue: &mut Issue) {
         let open: Vec<ApprovalId> =
             self.approvals.values().filter(|a| a.call == call && a.is_live()).map(|a| a.id).collect();
+        if !open.is_empty() {
+            self.close_doubts_of_edits(issue);
+        }
         for id in open {
             if let Some(approval) = self.approvals.get_mut(&id) {
                 approval.state = state.clone();

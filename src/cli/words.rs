@@ -566,7 +566,7 @@ mod tests {
           title     deploy api v1.2.3
           started   by sam, 8m ago (1970-01-01T00:01:00Z)
           changed   5m ago (1970-01-01T00:04:00Z)
-          log       4 events, head acd3341bd05a
+          log       4 events, head 77450de30099
           this run  1 of 20 steps, 120 of 200000 tokens
           tokens    120 in all
 

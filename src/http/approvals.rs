@@ -544,12 +544,17 @@ pub async fn decide(
     let kept = runtime.parts().secrets.clean(&note).into_owned();
     // Cleaned anew: what people let pass in this thread stands there as it is.
     let cleaned = |text: &str| runtime.parts().secrets.clean(text) == kept;
+    // What was kept is the canonical form of what was sent.
+    let wanted = body.args.clone().map(|args| {
+        let checked = runtime.parts().tools.check_value(&approval.tool, args.clone());
+        checked.map_or(args, |checked| checked.into_value())
+    });
     let is_same = |vote: &Body| match vote {
         Body::VoteCast { approval, revision, vote, .. } if *approval == id && *revision == body.revision => {
             match vote {
                 Vote::Approve { note } => body.decision == Decision::Approve && cleaned(note),
                 Vote::Deny { reason } => body.decision == Decision::Deny && cleaned(reason),
-                Vote::Edit { args, .. } => Some(args) == body.args.as_ref(),
+                Vote::Edit { args, .. } => Some(args) == wanted.as_ref(),
             }
         }
         _ => false,

@@ -17,29 +17,27 @@ impl Runtime {
         self.0.parts.people.with(&self.known_people(thread, approval, by).await)
     }
 
-    /// A vote, with what surfaces say of who is behind the identities that it is held against.
+    /// A decision, with what surfaces say of who is behind the identities that it is held against.
     pub(super) async fn with_known_people(&self, thread: ShortId, input: Input) -> Input {
-        let Input::Vote { approval, by, .. } = &input else { return input };
-        if !self.0.parts.people.matches_mail() {
+        if !self.0.parts.people.matches_mail() || !is_a_decision(&input) {
             return input;
         }
         // A thread that cannot be read is reported by the delivery itself.
         let Ok(thread) = self.thread(thread).await else { return input };
-        let people = self.known_people(&thread, *approval, by).await;
-        Input::Known { people, input: Box::new(input) }
+        let people = self.found(held_against(&thread, &input)).await;
+        if people.is_empty() { input } else { Input::Known { people, input: Box::new(input) } }
     }
 
     /// Those whom the directory does not list by the identity itself, with the person that a surface's word finds.
     async fn known_people(&self, thread: &Thread, approval: ApprovalId, by: &Principal) -> Vec<Principal> {
-        let people = &self.0.parts.people;
-        if !people.matches_mail() {
+        if !self.0.parts.people.matches_mail() {
             return Vec::new();
         }
-        let mut asked = vec![by.clone()];
-        if let Some(request) = thread.approvals.get(&approval) {
-            asked.extend(request.requesters.iter().cloned());
-            asked.extend(request.votes.iter().map(|cast| cast.by.clone()));
-        }
+        self.found(of_request(thread, approval, by)).await
+    }
+
+    async fn found(&self, mut asked: Vec<Principal>) -> Vec<Principal> {
+        let people = &self.0.parts.people;
         asked.retain(|who| who.kind == PrincipalKind::Human && people.person(who).is_none());
         asked.sort();
         asked.dedup();
@@ -57,4 +55,38 @@ impl Runtime {
         }
         known
     }
+}
+
+/// Whether an input is weighed by who brings it.
+fn is_a_decision(input: &Input) -> bool {
+    match input {
+        Input::Vote { .. } | Input::Answer { .. } | Input::Mark { .. } => true,
+        Input::Once { input, .. } => is_a_decision(input),
+        _ => false,
+    }
+}
+
+/// The identities that a decision is held against, its own first.
+fn held_against(thread: &Thread, input: &Input) -> Vec<Principal> {
+    match input {
+        Input::Vote { approval, by, .. } => of_request(thread, *approval, by),
+        Input::Answer { question, by, .. } => match thread.questions.get(question).map(|asked| &asked.cause) {
+            Some(QuestionCause::LooksSecret { doubt }) => {
+                std::iter::once(by).chain(&doubt.requesters).cloned().collect()
+            }
+            _ => Vec::new(),
+        },
+        Input::Mark { by, .. } => vec![by.clone()],
+        Input::Once { input, .. } => held_against(thread, input),
+        _ => Vec::new(),
+    }
+}
+
+fn of_request(thread: &Thread, approval: ApprovalId, by: &Principal) -> Vec<Principal> {
+    let mut all = vec![by.clone()];
+    if let Some(request) = thread.approvals.get(&approval) {
+        all.extend(request.requesters.iter().cloned());
+        all.extend(request.votes.iter().map(|cast| cast.by.clone()));
+    }
+    all
 }

@@ -193,7 +193,7 @@ impl Address {
 }
 
 const SEGMENTS: &[&str] =
-    &["public", "admin", "A", "v1.2", "a%2Bb", "caf%C3%A9", "~x", "a:b@c", "..a", "x;y=1", "%20", "..."];
+    &["public", "admin", "A", "v1.2", "a%2Bb", "caf%C3%A9", "~x", "a:b@c", "..a", "x=y", "%20", "..."];
 
 fn address() -> impl Strategy<Value = Address> {
     (
@@ -484,7 +484,7 @@ fn a_spelling_that_is_read_in_two_ways_is_refused_with_the_canonical_form() {
         (Kind::Url, "http://x.example/?a=%", "a `%` in it that is no escape"),
         (Kind::Url, "http://x.example/e%CC%81", "use composed ones (NFC)"),
         (Kind::Url, "http://x.example/\u{ff0e}\u{ff0e}\u{ff0f}a", "some servers take for a dot or a slash"),
-        (Kind::Url, "http://x.example/public/..;/admin", "only dots before a `;`"),
+        (Kind::Url, "http://x.example/public/..;/admin", "a `;` in it"),
         (Kind::Url, "http://127.1/", "as four decimal numbers, here 127.0.0.1; write `http://127.0.0.1/`"),
         (Kind::Url, "http://2130706433/", "write `http://127.0.0.1/`"),
         (Kind::Url, "http://0x7f000001/", "write `http://127.0.0.1/`"),

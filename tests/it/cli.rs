@@ -870,7 +870,7 @@ fn tools_say_what_they_do_and_what_their_gate_is_for_each_agent() {
 async fn the_factors_are_read_from_what_would_run() {
     let home = Home::with("[limits]\nmax_steps = 7\n");
     let state = |n: usize| home.json(&["info", "--json"])["factors"][n - 1]["state"].as_str().unwrap().to_owned();
-    assert!(state(5).ends_with("durability disk, schema 2, event format 1; not made yet"), "{}", state(5));
+    assert!(state(5).ends_with("durability disk, schema 2, event format 2; not made yet"), "{}", state(5));
     let short = home.thread("one", "assistant", &["good day"]).await;
     home.thread("two", "assistant", &["ask me"]).await;
     assert!(state(5).ends_with("; holds 2 threads"), "{}", state(5));

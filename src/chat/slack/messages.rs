@@ -106,6 +106,14 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
     if !addressed && command.is_none() && front.hears_mentions_alone(&channel) {
         return Taken::IGNORED;
     }
+    if let (None, Log::Known, true) = (&command, &log, place.by.is_at_home())
+        && let Some(question) = settled_by(front, &id, &message.text).await
+    {
+        let aside = place.aside_once();
+        let act = Act::Answer { question, text: message.text.trim().to_owned() };
+        let intent = Intent { by: principal(place.by), act, reply: aside.address() };
+        return front.keep(&place.key(), intent, &aside).await;
+    }
     let Some(command) = command else { return say(front, place, &message, &log, None, &message.text).await };
     let asked = Asked {
         by: message.by.clone(),
@@ -121,6 +129,20 @@ pub(super) async fn take(front: &Front, message: inbound::Message) -> Taken {
         Came::Taken(taken) => taken,
         Came::Start { agent, task } => say(front, place, &message, &log, agent.as_deref(), &task).await,
     }
+}
+
+/// The question whether a value is a secret that these very words answer, if it is the only one that is open. As a
+/// message they would be words for the agent, and whoever wrote them would have asked for what it does next.
+async fn settled_by(front: &Front, id: &ThreadId, text: &str) -> Option<QuestionId> {
+    let thread = front.0.runtime.thread(id.short()).await.ok()?;
+    let doubts = thread.questions.iter().filter(|(_, asked)| matches!(asked.cause, QuestionCause::LooksSecret { .. }));
+    let (mut doubts, said) = (doubts, text.trim());
+    let (question, asked) = doubts.next()?;
+    let is_answer = match &asked.answer {
+        AnswerKind::Choice { choices } => choices.iter().any(|choice| choice.eq_ignore_ascii_case(said)),
+        AnswerKind::Text | AnswerKind::YesNo => false,
+    };
+    (is_answer && doubts.next().is_none()).then_some(*question)
 }
 
 /// What follows `!agent`, if the message begins with it.

@@ -294,8 +294,16 @@ impl Slack {
                 }
             }
         }
+        // An edit may have moved the request to another channel: what stands in the former one is over. Direct messages
+        // (their channels' ids begin with D) are copies.
+        let is_copy = |r: &&Reference| !shown(r) && r.channel.starts_with('D');
+        if let Some(own) = &own {
+            for former in standing.iter().filter(|r| !shown(r) && !r.channel.starts_with('D')) {
+                self.make_harmless(&place.team, former, own).await;
+            }
+        }
         // A copy of whom nobody can tell is not forgotten: it has buttons.
-        for there in standing.iter().filter(|r| !shown(r)) {
+        for there in standing.iter().filter(is_copy) {
             if !copies.iter().any(|(channel, _)| *channel == there.channel) {
                 let same = |c: &&Card| c.approval.terms.approvers == card.approval.terms.approvers;
                 copies.push((there.channel.clone(), cards.iter().filter(same).cloned().collect()));

@@ -93,7 +93,7 @@ impl Files {
 
     /// After a commit, before anybody is told: whether it is where the store is looked for.
     pub fn kept(&mut self) -> Result<(), (Fault, StoreError)> {
-        self.are_there()?;
+        self.found("It is not known whether this was kept: look before you repeat it.")?;
         let mut magic = [0; 4];
         let read = self.wal.read_exact_at(&mut magic, 0);
         if read.is_err() || u32::from_be_bytes(magic) & !1 != WAL_MAGIC {
@@ -112,6 +112,11 @@ impl Files {
 
     /// Whether each name leads to the file that it led to when the store was opened.
     pub fn are_there(&self) -> Result<(), (Fault, StoreError)> {
+        self.found("Nothing of this was kept.")
+    }
+
+    /// `kept`: what became of what was to be written.
+    fn found(&self, kept: &str) -> Result<(), (Fault, StoreError)> {
         let is_there = |(path, inode): &(PathBuf, Inode)| {
             fs::metadata(path).is_ok_and(|found| super::lock::inode(&found) == *inode)
         };
@@ -120,7 +125,7 @@ impl Files {
             Some((path, _)) => Err((
                 Fault::Gone,
                 StoreError::NotWritable(format!(
-                    "{} was removed or replaced while the store was open. Nothing of this was kept. Put the same file \
+                    "{} was removed or replaced while the store was open. {kept} Put the same file \
                      back, or restart the service to work with what is there now.",
                     path.display()
                 )),

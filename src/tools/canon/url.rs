@@ -125,9 +125,9 @@ fn segments(path: &str) -> Result<(), String> {
         if segment.is_empty() && parts.peek().is_some() {
             return Err("the path has an empty segment (`//`) in it".to_owned());
         }
-        // Some servers take what follows a semicolon for no part of the name.
-        if segment.split_once(';').is_some_and(|(name, _)| matches!(name, "" | "." | "..")) {
-            return Err("the path has a segment in it that is only dots before a `;`".to_owned());
+        // Some servers take what follows a semicolon as no part of the name, so `/admin;x` would be `/admin` to them.
+        if segment.contains(';') || segment.to_ascii_uppercase().contains("%3B") {
+            return Err("the path has a `;` in it, which servers read in different ways".to_owned());
         }
     }
     Ok(())
