@@ -434,6 +434,27 @@ async fn a_routed_card_stands_in_its_channel_with_a_link_and_copies_and_all_of_t
 }
 
 #[tokio::test]
+async fn a_request_that_an_edit_moved_leaves_no_live_card_in_its_former_channel() {
+    let fake = fake().await;
+    fake.team("T1", |t| t.channels.get_mut("C2").unwrap().members.insert("UBOTT1".to_owned()));
+    let slack = connected(settings(&fake, &["T1"])).await;
+    let thread = format!("slack:T1:C1:{}", root(&fake, "T1", "C1", "U1", "hi"));
+    let route = |channel: &str| Route { channel: format!("slack:T1:{channel}"), direct: true };
+    let before = card(&thread, 7, (6, 0), "v1", route("G1"));
+    let first = slack.post(card_post(&thread, &before, 8)).await.unwrap();
+    let after = card(&thread, 7, (6, 0), "v2", route("C2"));
+    let moved = Post { replaces: Some(first), ..card_post(&thread, &after, 9) };
+    let references = slack.post(moved).await.unwrap();
+    assert!(references.starts_with("C2/") && !references.contains("G1/"), "{references}");
+    let live = |channel: &str| {
+        let all = fake.messages("T1", channel);
+        all.iter().filter(|m| m.actions().iter().any(|a| a.starts_with("apr."))).count()
+    };
+    assert_eq!((live("C2"), live("G1")), (1, 0));
+    assert_eq!(live(&fake.dm_channel("T1", "U2")), 1, "the approver's copy is kept and up to date");
+}
+
+#[tokio::test]
 async fn s20_a_route_into_another_team_is_never_followed() {
     let fake = fake().await;
     fake.add_team("T2", "A1");

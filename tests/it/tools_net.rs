@@ -538,6 +538,26 @@ async fn redirects_end_after_as_many_as_the_settings_say() {
 }
 
 #[tokio::test]
+async fn where_a_rule_looks_at_addresses_no_redirect_is_followed_past_it() {
+    let server = Server::open(|_| redirect(302, "/admin")).await;
+    let set_up = |rules: &str| {
+        let file = format!(
+            "[tools.http]\nallow = ['{}']\nallow_private = ['127.0.0.2']\nmax_redirects = 2\n{rules}",
+            server.address
+        );
+        let sources = twelve::config::layers::Sources { file: Some(("twelve.toml", &file)), ..Default::default() };
+        twelve::app::Blueprint::new(twelve::config::Loaded::from_sources(&sources).unwrap()).unwrap()
+    };
+    crate::crypto();
+    let rule = |args: &str| format!("[[policy.rules]]\nname = 'x'\ntool = 'http_*'\ngate = 'deny'\nargs = {args}\n");
+    for (rules, asked) in [(String::new(), 3), (rule("{ url = 'http://.*/admin' }"), 1)] {
+        let before = server.seen().len();
+        get(&set_up(&rules).tools, &server.url("/")).await;
+        assert_eq!(server.seen().len() - before, asked, "{rules}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_goes_to_its_host_only_and_is_taken_out_of_what_comes_back() {
     let token = std::env::var("PATH").unwrap();
     let other =

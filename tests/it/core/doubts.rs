@@ -232,4 +232,30 @@ fn words_of_a_person_and_a_stop_take_the_questions_place() {
     let mut t = doubted();
     assert_eq!(t.reply(eve(), "stop"), Answer::Accepted);
     assert_eq!(t.thread.status(), Status::Stopped);
+    // To stop says nothing of what the value is.
+    assert!(t.thread.settled.secrets.is_empty() && t.thread.settled.passes.is_empty());
+    assert!(!everything(&t).contains("says that this is a secret"), "{}", everything(&t));
+}
+
+#[test]
+fn a_change_that_lost_a_value_on_its_way_is_refused() {
+    let mut t = Sim::waiting();
+    let version = t.thread.version;
+    let lost = json!({"env": "prod", "note": "use [secret removed: aws key] here"});
+    let Answer::Refused(refusal) = t.edit(ann(), lost) else { panic!("the changed text would run") };
+    assert!(
+        refusal.to_string().contains("stands in place") || refusal.to_string().contains("was taken out on the way")
+    );
+    assert_eq!(t.thread.version, version, "nothing was changed");
+}
+
+#[test]
+fn only_a_question_about_a_secret_needs_a_newer_program() {
+    let t = doubted();
+    let events = t.events();
+    let about = |event: &Event| matches!(&event.body, Body::QuestionAsked { .. });
+    assert!(events.iter().all(|event| event.v == if about(event) { 2 } else { 1 }) && events.iter().any(about));
+    let mut t = Sim::asked();
+    t.ask(json!({"question": "Which?"}));
+    assert!(t.events().iter().all(|event| event.v == 1));
 }
